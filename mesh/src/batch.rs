@@ -1,0 +1,206 @@
+//! The one batching primitive: callers hand in single items, one worker hands them on as batches,
+//! each caller gets its own answer.
+//!
+//! An idle system waits for nothing: the first item is sent at once. Items gather only while a batch
+//! is under way, so that a fixed cost (an fsync, a round trip) is shared by all that arrived meanwhile.
+
+use std::future::Future;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fault::{Fault, Reason};
+
+/// How much a [`Batcher`] takes.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// The most items handed on at once.
+    pub items_max: usize,
+    /// The most items waiting; more are refused with [`BatchError::Full`].
+    pub queue_max: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { items_max: 1024, queue_max: 16_384 }
+    }
+}
+
+/// Why an item was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The queue is full. The item was not taken.
+    #[error("the queue is full")]
+    Full,
+    /// The worker is gone. Whether the item was carried out is not known.
+    #[error("the batch worker has stopped")]
+    Closed,
+}
+
+impl From<BatchError> for Fault {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Full => {
+                Fault::new(Reason::Overloaded, "Too many requests are waiting; try again later.")
+                    .retry_after_s(1)
+            }
+            BatchError::Closed => Fault::new(Reason::Unavailable, "The service is stopping; try again."),
+        }
+    }
+}
+
+type Item<Req, Resp> = (Req, oneshot::Sender<Resp>);
+
+/// Where single items become batches. Cheap to clone; the worker ends when the last clone is gone.
+pub struct Batcher<Req, Resp> {
+    queue: mpsc::Sender<Item<Req, Resp>>,
+}
+
+impl<Req, Resp> Clone for Batcher<Req, Resp> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
+    /// The worker is a thread of its own: for batches that block (a disk, an embedded store).
+    ///
+    /// `work` answers every item of the batch, in order.
+    pub fn on_thread<W>(name: &str, limits: BatchLimits, mut work: W) -> std::io::Result<Self>
+    where
+        W: FnMut(Vec<Req>) -> Vec<Resp> + Send + 'static,
+    {
+        let (queue, mut waiting) = mpsc::channel(limits.queue_max.max(1));
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let mut batch = Vec::new();
+            while waiting.blocking_recv_many(&mut batch, limits.items_max.max(1)) > 0 {
+                let (requests, callers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+                answer(callers, work(requests));
+            }
+        })?;
+        Ok(Self { queue })
+    }
+
+    /// The worker is a task: for batches that wait (an RPC, an SQL round trip). Up to `concurrency`
+    /// batches are under way at once, so that one slow round trip does not hold back the next.
+    ///
+    /// `work` answers every item of the batch, in order.
+    pub fn on_task<W, F>(limits: BatchLimits, concurrency: usize, work: W) -> Self
+    where
+        W: Fn(Vec<Req>) -> F + Send + 'static,
+        F: Future<Output = Vec<Resp>> + Send + 'static,
+    {
+        let (queue, mut waiting) = mpsc::channel(limits.queue_max.max(1));
+        tokio::spawn(async move {
+            let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(concurrency.max(1)));
+            let mut batch = Vec::new();
+            // The slot is awaited first: whatever arrives meanwhile makes the next batch larger.
+            while let Ok(slot) = std::sync::Arc::clone(&slots).acquire_owned().await {
+                if waiting.recv_many(&mut batch, limits.items_max.max(1)).await == 0 {
+                    return;
+                }
+                let (requests, callers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+                let batch_under_way = work(requests);
+                tokio::spawn(async move {
+                    answer(callers, batch_under_way.await);
+                    drop(slot);
+                });
+            }
+        });
+        Self { queue }
+    }
+
+    /// Hands in one item and waits for its answer.
+    pub async fn call(&self, request: Req) -> Result<Resp, BatchError> {
+        let (caller, answer) = oneshot::channel();
+        self.queue.try_send((request, caller)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => BatchError::Full,
+            mpsc::error::TrySendError::Closed(_) => BatchError::Closed,
+        })?;
+        answer.await.map_err(|_| BatchError::Closed)
+    }
+}
+
+/// A caller that has gone away is no error; a caller without an answer sees [`BatchError::Closed`].
+fn answer<Resp>(callers: Vec<oneshot::Sender<Resp>>, answers: Vec<Resp>) {
+    debug_assert_eq!(callers.len(), answers.len(), "a batch answers each of its items");
+    for (caller, answer) in callers.into_iter().zip(answers) {
+        let _ = caller.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_item_is_sent_at_once_and_what_arrives_meanwhile_is_gathered() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let batcher = Batcher::on_task(BatchLimits::default(), 1, {
+            let (sizes, started, release) = (Arc::clone(&sizes), Arc::clone(&started), Arc::clone(&release));
+            move |items: Vec<u32>| {
+                sizes.lock().unwrap().push(items.len());
+                let (started, release) = (Arc::clone(&started), Arc::clone(&release));
+                async move {
+                    started.notify_one();
+                    release.notified().await;
+                    items.into_iter().map(|n| n * 2).collect()
+                }
+            }
+        });
+        let first = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.call(1).await }
+        });
+        started.notified().await;
+        let rest: Vec<_> = (2..=10)
+            .map(|n| {
+                let batcher = batcher.clone();
+                tokio::spawn(async move { batcher.call(n).await })
+            })
+            .collect();
+        while batcher.queue.max_capacity() - batcher.queue.capacity() < 9 {
+            tokio::task::yield_now().await;
+        }
+        release.notify_one();
+        assert_eq!(first.await.unwrap(), Ok(2));
+        started.notified().await;
+        release.notify_one();
+        for (n, answer) in (2..=10).zip(rest) {
+            assert_eq!(answer.await.unwrap(), Ok(n * 2), "each caller gets its own answer");
+        }
+        assert_eq!(*sizes.lock().unwrap(), [1, 9]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_a_dead_worker_is_told() {
+        let (enter, leave) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+        let limits = BatchLimits { items_max: 1, queue_max: 1 };
+        let batcher = Batcher::on_thread("test", limits, move |items: Vec<u8>| {
+            enter.0.send(()).unwrap();
+            assert!(leave.1.recv().is_ok(), "planted");
+            items
+        })
+        .unwrap();
+        let running = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.call(1).await }
+        });
+        tokio::task::spawn_blocking(move || enter.1.recv().unwrap()).await.unwrap();
+        let waiting = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.call(2).await }
+        });
+        while batcher.queue.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.call(3).await, Err(BatchError::Full));
+        drop(leave.0);
+        assert_eq!(running.await.unwrap(), Err(BatchError::Closed));
+        assert_eq!(waiting.await.unwrap(), Err(BatchError::Closed));
+    }
+}

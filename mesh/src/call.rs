@@ -1,0 +1,298 @@
+//! What a handler knows about its caller, and what it passes on when it calls further.
+//!
+//! The server stack makes a [`Call`] of the verified identity and the metadata; handlers read it.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use money::TenantId;
+
+use crate::{
+    fault::{Fault, Reason},
+    identity::SpiffeId,
+    telemetry,
+    trace::TraceContext,
+};
+
+/// Metadata: the tenant that the caller speaks for. Internal; the edge drops it from outside requests.
+pub const TENANT_HEADER: HeaderName = HeaderName::from_static("paymesh-tenant");
+/// Metadata and HTTP header: the request's id, made at the edge.
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Metadata and HTTP header: the key that makes a retry safe.
+pub const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Response metadata: the answer is the stored one of an earlier request.
+pub const IDEMPOTENCY_REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
+const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::HEADER);
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Held back from the deadline at each hop, so that the caller hears of a timeout before its own ends.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
+
+/// 1 to 255 visible ASCII characters.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Arc<str>);
+
+impl IdempotencyKey {
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Ok(Self(text.into()));
+        }
+        Err(Fault::new(Reason::IdempotencyKeyInvalid, "The idempotency key cannot be used.")
+            .violating("Idempotency-Key", "must be 1 to 255 visible ASCII characters"))
+    }
+}
+
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    peer: SpiffeId,
+    tenant: Option<TenantId>,
+    request_id: Arc<str>,
+    trace: TraceContext,
+    deadline: Option<Instant>,
+    idempotency_key: Option<IdempotencyKey>,
+}
+
+/// One request's caller, tenant, ids and deadline. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Call(Arc<Inner>);
+
+/// What the one who starts a call says of it; see [`Call::start`].
+#[derive(Debug)]
+pub struct Origin {
+    /// The workload that starts the call.
+    pub peer: SpiffeId,
+    /// The tenant that it speaks for.
+    pub tenant: Option<TenantId>,
+    /// The id that all logs of this request carry.
+    pub request_id: Arc<str>,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
+    /// When it is of no use any more.
+    pub deadline: Option<Instant>,
+    /// The key that makes a retry safe.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl Call {
+    /// A call that begins here: a request from outside, or a background duty.
+    pub fn start(origin: Origin) -> Self {
+        let Origin { peer, tenant, request_id, trace, deadline, idempotency_key } = origin;
+        Self(Arc::new(Inner { peer, tenant, request_id, trace, deadline, idempotency_key }))
+    }
+
+    /// The call that a gRPC request belongs to.
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Fault> {
+        request.extensions().get::<Self>().cloned().ok_or_else(|| {
+            Fault::new(Reason::Internal, "The request did not come through the mesh's server stack.")
+        })
+    }
+
+    /// Reads the metadata of a request from `peer`. `fresh` is used where ids are missing.
+    pub fn read(peer: SpiffeId, headers: &HeaderMap, now: Instant, fresh: uuid::Uuid) -> Result<Self, Fault> {
+        let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{0}"));
+        let tenant = match text(&TENANT_HEADER) {
+            Some(name) => Some(
+                name.parse()
+                    .map_err(|e: money::TenantError| Fault::invalid("paymesh-tenant", e.to_string()))?,
+            ),
+            None => None,
+        };
+        let idempotency_key = text(&IDEMPOTENCY_KEY_HEADER).map(str::parse).transpose()?;
+        let timeout = match text(&GRPC_TIMEOUT) {
+            Some(value) => Some(
+                parse_timeout(value)
+                    .ok_or_else(|| Fault::invalid("grpc-timeout", "must be up to 8 digits and a unit"))?,
+            ),
+            None => None,
+        };
+        let request_id = match text(&REQUEST_ID_HEADER) {
+            Some(id) if is_request_id(id) => id.into(),
+            _ => fresh.simple().to_string().into(),
+        };
+        let trace =
+            text(&TRACEPARENT).and_then(TraceContext::parse).unwrap_or_else(|| telemetry::start_trace(fresh));
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        Ok(Self::start(Origin { peer, tenant, request_id, trace, deadline, idempotency_key }))
+    }
+
+    /// The workload that calls.
+    pub fn peer(&self) -> &SpiffeId {
+        &self.0.peer
+    }
+
+    /// The tenant that the caller speaks for.
+    pub fn tenant(&self) -> Result<&TenantId, Fault> {
+        self.0.tenant.as_ref().ok_or_else(|| {
+            Fault::new(
+                Reason::TenantRequired,
+                "The call does not say for which tenant it is (metadata paymesh-tenant).",
+            )
+        })
+    }
+
+    /// The tenant of an item of a batch: its own where it names one, else the call's.
+    pub fn tenant_of_item(&self, tenant: &str) -> Result<TenantId, Fault> {
+        if tenant.is_empty() {
+            return self.tenant().cloned();
+        }
+        tenant.parse().map_err(|error: money::TenantError| Fault::invalid("tenant", error.to_string()))
+    }
+
+    /// The id that all logs of this request carry.
+    pub fn request_id(&self) -> &Arc<str> {
+        &self.0.request_id
+    }
+
+    /// The trace that the request belongs to.
+    pub fn trace(&self) -> TraceContext {
+        self.0.trace
+    }
+
+    /// When the caller stops waiting.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// The caller's idempotency key.
+    pub fn idempotency_key(&self) -> Option<&IdempotencyKey> {
+        self.0.idempotency_key.as_ref()
+    }
+
+    /// A request to another service on behalf of this call: tenant, ids, trace and the remaining time
+    /// go with it. The idempotency key does not: it belongs to the RPC that it was given to.
+    pub fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let mut headers = HeaderMap::new();
+        self.write(&mut headers);
+        *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+        request
+    }
+
+    /// As [`Call::request`], with the idempotency key: for the edge, which passes a request on as it is.
+    pub fn forward<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = self.request(message);
+        if let Some(key) = self.0.idempotency_key.as_ref().and_then(|key| key.as_str().parse().ok()) {
+            request.metadata_mut().insert("idempotency-key", key);
+        }
+        request
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        let mut put = |name: HeaderName, text: &str| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(tenant) = &self.0.tenant {
+            put(TENANT_HEADER, tenant.as_str());
+        }
+        put(REQUEST_ID_HEADER, &self.0.request_id);
+        put(TRACEPARENT, &telemetry::current_trace().unwrap_or(self.0.trace).to_string());
+        if let Some(deadline) = self.0.deadline {
+            let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(DEADLINE_MARGIN);
+            put(GRPC_TIMEOUT, &format_timeout(left));
+        }
+    }
+}
+
+/// What is taken over as a request's id from outside: short and harmless in a log.
+pub fn is_request_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// `TimeoutValue TimeoutUnit` of the gRPC protocol: up to 8 digits and one of H, M, S, m, u, n.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3_600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// Milliseconds up to a day, seconds beyond; never more than the 8 digits allowed.
+fn format_timeout(timeout: Duration) -> String {
+    match timeout.as_millis() {
+        millis @ 0..=86_400_000 => format!("{millis}m"),
+        _ => format!("{}S", timeout.as_secs().min(99_999_999)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> SpiffeId {
+        SpiffeId::of("svc-payments").unwrap()
+    }
+
+    #[test]
+    fn what_is_passed_on_is_what_came_in_with_less_time() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("paymesh-tenant", "acme"),
+            ("x-request-id", "req-1"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("grpc-timeout", "2S"),
+            ("idempotency-key", "k1"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let call = Call::read(peer(), &headers, Instant::now(), uuid::Uuid::nil()).unwrap();
+        let request = call.request(());
+        let sent = request.metadata();
+        assert_eq!(sent.get("paymesh-tenant").unwrap(), "acme");
+        assert_eq!(sent.get("x-request-id").unwrap(), "req-1");
+        assert!(
+            sent.get("traceparent").unwrap().to_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c")
+        );
+        assert!(sent.get("idempotency-key").is_none(), "a key belongs to one RPC");
+        assert_eq!(call.forward(()).metadata().get("idempotency-key").unwrap(), "k1");
+        let left = parse_timeout(sent.get("grpc-timeout").unwrap().to_str().unwrap()).unwrap();
+        assert!(left < Duration::from_secs(2), "{left:?}");
+    }
+
+    #[test]
+    fn bad_metadata_is_refused_by_name() {
+        for (name, value) in [
+            ("paymesh-tenant", "A/B"),
+            ("idempotency-key", "a b"),
+            ("grpc-timeout", "5"),
+            ("grpc-timeout", "123456789S"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            let fault = Call::read(peer(), &headers, Instant::now(), uuid::Uuid::nil()).unwrap_err();
+            assert_eq!(fault.violations()[0].field.to_lowercase(), name);
+        }
+    }
+}

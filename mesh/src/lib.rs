@@ -1,0 +1,43 @@
+//! What every service stands on: identity, policy, the server stack, clients, batching, the embedded
+//! store, telemetry, health and drain.
+//!
+//! Knows nothing of payments. A service implements [`Service`]; [`start`] runs it within a process, and
+//! [`service_main`] makes a process of it. Every RPC passes through the same stack ([`stack`]), every
+//! refusal through the same table ([`fault`]), every fixed cost through the same primitive ([`batch`]).
+
+pub mod batch;
+pub mod call;
+pub mod client;
+pub mod clock;
+pub mod drain;
+pub mod fault;
+pub mod idempotency;
+pub mod identity;
+pub mod metrics;
+pub mod pki;
+pub mod policy;
+pub mod run;
+pub mod server;
+pub mod service;
+pub mod store;
+pub mod telemetry;
+pub mod testing;
+pub mod tls;
+pub mod trace;
+
+mod admin;
+mod stack;
+
+pub use batch::{BatchError, BatchLimits, Batcher};
+pub use call::{Call, IdempotencyKey, Origin};
+pub use client::Upstream;
+pub use clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
+pub use drain::Drain;
+pub use fault::{Fault, Reason, Violations};
+pub use identity::SpiffeId;
+pub use metrics::Metrics;
+pub use run::service_main;
+pub use service::{Launch, Parts, Running, Service, ServiceContext, Settings, StartError, start};
+pub use store::{Embedded, StoreError};
+pub use testing::Harness;
+pub use trace::TraceContext;

@@ -1,0 +1,102 @@
+//! Accepts mTLS connections and hands their requests to the stack, until told to drain.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    drain::Drain,
+    identity::SpiffeId,
+    stack::{Connection, Stack},
+    tls::spiffe_id,
+};
+
+/// A peer that has not finished its handshake by then is dropped.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long requests under way may take to finish once draining has begun.
+pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+const CONCURRENT_STREAMS_MAX: u32 = 4_096;
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Serves until the drain begins, then lets requests under way finish.
+pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, stack: Arc<Stack>, drain: Drain) {
+    let acceptor = TlsAcceptor::from(tls);
+    let connections = GracefulShutdown::new();
+    while let Some(accepted) = drain.unless_started(listener.accept()).await {
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or the peer is gone already: neither ends the service.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let (acceptor, stack) = (acceptor.clone(), Arc::clone(&stack));
+        let watcher = connections.watcher();
+        tokio::spawn(async move {
+            let service = stack.service;
+            match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(acceptor, stream)).await {
+                Ok(Ok((stream, peer))) => {
+                    let connection =
+                        http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer));
+                    if let Err(error) = watcher.watch(connection).await {
+                        tracing::debug!(service, %address, %error, "a connection ended early");
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!(service, %address, %error, "a connection was refused"),
+                Err(_elapsed) => tracing::warn!(service, %address, "a handshake took too long"),
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_DEADLINE, connections.shutdown()).await.is_err() {
+        tracing::warn!(
+            service = stack.service,
+            "requests were still under way when the drain's deadline passed"
+        );
+    }
+}
+
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<(TlsStream, SpiffeId)> {
+    stream.set_nodelay(true)?;
+    let stream = acceptor.accept(stream).await?;
+    let (_, session) = stream.get_ref();
+    let peer = session.peer_certificates().and_then(|chain| chain.first()).and_then(spiffe_id);
+    let peer =
+        peer.ok_or_else(|| std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh"))?;
+    Ok((stream, peer))
+}
+
+fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .max_header_list_size(16 * 1024);
+    builder
+}
+
+/// Binds a listener; port 0 takes a free one.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}

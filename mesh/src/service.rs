@@ -1,0 +1,312 @@
+//! What a service is to the mesh, and what the mesh is to a service.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{net::TcpListener, task::JoinSet};
+use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::{
+    admin,
+    client::Upstream,
+    clock::{Clock, Ids},
+    drain::Drain,
+    identity::{SpiffeId, SpiffeIdError},
+    metrics::Metrics,
+    policy::Policy,
+    server,
+    stack::Stack,
+    store::StoreError,
+    tls::{Identity, TlsError},
+};
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has a value that cannot be.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// Certificates or keys are not usable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name makes no SPIFFE id.
+    #[error(transparent)]
+    Identity(#[from] SpiffeIdError),
+    /// A file, a socket or a thread could not be had.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// For `map_err`: says what was tried.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// A service: a name, a configuration, and how to build it.
+pub trait Service: Sized + Send + 'static {
+    /// Its name, which is also its workload identity and its key in the configuration.
+    const NAME: &'static str;
+    /// Its own part of the configuration.
+    type Config: DeserializeOwned + Default + Send + 'static;
+
+    /// Opens what it needs and says what it serves.
+    fn build(
+        config: Self::Config,
+        context: &ServiceContext,
+    ) -> impl Future<Output = Result<Parts, StartError>> + Send;
+}
+
+type Worker = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a service consists of once built.
+#[derive(Default)]
+pub struct Parts {
+    routes: Routes,
+    names: Vec<&'static str>,
+    workers: Vec<(&'static str, Worker)>,
+}
+
+impl Parts {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves a gRPC service; its health is reported under its name.
+    #[must_use]
+    pub fn serve<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<
+                http::Request<Body>,
+                Response = http::Response<Body>,
+                Error = std::convert::Infallible,
+            > + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.routes = self.routes.add_service(service);
+        self.names.push(S::NAME);
+        self
+    }
+
+    /// Runs a background duty. It ends by itself soon after the drain begins.
+    #[must_use]
+    pub fn worker(mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.workers.push((name, Box::pin(work)));
+        self
+    }
+}
+
+/// What every service is configured with, whatever it does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the service keeps its state.
+    pub data_dir: PathBuf,
+    /// Where the other services are: name → `host:port`.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, String>,
+    /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
+    #[serde(default)]
+    pub reflection: bool,
+    /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
+    #[serde(default = "in_flight_max")]
+    pub in_flight_max: u32,
+}
+
+fn in_flight_max() -> u32 {
+    8_192
+}
+
+/// What the mesh gives to a service while it is being built.
+pub struct ServiceContext {
+    settings: Settings,
+    identity: Identity,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    drain: Drain,
+}
+
+impl ServiceContext {
+    /// The directory for the service's state; it exists.
+    pub fn data_dir(&self) -> &Path {
+        &self.settings.data_dir
+    }
+
+    /// Who this service is.
+    pub fn identity(&self) -> &SpiffeId {
+        self.identity.id()
+    }
+
+    /// Where to count things.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the time comes from.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Where fresh ids come from.
+    pub fn ids(&self) -> Arc<dyn Ids> {
+        Arc::clone(&self.ids)
+    }
+
+    /// Says when to stop.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// A way to call the service of this name.
+    pub fn upstream(&self, name: &str) -> Result<Upstream, StartError> {
+        let address = self.settings.upstreams.get(name).ok_or_else(|| {
+            StartError::Config(format!(
+                "upstreams.{name} is missing: give the address of {name} as host:port"
+            ))
+        })?;
+        Ok(Upstream::new(&self.identity, &SpiffeId::of(name)?, address)?)
+    }
+}
+
+/// Everything that [`start`] needs beside the service itself.
+pub struct Launch {
+    /// What every service is configured with.
+    pub settings: Settings,
+    /// The workload's certificate and key.
+    pub identity: Identity,
+    /// Where RPCs are taken, already bound.
+    pub rpc: TcpListener,
+    /// Where `/metrics` and probes are answered, already bound.
+    pub admin: TcpListener,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where fresh ids come from.
+    pub ids: Arc<dyn Ids>,
+    /// Says when to stop.
+    pub drain: Drain,
+}
+
+/// A service that was started.
+pub struct Running {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it takes RPCs.
+    pub address: SocketAddr,
+    /// Where it answers `/metrics` and probes.
+    pub admin_address: SocketAddr,
+    drain: Drain,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Tells the service to stop and waits until it has finished what it had begun.
+    pub async fn stop(self) {
+        self.drain.start();
+        self.finished().await;
+    }
+
+    /// Waits until the service has stopped. Whatever has not finished by the drain's deadline is cut off.
+    pub async fn finished(mut self) {
+        self.drain.started().await;
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // The server's own deadline comes first; this one is for workers that do not listen.
+        if tokio::time::timeout(server::DRAIN_DEADLINE * 2, all).await.is_err() {
+            tracing::warn!(service = self.name, "background work did not end in time and was cut off");
+        }
+    }
+}
+
+/// Starts a service: opens its state, then takes RPCs.
+pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Running, StartError> {
+    let Launch { settings, identity, rpc, admin, clock, ids, drain } = launch;
+    std::fs::create_dir_all(&settings.data_dir)
+        .map_err(StartError::io(format!("the data directory {}", settings.data_dir.display())))?;
+    let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
+    let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
+    let metrics = Metrics::new(S::NAME);
+    let tls = identity.server_config()?;
+    let context = ServiceContext {
+        settings,
+        identity,
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+        drain: drain.clone(),
+    };
+    let Parts { routes, names, workers } = S::build(config, &context).await?;
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    for name in names {
+        health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+    }
+    let mut routes = routes.add_service::<HealthServer<_>>(health_service);
+    if context.settings.reflection {
+        routes = routes.add_service(reflection()?);
+    }
+    let stack = Arc::new(Stack {
+        service: S::NAME,
+        routes: routes.prepare(),
+        policy: Policy::standard(),
+        metrics: metrics.clone(),
+        clock,
+        ids,
+        in_flight_max: context.settings.in_flight_max,
+    });
+
+    let mut tasks = JoinSet::new();
+    for (name, worker) in workers {
+        tasks.spawn(async move {
+            worker.await;
+            tracing::debug!(service = S::NAME, worker = name, "background work ended");
+        });
+    }
+    let stopped = Drain::new();
+    tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
+    let serving = server::serve(rpc, tls, stack, drain.clone());
+    let draining = drain.clone();
+    tasks.spawn(async move {
+        let not_serving = async {
+            draining.started().await;
+            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        };
+        tokio::join!(serving, not_serving);
+        stopped.start();
+    });
+    tracing::info!(service = S::NAME, %address, %admin_address, "serving");
+    Ok(Running { name: S::NAME, address, admin_address, drain, tasks })
+}
+
+fn reflection() -> Result<
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+    StartError,
+> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(paymesh_proto::DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| StartError::Config(format!("reflection: {error}")))
+}

@@ -1,0 +1,186 @@
+//! Logs for people and machines, and traces and metrics over OTLP where an endpoint is configured.
+
+use std::{
+    io::IsTerminal as _,
+    sync::atomic::{AtomicBool, AtomicU16, Ordering},
+    time::Duration,
+};
+
+use opentelemetry::{
+    global,
+    trace::{
+        SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
+    },
+};
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::SdkMeterProvider,
+    trace::{Sampler, SdkTracerProvider},
+};
+use serde::Deserialize;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::trace::TraceContext;
+
+/// How to be seen from outside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Which events are logged, in the syntax of tracing's EnvFilter.
+    pub log: String,
+    /// `pretty` for a terminal, `json` for machines; by default whichever fits.
+    pub format: LogFormat,
+    /// Where an OpenTelemetry collector takes OTLP over gRPC, such as `http://127.0.0.1:4317`.
+    pub otlp_endpoint: Option<String>,
+    /// Of how many thousand traces that start here how many are recorded.
+    pub sample_per_mille: u16,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".into(), format: LogFormat::Auto, otlp_endpoint: None, sample_per_mille: 1_000 }
+    }
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log filter cannot be read.
+    #[error("telemetry.log: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The exporter could not be made.
+    #[error("telemetry.otlp_endpoint: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// A log is already being written by this process.
+    #[error("telemetry: {0}")]
+    Init(#[from] tracing_subscriber::util::TryInitError),
+}
+
+static EXPORTING: AtomicBool = AtomicBool::new(false);
+static SAMPLE_PER_MILLE: AtomicU16 = AtomicU16::new(0);
+
+/// A trace that begins here. Whether it is recorded is decided now, once for all hops.
+pub fn start_trace(fresh: uuid::Uuid) -> TraceContext {
+    // The last bytes of a UUIDv7 are random.
+    let draw = fresh.as_u64_pair().1 % 1_000;
+    let sampled = is_exporting() && draw < u64::from(SAMPLE_PER_MILLE.load(Ordering::Relaxed));
+    TraceContext::start(fresh, sampled)
+}
+
+/// Whether traces and metrics are sent anywhere.
+pub(crate) fn is_exporting() -> bool {
+    EXPORTING.load(Ordering::Relaxed)
+}
+
+/// Keeps the exporters alive; flushes them when told.
+#[derive(Default)]
+pub struct Telemetry {
+    tracer: Option<SdkTracerProvider>,
+    meter: Option<SdkMeterProvider>,
+}
+
+impl Telemetry {
+    /// Starts logging, and exporting where an endpoint is configured. Once per process, within a runtime.
+    pub fn start(config: &TelemetryConfig, process: &'static str) -> Result<Self, TelemetryError> {
+        let filter = EnvFilter::try_new(&config.log)?;
+        let pretty = match config.format {
+            LogFormat::Auto => std::io::stderr().is_terminal(),
+            LogFormat::Pretty => true,
+            LogFormat::Json => false,
+        };
+        let writer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let log = if pretty {
+            writer.with_target(false).compact().with_ansi(std::io::stderr().is_terminal()).boxed()
+        } else {
+            writer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        };
+        let telemetry = match &config.otlp_endpoint {
+            Some(endpoint) => Self::exporting(config, endpoint, process)?,
+            None => Self::default(),
+        };
+        let spans = telemetry
+            .tracer
+            .as_ref()
+            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(process)));
+        tracing_subscriber::registry().with(filter).with(log).with(spans).try_init()?;
+        SAMPLE_PER_MILLE.store(config.sample_per_mille, Ordering::Relaxed);
+        EXPORTING.store(telemetry.tracer.is_some(), Ordering::Relaxed);
+        Ok(telemetry)
+    }
+
+    fn exporting(
+        config: &TelemetryConfig,
+        endpoint: &str,
+        process: &'static str,
+    ) -> Result<Self, TelemetryError> {
+        let resource = Resource::builder().with_service_name(process).build();
+        let spans =
+            opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        #[allow(clippy::float_arithmetic)] // the exporter's own unit
+        let ratio = f64::from(config.sample_per_mille.min(1_000)) / 1_000.0;
+        let tracer = SdkTracerProvider::builder()
+            .with_batch_exporter(spans)
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
+            .with_resource(resource.clone())
+            .build();
+        let metrics =
+            opentelemetry_otlp::MetricExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        let reader = opentelemetry_sdk::metrics::PeriodicReader::builder(metrics)
+            .with_interval(Duration::from_secs(10))
+            .build();
+        let meter = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+        global::set_meter_provider(meter.clone());
+        Ok(Self { tracer: Some(tracer), meter: Some(meter) })
+    }
+
+    /// Sends what is still held back. Blocks, so call it off the runtime's threads.
+    pub fn flush(self) {
+        let tracer = self.tracer.map(|provider| provider.shutdown());
+        let meter = self.meter.map(|provider| provider.shutdown());
+        for error in [tracer, meter].into_iter().flatten().filter_map(Result::err) {
+            tracing::warn!(%error, "telemetry could not be flushed");
+        }
+    }
+}
+
+/// Makes the span a child of the caller's, in the same trace.
+pub(crate) fn adopt(span: &Span, trace: TraceContext) {
+    if !is_exporting() {
+        return;
+    }
+    let flags = if trace.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let (trace_id, span_id) = (TraceId::from(trace.trace_id), SpanId::from(trace.span_id));
+    let remote = SpanContext::new(trace_id, span_id, flags, true, TraceState::default());
+    let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(remote));
+}
+
+/// The trace context of the current span, where spans are exported.
+pub(crate) fn current_trace() -> Option<TraceContext> {
+    if !is_exporting() {
+        return None;
+    }
+    let context = Span::current().context();
+    let span = context.span();
+    let current = span.span_context();
+    current.is_valid().then(|| TraceContext {
+        trace_id: u128::from_be_bytes(current.trace_id().to_bytes()),
+        span_id: u64::from_be_bytes(current.span_id().to_bytes()),
+        sampled: current.is_sampled(),
+    })
+}
