@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".")
+        // Maps keep one order, so that equal messages have equal bytes (idempotency fingerprints).
+        .btree_map(".")
         .skip_debug([
             ".paymesh.crypto.v1.CardInput",
             ".paymesh.crypto.v1.DetokenizeResponse",

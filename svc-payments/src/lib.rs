@@ -1,1 +1,57 @@
-//! svc-payments
+//! svc-payments: takes a payment from a request to a durable, balanced posting, and back.
+//!
+//! Promises: a payment is on disk before anyone acts on it; a processor call is idempotent by our own
+//! reference; an outcome that is not known is a state that is asked about until it settles; captured ≤
+//! authorized and refunded ≤ captured under any concurrency; the same key and request get the same
+//! answer, also after a crash.
+//!
+//! Map: [`domain`] decides (pure), [`store`] writes down, [`driver`] asks the other services and the
+//! processor, `worker` takes up what a crash or silence left behind, [`service`] speaks gRPC.
+
+pub mod clients;
+pub mod config;
+pub mod convert;
+pub mod domain;
+pub mod driver;
+pub mod processor;
+pub mod service;
+pub mod store;
+
+mod validate;
+mod worker;
+
+use std::sync::Arc;
+
+use mesh::{Parts, Service, ServiceContext, StartError};
+use paymesh_proto::payments::v1::payment_service_server::PaymentServiceServer;
+
+use crate::{
+    clients::Clients, config::Config, driver::Driver, processor::simulator::Simulator,
+    service::Payments as Handlers, store::EmbeddedStore,
+};
+
+/// The payments service.
+pub struct Payments;
+
+impl Service for Payments {
+    const NAME: &'static str = "svc-payments";
+    type Config = Config;
+
+    async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
+        let store = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
+        let simulator = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
+        let clients = Clients::new(
+            context.upstream("svc-crypto")?,
+            context.upstream("svc-fraud")?,
+            context.upstream("svc-ledger")?,
+            context.upstream("svc-tax")?,
+        );
+        let identity = context.identity().clone();
+        let (clock, ids) = (context.clock(), context.ids());
+        let driver = Driver::new(store, clients, Arc::new(simulator), clock, ids, identity, config);
+        let background = worker::run(Arc::clone(&driver), context.drain());
+        Ok(Parts::new()
+            .serve(PaymentServiceServer::new(Handlers::new(driver)))
+            .worker("due work", background))
+    }
+}

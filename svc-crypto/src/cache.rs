@@ -1,0 +1,83 @@
+//! A bounded map that keeps what is used: at most so many entries, whatever is asked for.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, PoisonError},
+};
+
+/// Two generations: what is used moves to the young one; when that is full the old one is dropped and
+/// the young one grows old. Constant time, and an entry that is used at least once per generation stays.
+pub struct Cache<K, V> {
+    generations: Mutex<Generations<K, V>>,
+    young_max: usize,
+}
+
+struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
+    /// Keeps at most `entries_max`, but no fewer than two.
+    pub fn new(entries_max: usize) -> Self {
+        let generations = Generations { young: HashMap::new(), old: HashMap::new() };
+        Self { generations: Mutex::new(generations), young_max: (entries_max / 2).max(1) }
+    }
+
+    /// The entry, if it is kept.
+    pub fn get(&self, key: &K) -> Option<V> {
+        // Every change leaves the maps whole, so a poisoned lock guards nothing broken.
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = generations.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, value) = generations.old.remove_entry(key)?;
+        generations.insert(key, value.clone(), self.young_max);
+        Some(value)
+    }
+
+    /// Keeps an entry.
+    pub fn insert(&self, key: K, value: V) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.old.remove(&key);
+        generations.insert(key, value, self.young_max);
+    }
+}
+
+impl<K: Eq + Hash, V> Generations<K, V> {
+    fn insert(&mut self, key: K, value: V, young_max: usize) {
+        if self.young.len() >= young_max && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stays_within_its_bound_and_keeps_what_is_used() {
+        let cache = Cache::new(10);
+        cache.insert(0, "kept");
+        for n in 1..1_000 {
+            cache.insert(n, "other");
+            assert_eq!(cache.get(&0), Some("kept"), "after {n}");
+            let generations = cache.generations.lock().unwrap();
+            assert!(generations.young.len() + generations.old.len() <= 10);
+        }
+        assert_eq!(cache.get(&1), None);
+        cache.insert(0, "changed");
+        assert_eq!(cache.get(&0), Some("changed"));
+    }
+
+    #[test]
+    fn the_smallest_still_keeps_the_latest() {
+        let cache = Cache::new(0);
+        cache.insert(1, 'a');
+        cache.insert(2, 'b');
+        assert_eq!(cache.get(&2), Some('b'));
+    }
+}

@@ -1,0 +1,194 @@
+//! Keys on demand: loads them from the store, unwraps them down the hierarchy, makes what is missing,
+//! and keeps what is expanded in bounded caches. Decisions are in [`crate::domain::keys`].
+
+use std::sync::Arc;
+
+use mesh::{Clock, Fault, Ids, Reason, StoreError};
+use money::TenantId;
+
+use crate::{
+    cache::Cache,
+    domain::{
+        envelope::{EnvelopeError, KeyRef, SealingKey},
+        keys::{self, KeyName, MacKey, Purpose, Ring, Root, Slot},
+        secret::KeyBytes,
+    },
+    random::{Random, RandomError},
+    store::Store,
+};
+
+/// Why a key is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key on record does not open under its parent.
+    #[error("a wrapped key of {tenant} for {purpose:?} does not open under its parent")]
+    Wrapped {
+        /// Whose key.
+        tenant: TenantId,
+        /// What it is for.
+        purpose: Purpose,
+    },
+    /// A new key could not be wrapped.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl From<KeyError> for Fault {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Store(error) => error.into(),
+            other => {
+                tracing::error!(error = %other, "a key is not to be had");
+                Fault::new(Reason::Internal, "The service could not use its keys.")
+            }
+        }
+    }
+}
+
+/// Whether a key that does not exist is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is made.
+    Make,
+    /// There is none.
+    Leave,
+}
+
+/// A tenant's keys for the card vault, expanded.
+pub struct VaultKeys {
+    /// Seals cards.
+    pub card: Ring,
+    /// Finds cards stored before.
+    pub index: MacKey,
+    /// Makes the fingerprints that callers see.
+    pub fingerprint: MacKey,
+    /// Compares requests.
+    pub request: MacKey,
+}
+
+/// All keys of the service.
+pub struct Keyring<S> {
+    store: S,
+    root: Root,
+    random: Random,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    keks: Cache<TenantId, Arc<Ring>>,
+    vaults: Cache<TenantId, Arc<VaultKeys>>,
+    data: Cache<Slot, Arc<Ring>>,
+}
+
+impl<S: Store> Keyring<S> {
+    /// Keys from `store` under `root`; each cache keeps at most `cached_max`.
+    pub fn new(store: S, root: Root, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>, cached_max: usize) -> Self {
+        let random = Random::default();
+        let (keks, vaults, data) = (Cache::new(cached_max), Cache::new(cached_max), Cache::new(cached_max));
+        Self { store, root, random, clock, ids, keks, vaults, data }
+    }
+
+    /// A key that the tenant named.
+    pub async fn data(
+        &self,
+        tenant: &TenantId,
+        name: KeyName,
+        missing: Missing,
+    ) -> Result<Option<Arc<Ring>>, KeyError> {
+        let slot = Slot::data(tenant.clone(), name);
+        if let Some(ring) = self.data.get(&slot) {
+            return Ok(Some(ring));
+        }
+        let Some(kek) = self.kek(tenant, missing).await? else { return Ok(None) };
+        let Some(ring) = self.load(&slot, &kek, missing).await?.as_deref().map(ring_of) else {
+            return Ok(None);
+        };
+        let ring = Arc::new(ring);
+        self.data.insert(slot, Arc::clone(&ring));
+        Ok(Some(ring))
+    }
+
+    /// The tenant's keys for the card vault.
+    pub async fn vault(
+        &self,
+        tenant: &TenantId,
+        missing: Missing,
+    ) -> Result<Option<Arc<VaultKeys>>, KeyError> {
+        if let Some(keys) = self.vaults.get(tenant) {
+            return Ok(Some(keys));
+        }
+        let Some(kek) = self.kek(tenant, missing).await? else { return Ok(None) };
+        let own = |purpose| {
+            let (slot, kek) = (Slot::own(tenant.clone(), purpose), &kek);
+            async move { self.load(&slot, kek, missing).await }
+        };
+        // At once, so that making them costs one commit.
+        let (card, index, fingerprint, request) = tokio::try_join!(
+            own(Purpose::Card),
+            own(Purpose::CardIndex),
+            own(Purpose::CardFingerprint),
+            own(Purpose::RequestFingerprint),
+        )?;
+        let (Some(card), Some(index), Some(fingerprint), Some(request)) =
+            (card.as_deref().map(ring_of), mac_of(index), mac_of(fingerprint), mac_of(request))
+        else {
+            return Ok(None);
+        };
+        let keys = Arc::new(VaultKeys { card, index, fingerprint, request });
+        self.vaults.insert(tenant.clone(), Arc::clone(&keys));
+        Ok(Some(keys))
+    }
+
+    async fn kek(&self, tenant: &TenantId, missing: Missing) -> Result<Option<Arc<Ring>>, KeyError> {
+        if let Some(ring) = self.keks.get(tenant) {
+            return Ok(Some(ring));
+        }
+        let slot = Slot::own(tenant.clone(), Purpose::TenantKek);
+        let Some(ring) = self.load(&slot, &self.root.ring, missing).await?.as_deref().map(ring_of) else {
+            return Ok(None);
+        };
+        let ring = Arc::new(ring);
+        self.keks.insert(tenant.clone(), Arc::clone(&ring));
+        Ok(Some(ring))
+    }
+
+    /// All versions of a key, unwrapped; `None` if there is none and none is to be made.
+    async fn load(
+        &self,
+        slot: &Slot,
+        parent: &Ring,
+        missing: Missing,
+    ) -> Result<Option<Vec<(KeyRef, KeyBytes)>>, KeyError> {
+        let mut versions = self.store.key(slot.clone()).await?;
+        if versions.is_empty() && missing == Missing::Make {
+            let now = self.clock.now();
+            let reference = KeyRef { id: self.ids.uuid_v7(now), version: 1 };
+            let first = keys::wrap(parent, slot, reference, &self.random.key()?, self.random.salt()?)?;
+            versions = self.store.make_key(slot.clone(), first, now).await?;
+        }
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        let unwrapped = versions.iter().map(|version| {
+            let key = keys::unwrap(parent, slot, version).map_err(|EnvelopeError| KeyError::Wrapped {
+                tenant: slot.tenant.clone(),
+                purpose: slot.purpose,
+            })?;
+            Ok((version.reference, key))
+        });
+        unwrapped.collect::<Result<_, KeyError>>().map(Some)
+    }
+}
+
+fn ring_of(versions: &[(KeyRef, KeyBytes)]) -> Ring {
+    Ring::new(versions.iter().map(|(reference, key)| SealingKey::new(*reference, key)))
+}
+
+/// The first version: tags are compared with tags of before, so their key stays.
+fn mac_of(versions: Option<Vec<(KeyRef, KeyBytes)>>) -> Option<MacKey> {
+    versions?.first().map(|(_, key)| MacKey::new(key))
+}

@@ -1,0 +1,311 @@
+//! The store on the mesh's embedded engine.
+
+use std::path::Path;
+
+use mesh::{
+    Embedded, StoreError,
+    idempotency::{self, Fingerprint, Known, Reuse, Scope},
+};
+use money::{TenantId, Timestamp, TokenId};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
+
+use super::{Put, PutCard, PutError, Store, StoredCard};
+use crate::domain::{
+    card::{Brand, Month},
+    envelope::KeyRef,
+    keys::{Slot, WrappedKey},
+    token::{Shown, Token},
+};
+
+/// Applied once each, in order; never changed after a release.
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE root (only INTEGER PRIMARY KEY CHECK (only = 1), id BLOB NOT NULL) STRICT",
+    "CREATE TABLE key (
+        tenant TEXT NOT NULL,
+        purpose INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        wrapped BLOB NOT NULL,
+        created_at INTEGER NOT NULL,
+        PRIMARY KEY (tenant, purpose, name, version)
+    ) STRICT, WITHOUT ROWID",
+    "CREATE TABLE card (
+        tenant TEXT NOT NULL,
+        id BLOB NOT NULL,
+        sealed BLOB NOT NULL,
+        brand INTEGER NOT NULL,
+        bin TEXT NOT NULL,
+        last4 TEXT NOT NULL,
+        exp_month INTEGER NOT NULL,
+        exp_year INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID",
+    "CREATE TABLE card_index (
+        tenant TEXT NOT NULL,
+        tag BLOB NOT NULL,
+        id BLOB NOT NULL,
+        PRIMARY KEY (tenant, tag)
+    ) STRICT, WITHOUT ROWID",
+    idempotency::SCHEMA,
+];
+
+/// Keeps everything in one file. Cheap to clone.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    engine: Embedded,
+}
+
+impl EmbeddedStore {
+    /// Opens or creates the file.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { engine: Embedded::open(path, MIGRATIONS)? })
+    }
+}
+
+impl Store for EmbeddedStore {
+    async fn root(&self) -> Result<Option<Uuid>, StoreError> {
+        self.engine.read(select_root).await
+    }
+
+    async fn adopt_root(&self, id: Uuid) -> Result<Uuid, StoreError> {
+        self.engine
+            .write(move |connection| {
+                if let Some(known) = select_root(connection)? {
+                    return Ok(known);
+                }
+                connection.execute("INSERT INTO root (only, id) VALUES (1, ?1)", params![id.as_bytes()])?;
+                Ok(id)
+            })
+            .await
+    }
+
+    async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {
+        self.engine.read(move |connection| select_key(connection, &slot)).await
+    }
+
+    async fn make_key(
+        &self,
+        slot: Slot,
+        first: WrappedKey,
+        now: Timestamp,
+    ) -> Result<Vec<WrappedKey>, StoreError> {
+        self.engine
+            .write(move |connection| {
+                let known = select_key(connection, &slot)?;
+                if !known.is_empty() {
+                    return Ok(known);
+                }
+                insert_key(connection, &slot, &first, now)?;
+                Ok(vec![first])
+            })
+            .await
+    }
+
+    async fn put_card(&self, put: PutCard) -> Result<Put, PutError> {
+        self.engine.write(move |connection| put_card(connection, put)).await
+    }
+
+    async fn replay(&self, scope: Scope, fingerprint: Fingerprint) -> Result<Option<Vec<u8>>, Reuse> {
+        self.engine
+            .read(move |connection| {
+                Ok(match idempotency::find(connection, &scope, &fingerprint)? {
+                    Some(Known::Answered(answer)) => Some(answer),
+                    Some(Known::New | Known::Underway { .. }) | None => None,
+                })
+            })
+            .await
+    }
+
+    async fn cards(&self, ids: Vec<(TenantId, TokenId)>) -> Result<Vec<Option<StoredCard>>, StoreError> {
+        self.engine
+            .read(move |connection| {
+                ids.iter().map(|(tenant, id)| select_card(connection, tenant, *id)).collect()
+            })
+            .await
+    }
+}
+
+fn select_root(connection: &Connection) -> Result<Option<Uuid>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT id FROM root")?;
+    let id: Option<[u8; 16]> = select.query_row([], |row| row.get(0)).optional()?;
+    Ok(id.map(Uuid::from_bytes))
+}
+
+fn select_key(connection: &Connection, slot: &Slot) -> Result<Vec<WrappedKey>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT version, id, wrapped FROM key WHERE tenant = ?1 AND purpose = ?2 AND name = ?3 ORDER BY version",
+    )?;
+    let rows = select.query_map(params![slot.tenant.as_str(), slot.purpose.code(), slot.name()], |row| {
+        let reference = KeyRef { version: row.get(0)?, id: Uuid::from_bytes(row.get(1)?) };
+        Ok(WrappedKey { reference, wrapped: row.get(2)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn insert_key(
+    connection: &Connection,
+    slot: &Slot,
+    key: &WrappedKey,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO key (tenant, purpose, name, version, id, wrapped, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    insert.execute(params![
+        slot.tenant.as_str(),
+        slot.purpose.code(),
+        slot.name(),
+        key.reference.version,
+        key.reference.id.as_bytes(),
+        key.wrapped,
+        now.as_nanos(),
+    ])?;
+    Ok(())
+}
+
+fn put_card(connection: &Connection, put: PutCard) -> Result<Put, PutError> {
+    let known_id = select_indexed(connection, &put.tenant, &put.index_tag)?;
+    let id = known_id.unwrap_or(put.new_id);
+    if let Some(request) = &put.idempotency {
+        let subject = id.to_string();
+        match idempotency::begin(connection, &request.scope, &request.fingerprint, &subject, put.now)? {
+            Known::New => {}
+            Known::Answered(answer) => return Ok(Put::Replayed(answer)),
+            Known::Underway { .. } => return Err(PutError::Underway),
+        }
+    }
+    let sealed = (put.seal)(id)?;
+    let created_at = match known_id {
+        Some(_) => update_card(connection, &put.tenant, id, &put.shown, &sealed, put.now)?,
+        None => insert_card(connection, &put.tenant, id, &put.index_tag, &put.shown, &sealed, put.now)?,
+    };
+    let token = Token { id, shown: put.shown, created_at };
+    if let Some(request) = &put.idempotency {
+        idempotency::finish(connection, &request.scope, &(request.answer)(&token))?;
+    }
+    Ok(Put::Stored(token))
+}
+
+fn select_indexed(
+    connection: &Connection,
+    tenant: &TenantId,
+    tag: &[u8],
+) -> Result<Option<TokenId>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT id FROM card_index WHERE tenant = ?1 AND tag = ?2")?;
+    let id: Option<[u8; 16]> =
+        select.query_row(params![tenant.as_str(), tag], |row| row.get(0)).optional()?;
+    Ok(id.map(|id| TokenId::new(Uuid::from_bytes(id))))
+}
+
+fn insert_card(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: TokenId,
+    tag: &[u8],
+    shown: &Shown,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    let (tenant, uuid) = (tenant.as_str(), id.uuid());
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO card (tenant, id, sealed, brand, bin, last4, exp_month, exp_year, fingerprint,
+            created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)",
+    )?;
+    insert.execute(params![
+        tenant,
+        uuid.as_bytes(),
+        sealed,
+        shown.brand.code(),
+        shown.bin,
+        shown.last4,
+        shown.expiry.month,
+        shown.expiry.year,
+        shown.fingerprint,
+        now.as_nanos(),
+    ])?;
+    let mut index =
+        connection.prepare_cached("INSERT INTO card_index (tenant, tag, id) VALUES (?1, ?2, ?3)")?;
+    index.execute(params![tenant, tag, uuid.as_bytes()])?;
+    Ok(now)
+}
+
+/// Gives the time at which the card was first kept.
+fn update_card(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: TokenId,
+    shown: &Shown,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    // The number is the same, and with it everything that is shown but the expiry.
+    let mut update = connection.prepare_cached(
+        "UPDATE card SET sealed = ?3, exp_month = ?4, exp_year = ?5, updated_at = ?6
+         WHERE tenant = ?1 AND id = ?2 RETURNING created_at",
+    )?;
+    let created_at = update
+        .query_row(
+            params![
+                tenant.as_str(),
+                id.uuid().as_bytes(),
+                sealed,
+                shown.expiry.month,
+                shown.expiry.year,
+                now.as_nanos(),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    created_at
+        .map(Timestamp::from_nanos)
+        .ok_or_else(|| StoreError::Corrupt(format!("{id} is in the index and not in the vault")))
+}
+
+fn select_card(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: TokenId,
+) -> Result<Option<StoredCard>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT sealed, brand, bin, last4, exp_month, exp_year, fingerprint, created_at
+         FROM card WHERE tenant = ?1 AND id = ?2",
+    )?;
+    let row = select
+        .query_row(params![tenant.as_str(), id.uuid().as_bytes()], |row| {
+            Ok((row.get::<_, i64>(1)?, stored_card(row, id)?))
+        })
+        .optional()?;
+    let Some((brand, mut card)) = row else { return Ok(None) };
+    card.token.shown.brand = Brand::from_code(brand)
+        .ok_or_else(|| StoreError::Corrupt(format!("{id} has a brand that this version does not know")))?;
+    Ok(Some(card))
+}
+
+/// Everything but the brand.
+fn stored_card(row: &Row<'_>, id: TokenId) -> Result<StoredCard, rusqlite::Error> {
+    let shown = Shown {
+        brand: Brand::Other,
+        bin: row.get(2)?,
+        last4: row.get(3)?,
+        expiry: Month { month: row.get(4)?, year: row.get(5)? },
+        fingerprint: row.get(6)?,
+    };
+    let token = Token { id, shown, created_at: Timestamp::from_nanos(row.get(7)?) };
+    Ok(StoredCard { token, sealed: row.get(0)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EmbeddedStore;
+
+    crate::store::contract::suite!(
+        |dir: &std::path::Path| EmbeddedStore::open(&dir.join("crypto.db")).unwrap()
+    );
+}

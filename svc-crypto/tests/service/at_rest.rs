@@ -1,0 +1,131 @@
+//! What lies on the disk: no card number in any form, and a root key without which nothing opens.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use crate::common::{World, call, card};
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use mesh::{StartError, testing::Harness};
+use paymesh_proto::crypto::v1::{CardInput, EncryptRequest, TokenizeRequest};
+use svc_crypto::{Crypto, config::Config};
+
+/// Valid cards that occur nowhere else.
+const CANARIES: [&str; 2] = ["4539578763621486", "5553948271640930"];
+const HOLDER: &str = "Canary Cardholder";
+
+/// The forms in which a text would be found again: raw, hexadecimal, and base64 at each of
+/// the three places that it can begin at.
+fn forms(text: &str) -> Vec<Vec<u8>> {
+    let hex = svc_crypto::domain::canonical::hex(text.as_bytes());
+    let mut forms = vec![text.into(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
+    for shift in 0..3 {
+        let encoded = STANDARD_NO_PAD.encode([&vec![0; shift], text.as_bytes()].concat());
+        // The first and last characters depend on what stands beside the text.
+        forms.push(encoded.as_bytes()[(shift * 8).div_ceil(6)..encoded.len() - 2].to_vec());
+    }
+    forms
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Every file and its content. The store moves its log into its file when it closes, soon after the
+/// service has stopped: a file that vanishes while we look means to look again.
+fn contents_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    loop {
+        let files = files_below(dir).into_iter();
+        let contents = files.map(|path| fs::read(&path).map(|content| (path, content)));
+        match contents.collect::<Result<Vec<_>, _>>() {
+            Ok(contents) => return contents,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+        }
+    }
+}
+
+fn assert_absent(dir: &Path, text: &str) {
+    let contents = contents_below(dir);
+    assert!(contents.iter().any(|(file, _)| file.ends_with("crypto.db")));
+    for (file, content) in contents {
+        for form in forms(text) {
+            let found = content.windows(form.len()).any(|window| window == form);
+            assert!(!found, "{} holds {text} as {}", file.display(), String::from_utf8_lossy(&form));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_card_number_and_no_plaintext_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start(dir.path()).await;
+    for number in CANARIES {
+        let mut request = call(
+            "acme",
+            TokenizeRequest { card: Some(CardInput { holder_name: HOLDER.into(), ..card(number) }) },
+        );
+        request.metadata_mut().insert("idempotency-key", number[..6].parse().unwrap());
+        world.vault("edge-gateway").tokenize(request).await.unwrap();
+    }
+    let request = EncryptRequest { key_name: "notes".into(), plaintext: HOLDER.into(), aad: "aad".into() };
+    world.crypto("svc-payments").encrypt(call("acme", request)).await.unwrap();
+    // While the log is still apart from the file, and after.
+    for text in CANARIES.into_iter().chain([HOLDER]) {
+        assert_absent(dir.path(), text);
+    }
+    world.service.stop().await;
+    for text in CANARIES.into_iter().chain([HOLDER]) {
+        assert_absent(dir.path(), text);
+    }
+}
+
+/// The search above is worth something only if it finds what is there.
+#[test]
+fn the_search_finds_a_canary_in_every_form() {
+    let number = CANARIES[0];
+    for before in ["", "a", "ab", "abc"] {
+        let text = format!("{before}{number}xyz");
+        let encoded = STANDARD_NO_PAD.encode(&text);
+        let found = |form: &Vec<u8>| encoded.as_bytes().windows(form.len()).any(|window| window == form);
+        assert!(forms(number).iter().any(found), "{before}");
+    }
+    assert!(forms(number).contains(&"34353339353738373633363231343836".into()));
+}
+
+async fn start(dir: &Path, config: Config) -> Result<(), StartError> {
+    let mut harness = Harness::new(dir).unwrap();
+    let running = harness.start::<Crypto>(config).await?;
+    running.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_opens_only_under_the_root_it_was_made_under() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), Config::default()).await.unwrap();
+    let own = dir.path().join("svc-crypto").join("root.key");
+    let key = fs::read(&own).unwrap();
+    assert_eq!(key.len(), 32);
+
+    // The same key, mounted from elsewhere.
+    let mounted = dir.path().join("mounted");
+    fs::rename(&own, &mounted).unwrap();
+    let elsewhere = || Config { root_key_file: Some(mounted.clone()), ..Config::default() };
+    start(dir.path(), elsewhere()).await.unwrap();
+
+    let lost = start(dir.path(), Config::default()).await.unwrap_err().to_string();
+    assert!(lost.contains("root.key is missing"), "{lost}");
+    assert!(!own.exists(), "a new root would not open anything");
+
+    fs::write(&mounted, [7; 32]).unwrap();
+    let other = start(dir.path(), elsewhere()).await.unwrap_err().to_string();
+    assert!(other.contains("not the one that the store was made under"), "{other}");
+    fs::write(&mounted, b"short").unwrap();
+    let short = start(dir.path(), elsewhere()).await.unwrap_err().to_string();
+    assert!(short.contains("exactly 32 bytes"), "{short}");
+    fs::write(&mounted, &key).unwrap();
+    start(dir.path(), elsewhere()).await.unwrap();
+}

@@ -1,0 +1,71 @@
+//! What the tests of the running service share: a harness, callers, and shorthand.
+
+use std::{path::Path, sync::Arc};
+
+use mesh::{Clock, Fault, ManualClock, Reason, Running, testing::Harness, testing::call_of};
+use money::Timestamp;
+use paymesh_proto::crypto::v1::{
+    CardInput, Token, TokenizeRequest, crypto_service_client::CryptoServiceClient,
+    vault_service_client::VaultServiceClient,
+};
+use svc_crypto::{Crypto, config::Config};
+use tonic::{Request, Response, Status};
+
+/// 2026-11-21T00:00:00Z.
+pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_795_219_200);
+
+/// A running service, and the clock that it goes by.
+pub(crate) struct World {
+    pub(crate) harness: Harness,
+    pub(crate) service: Running,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl World {
+    /// Starts the service on what `dir` holds.
+    pub(crate) async fn start(dir: &Path) -> Self {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let mut harness = Harness::with_clock(dir, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let service = harness.start::<Crypto>(Config::default()).await.unwrap();
+        Self { harness, service, clock }
+    }
+
+    /// VaultService as this workload sees it.
+    pub(crate) fn vault(&self, caller: &str) -> VaultServiceClient<mesh::Upstream> {
+        VaultServiceClient::new(self.harness.upstream(caller, &self.service).unwrap())
+    }
+
+    /// CryptoService as this workload sees it.
+    pub(crate) fn crypto(&self, caller: &str) -> CryptoServiceClient<mesh::Upstream> {
+        CryptoServiceClient::new(self.harness.upstream(caller, &self.service).unwrap())
+    }
+
+    /// Tokenizes for a tenant, as the edge does.
+    pub(crate) async fn tokenize(&self, tenant: &str, card: CardInput) -> Result<Response<Token>, Status> {
+        self.vault("edge-gateway").tokenize(call(tenant, TokenizeRequest { card: Some(card) })).await
+    }
+}
+
+/// A request of a tenant.
+pub(crate) fn call<T>(tenant: &str, message: T) -> Request<T> {
+    call_of(tenant).request(message)
+}
+
+/// A card that can be stored.
+pub(crate) fn card(number: &str) -> CardInput {
+    CardInput {
+        number: number.into(),
+        exp_month: 12,
+        exp_year: 2030,
+        cvc: String::new(),
+        holder_name: "Ada Payer".into(),
+    }
+}
+
+/// Why a call was refused.
+pub(crate) fn reason<T>(result: Result<T, Status>) -> Reason {
+    match result {
+        Ok(_) => panic!("must be refused"),
+        Err(status) => Fault::from_status(&status).reason(),
+    }
+}

@@ -1,0 +1,9 @@
+//! The running service, over real mTLS.
+
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod at_rest;
+mod common;
+mod crypto;
+mod vault;

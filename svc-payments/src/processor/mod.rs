@@ -1,0 +1,88 @@
+//! What a payment processor is to us. Every call carries our own reference, which makes it idempotent
+//! there; an answer that does not come is [`ProcessorOutcome::Unanswered`], never a failure.
+
+pub mod simulator;
+
+use std::{future::Future, pin::Pin};
+
+use money::Currency;
+
+use crate::domain::operation::ProcessorOutcome;
+
+/// A card number on its way to a processor. Cannot be printed; wiped when dropped.
+pub struct CardNumber(zeroize::Zeroizing<String>);
+
+impl CardNumber {
+    /// Takes the digits over.
+    pub fn new(digits: String) -> Self {
+        Self(zeroize::Zeroizing::new(digits))
+    }
+
+    /// The digits, for the processor call and for nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a processor is asked for.
+pub enum ProcessorRequest {
+    /// Reserve `amount`, and take it at once with `capture`.
+    Authorize {
+        /// The card.
+        card: CardNumber,
+        /// Minor units.
+        amount: i64,
+        /// The currency.
+        currency: Currency,
+        /// Whether to take it at once.
+        capture: bool,
+    },
+    /// Take `amount` of what the processor knows as `of`.
+    Capture {
+        /// The processor's reference of the authorization.
+        of: String,
+        /// Minor units.
+        amount: i64,
+    },
+    /// Release what the processor knows as `of`.
+    Void {
+        /// The processor's reference of the authorization.
+        of: String,
+    },
+    /// Give `amount` of what the processor knows as `of` back.
+    Refund {
+        /// The processor's reference of the authorization.
+        of: String,
+        /// Minor units.
+        amount: i64,
+    },
+}
+
+/// What a processor says when asked about an earlier request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inquiry {
+    /// It ended like this.
+    Settled(ProcessorOutcome),
+    /// It is known and not settled.
+    Pending,
+    /// It never arrived, and never will.
+    NeverHeardOf,
+    /// The processor did not answer this question either.
+    Unanswered,
+}
+
+/// A boxed future, so that processors can be chosen at run time.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A payment processor.
+pub trait Processor: Send + Sync + 'static {
+    /// The name that payments carry.
+    fn name(&self) -> &'static str;
+
+    /// Carries a request out once, however often it is sent with the same `reference`. May take as long
+    /// as it likes: the caller has a timeout.
+    fn perform<'a>(&'a self, reference: &'a str, request: ProcessorRequest) -> Answer<'a, ProcessorOutcome>;
+
+    /// Asks what became of the request with this `reference`.
+    fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry>;
+}

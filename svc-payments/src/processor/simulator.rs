@@ -1,0 +1,233 @@
+//! A processor that needs no network: deterministic by card number, with the public test cards of
+//! Stripe (<https://docs.stripe.com/testing>) and one card of our own that never answers.
+//!
+//! It keeps a journal of its own, as a processor elsewhere would: what it has approved it still knows
+//! after a crash of ours, and a reference that comes twice has its effect once.
+
+use std::{future::pending, path::Path, sync::Arc};
+
+use mesh::{Clock, Embedded, StoreError};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{Answer, CardNumber, Inquiry, Processor, ProcessorRequest};
+use crate::domain::operation::{Failure, ProcessorOutcome};
+
+/// The card of our own: the authorization is made, its answer never comes. Passes the Luhn check.
+pub const NEVER_ANSWERS: &str = "4000000000004087";
+
+/// Asked about a request that it did not answer, the simulator knows the outcome only this much later.
+const SETTLES_AFTER_NS: i64 = 20 * 1_000_000_000;
+
+const SCHEMA: &str = "CREATE TABLE journal (
+    reference TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    of TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    answers INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID";
+
+/// The simulator.
+pub struct Simulator {
+    journal: Embedded,
+    clock: Arc<dyn Clock>,
+}
+
+/// One line of the journal.
+struct Entry {
+    kind: &'static str,
+    of: String,
+    amount: i64,
+    outcome: ProcessorOutcome,
+    answers: bool,
+}
+
+impl Simulator {
+    /// Opens or creates the journal.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Ok(Self { journal: Embedded::open(path, &[SCHEMA])?, clock })
+    }
+
+    async fn carry_out(&self, reference: &str, request: ProcessorRequest) -> ProcessorOutcome {
+        let (reference, now) = (reference.to_owned(), self.clock.now().as_nanos());
+        let entry = decide(&reference, &request);
+        drop(request);
+        let answers = entry.answers;
+        let outcome = self.journal.write(move |connection| record(connection, &reference, entry, now)).await;
+        match outcome {
+            Ok(_) if !answers => pending().await,
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::error!(%error, "the simulator's journal failed");
+                ProcessorOutcome::Unanswered
+            }
+        }
+    }
+
+    async fn look_up(&self, reference: &str) -> Inquiry {
+        let reference = reference.to_owned();
+        let latest = self.clock.now().as_nanos().saturating_sub(SETTLES_AFTER_NS);
+        let found = self.journal.read(move |connection| find(connection, &reference)).await;
+        match found {
+            Ok(None) => Inquiry::NeverHeardOf,
+            Ok(Some((_, false, at))) if at > latest => Inquiry::Pending,
+            Ok(Some((outcome, _, _))) => Inquiry::Settled(outcome),
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::error!(%error, "the simulator's journal failed");
+                Inquiry::Unanswered
+            }
+        }
+    }
+}
+
+impl Processor for Simulator {
+    fn name(&self) -> &'static str {
+        "simulator"
+    }
+
+    fn perform<'a>(&'a self, reference: &'a str, request: ProcessorRequest) -> Answer<'a, ProcessorOutcome> {
+        Box::pin(self.carry_out(reference, request))
+    }
+
+    fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry> {
+        Box::pin(self.look_up(reference))
+    }
+}
+
+fn decide(reference: &str, request: &ProcessorRequest) -> Entry {
+    let approved = || ProcessorOutcome::Approved { reference: format!("sim_{reference}") };
+    match request {
+        ProcessorRequest::Authorize { card, amount, capture, .. } => Entry {
+            kind: if *capture { "sale" } else { "authorize" },
+            of: String::new(),
+            amount: *amount,
+            outcome: decline(card).map_or_else(approved, ProcessorOutcome::Declined),
+            answers: card.expose() != NEVER_ANSWERS,
+        },
+        ProcessorRequest::Capture { of, amount } => {
+            Entry { kind: "capture", of: of.clone(), amount: *amount, outcome: approved(), answers: true }
+        }
+        ProcessorRequest::Void { of } => {
+            Entry { kind: "void", of: of.clone(), amount: 0, outcome: approved(), answers: true }
+        }
+        ProcessorRequest::Refund { of, amount } => {
+            Entry { kind: "refund", of: of.clone(), amount: *amount, outcome: approved(), answers: true }
+        }
+    }
+}
+
+/// Why this card is declined, if it is.
+fn decline(card: &CardNumber) -> Option<Failure> {
+    let (code, decline_code, message) = match card.expose() {
+        "4000000000000002" => ("CARD_DECLINED", "generic_decline", "The card was declined."),
+        "4000000000009995" => ("CARD_DECLINED", "insufficient_funds", "The card has insufficient funds."),
+        "4000000000009987" => ("CARD_DECLINED", "lost_card", "The card was declined."),
+        "4000000000009979" => ("CARD_DECLINED", "stolen_card", "The card was declined."),
+        "4000000000000069" => ("EXPIRED_CARD", "expired_card", "The card has expired."),
+        "4000000000000127" => ("INCORRECT_CVC", "incorrect_cvc", "The card's security code is incorrect."),
+        "4000000000000119" => {
+            ("PROCESSING_ERROR", "processing_error", "The processor could not process the card; try again.")
+        }
+        _ => return None,
+    };
+    Some(Failure { code: code.into(), decline_code: decline_code.into(), message: message.into() })
+}
+
+fn record(
+    connection: &Connection,
+    reference: &str,
+    entry: Entry,
+    now: i64,
+) -> Result<ProcessorOutcome, StoreError> {
+    if let Some((outcome, _, _)) = find(connection, reference)? {
+        return Ok(outcome);
+    }
+    let outcome = serde_json::to_string(&entry.outcome).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO journal (reference, kind, of, amount, outcome, answers, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    insert.execute(params![reference, entry.kind, entry.of, entry.amount, outcome, entry.answers, now])?;
+    Ok(entry.outcome)
+}
+
+fn find(
+    connection: &Connection,
+    reference: &str,
+) -> Result<Option<(ProcessorOutcome, bool, i64)>, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT outcome, answers, at FROM journal WHERE reference = ?1")?;
+    let found: Option<(String, bool, i64)> =
+        select.query_row([reference], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    found
+        .map(|(outcome, answers, at)| {
+            let outcome = serde_json::from_str(&outcome).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            Ok((outcome, answers, at))
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::ManualClock;
+    use money::Timestamp;
+
+    use super::*;
+
+    fn sale(number: &str) -> ProcessorRequest {
+        let currency = "EUR".parse().unwrap();
+        ProcessorRequest::Authorize {
+            card: CardNumber::new(number.into()),
+            amount: 100,
+            currency,
+            capture: true,
+        }
+    }
+
+    fn simulator() -> (tempfile::TempDir, Arc<ManualClock>, Simulator) {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_000)));
+        let simulator =
+            Simulator::open(&dir.path().join("s.db"), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        (dir, clock, simulator)
+    }
+
+    #[tokio::test]
+    async fn the_card_decides_and_a_reference_counts_once() {
+        let (_dir, _, simulator) = simulator();
+        for number in ["4242424242424242", "5555555555554444", "378282246310005", "6011111111111117"] {
+            let approved = simulator.perform(number, sale(number)).await;
+            assert_eq!(approved, ProcessorOutcome::Approved { reference: format!("sim_{number}") });
+        }
+        for (number, decline_code) in [
+            ("4000000000000002", "generic_decline"),
+            ("4000000000009995", "insufficient_funds"),
+            ("4000000000009987", "lost_card"),
+            ("4000000000009979", "stolen_card"),
+            ("4000000000000069", "expired_card"),
+            ("4000000000000127", "incorrect_cvc"),
+            ("4000000000000119", "processing_error"),
+        ] {
+            let outcome = simulator.perform(number, sale(number)).await;
+            assert!(
+                matches!(&outcome, ProcessorOutcome::Declined(f) if f.decline_code == decline_code),
+                "{number}"
+            );
+            // The same reference again, even for another card: the first outcome.
+            assert_eq!(simulator.perform(number, sale("4242424242424242")).await, outcome);
+        }
+        assert_eq!(simulator.inquire("never sent").await, Inquiry::NeverHeardOf);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_silent_card_never_answers_and_settles_when_asked_later() {
+        let (_dir, clock, simulator) = simulator();
+        let wait = std::time::Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(wait, simulator.perform("r1", sale(NEVER_ANSWERS))).await.is_err());
+        assert_eq!(simulator.inquire("r1").await, Inquiry::Pending);
+        clock.advance_seconds(21);
+        assert!(matches!(simulator.inquire("r1").await, Inquiry::Settled(ProcessorOutcome::Approved { .. })));
+    }
+}

@@ -1,0 +1,120 @@
+//! Checks what comes in, field by field, before anything else is done with it.
+
+use mesh::{Call, Fault, IdempotencyKey, Reason, Violations};
+use money::{Currency, PaymentId, TokenId, chargeable};
+use paymesh_proto::payments::v1 as proto;
+
+use crate::domain::{create::NewPayment, payment::CaptureMethod};
+
+const REFERENCE_MAX: usize = 255;
+const DESCRIPTION_MAX: usize = 1_000;
+const METADATA_MAX: usize = 50;
+const METADATA_KEY_MAX: usize = 40;
+const METADATA_VALUE_MAX: usize = 500;
+const PAGE_SIZE_DEFAULT: i32 = 20;
+const PAGE_SIZE_MAX: i32 = 100;
+
+/// The key that an RPC that moves money must come with.
+pub(crate) fn idempotency_key(call: &Call) -> Result<IdempotencyKey, Fault> {
+    call.idempotency_key().cloned().ok_or_else(|| {
+        Fault::new(Reason::IdempotencyKeyRequired, "This request moves money and needs an idempotency key.")
+            .violating("Idempotency-Key", "must be given, 1 to 255 visible ASCII characters")
+    })
+}
+
+/// The payment's id of a path; one that cannot be is as unknown as one that is not there.
+pub(crate) fn payment_id(text: &str) -> Result<PaymentId, Fault> {
+    text.parse().map_err(|_| Fault::new(Reason::PaymentNotFound, "There is no such payment."))
+}
+
+fn text(violations: &mut Violations, field: &str, value: &str, characters_max: usize) {
+    if value.chars().count() > characters_max {
+        violations.add(field, format!("must have at most {characters_max} characters"));
+    }
+    if value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        violations.add(field, "must not have control characters");
+    }
+}
+
+/// A short text that stands alone in a request.
+pub(crate) fn reason(value: &str) -> Result<(), Fault> {
+    let mut violations = Violations::new();
+    text(&mut violations, "reason", value, REFERENCE_MAX);
+    violations.finish()
+}
+
+/// An optional amount of a capture or a refund.
+pub(crate) fn optional_amount(amount: Option<i64>) -> Result<Option<i64>, Fault> {
+    amount.map(chargeable).transpose().map_err(|error| Fault::invalid("amount", error.to_string()))
+}
+
+/// A request for a new payment.
+pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPayment, Fault> {
+    let mut violations = Violations::new();
+    let amount = violations.check("amount", chargeable(request.amount));
+    let currency = violations.check("currency", request.currency.parse::<Currency>());
+    let token = request.payment_method.as_ref().map(|method| method.token.parse::<TokenId>());
+    if token.is_none() {
+        violations.add("payment_method", "must be given, with a token from POST /v1/tokens");
+    }
+    let token = token.and_then(|token| violations.check("payment_method.token", token));
+    let capture_method = match proto::payment::CaptureMethod::try_from(request.capture_method) {
+        Ok(proto::payment::CaptureMethod::Manual) => CaptureMethod::Manual,
+        Ok(_) => CaptureMethod::Automatic,
+        Err(_) => {
+            violations.add("capture_method", "must be AUTOMATIC or MANUAL");
+            CaptureMethod::Manual
+        }
+    };
+    text(&mut violations, "reference", &request.reference, REFERENCE_MAX);
+    text(&mut violations, "description", &request.description, DESCRIPTION_MAX);
+    if request.metadata.len() > METADATA_MAX {
+        violations.add("metadata", format!("must have at most {METADATA_MAX} entries"));
+    }
+    for (key, value) in &request.metadata {
+        if key.is_empty() {
+            violations.add("metadata", "must not have an empty key");
+        }
+        text(&mut violations, "metadata", key, METADATA_KEY_MAX);
+        // A key is the caller's own text: it is named only where it is short enough to be one.
+        let field = if key.len() <= METADATA_KEY_MAX { format!("metadata.{key}") } else { "metadata".into() };
+        text(&mut violations, &field, value, METADATA_VALUE_MAX);
+    }
+    violations.finish()?;
+    let (Some(amount), Some(currency), Some(token)) = (amount, currency, token) else {
+        return Err(Fault::new(Reason::Internal, "A field was lost while it was checked."));
+    };
+    Ok(NewPayment {
+        amount,
+        currency,
+        token,
+        capture_method,
+        reference: request.reference.clone(),
+        description: request.description.clone(),
+        metadata: request.metadata.clone(),
+    })
+}
+
+/// How many to list.
+pub(crate) fn page_size(asked: i32) -> Result<usize, Fault> {
+    match asked {
+        0 => Ok(PAGE_SIZE_DEFAULT as usize),
+        1..=PAGE_SIZE_MAX => Ok(usize::try_from(asked).unwrap_or_default()),
+        _ => Err(Fault::invalid("page_size", format!("must be 0 to {PAGE_SIZE_MAX}"))),
+    }
+}
+
+/// Where a page begins: after the payment that the page before ended with.
+pub(crate) fn page_token(token: &str) -> Result<Option<PaymentId>, Fault> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || Fault::invalid("page_token", "must be the next_page_token of an earlier page");
+    let digits = token.strip_prefix("p1").ok_or_else(wrong)?;
+    Ok(Some(format!("pay_{digits}").parse().map_err(|_| wrong())?))
+}
+
+/// The token for the page after this payment.
+pub(crate) fn next_page_token(last: PaymentId) -> String {
+    format!("p1{}", last.uuid().simple())
+}
