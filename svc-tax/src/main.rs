@@ -1,0 +1,5 @@
+//! svc-tax as a process of its own.
+
+fn main() -> std::process::ExitCode {
+    mesh::service_main::<svc_tax::Tax>()
+}
