@@ -6,13 +6,17 @@
 //! Rejections by validation never come this far and are not kept. Modelled on what Stripe documents:
 //! <https://docs.stripe.com/api/idempotent_requests>
 
+use std::{sync::Arc, time::Duration};
+
 use money::{TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
     call::IdempotencyKey,
+    clock::Clock,
+    drain::Drain,
     fault::{Fault, Reason},
-    store::StoreError,
+    store::{Embedded, StoreError},
 };
 
 /// The table; add it to a store's migrations.
@@ -25,7 +29,8 @@ pub const SCHEMA: &str = "CREATE TABLE idempotency (
     answer BLOB,
     created_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, rpc, key)
-) STRICT, WITHOUT ROWID";
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_by_age ON idempotency (created_at)";
 
 /// How long a record is kept at least, in seconds.
 pub const KEPT_S: i64 = 24 * 3_600;
@@ -110,6 +115,38 @@ pub fn finish(connection: &Connection, scope: &Scope, answer: &[u8]) -> Result<(
     Ok(())
 }
 
+/// How many records one commit deletes at most.
+const PRUNED_AT_ONCE: u32 = 1_000;
+/// How often old records are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Deletes answered records older than [`KEPT_S`], oldest first, and says how many. A record that is
+/// still underway is kept however old it is: someone has to finish what it speaks of.
+pub fn prune(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
+    let oldest = now.as_nanos().saturating_sub(KEPT_S.saturating_mul(1_000_000_000));
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM idempotency WHERE (tenant, rpc, key) IN (
+            SELECT tenant, rpc, key FROM idempotency
+            WHERE created_at < ?1 AND answer IS NOT NULL ORDER BY created_at LIMIT ?2)",
+    )?;
+    Ok(delete.execute(params![oldest, PRUNED_AT_ONCE])?)
+}
+
+/// The background duty that keeps a store's records from growing without bound. Ends with the drain.
+pub async fn pruning(store: Embedded, clock: Arc<dyn Clock>, drain: Drain) {
+    let mut ticks = tokio::time::interval(PRUNE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while drain.unless_started(ticks.tick()).await.is_some() {
+        let now = clock.now();
+        // A full batch means that there is more.
+        while store
+            .write(move |connection| prune(connection, now))
+            .await
+            .is_ok_and(|gone| gone == PRUNED_AT_ONCE as usize)
+        {}
+    }
+}
+
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Reuse {
@@ -178,5 +215,19 @@ mod tests {
         assert_eq!(begin(1, "pay_2").unwrap(), Known::Answered(b"first".into()));
         assert!(matches!(begin(2, "pay_2"), Err(Reuse::OtherRequest)));
         assert_eq!(find(&connection, &scope("other"), &[1; 32]).unwrap(), None);
+    }
+
+    #[test]
+    fn old_answers_go_and_what_is_underway_stays() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        for key in ["answered", "underway"] {
+            begin(&connection, &scope(key), &[1; 32], "pay_1", Timestamp::EPOCH).unwrap();
+        }
+        finish(&connection, &scope("answered"), b"answer").unwrap();
+        assert_eq!(prune(&connection, Timestamp::from_seconds(KEPT_S)).unwrap(), 0, "kept for a day");
+        assert_eq!(prune(&connection, Timestamp::from_seconds(KEPT_S + 1)).unwrap(), 1);
+        assert_eq!(find(&connection, &scope("answered"), &[1; 32]).unwrap(), None);
+        assert!(find(&connection, &scope("underway"), &[1; 32]).unwrap().is_some());
     }
 }

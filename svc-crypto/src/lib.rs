@@ -53,9 +53,13 @@ impl Service for Crypto {
         let keyring =
             Keyring::new(store.clone(), root, Arc::clone(&clock), Arc::clone(&ids), config.keys_cached_max);
         let keyring = Arc::new(keyring);
+        let pruning = mesh::idempotency::pruning(store.engine(), Arc::clone(&clock), context.drain());
         let vault = VaultHandler::new(store, Arc::clone(&keyring), clock, ids);
         let crypto = CryptoHandler::new(keyring);
-        Ok(Parts::new().serve(VaultServiceServer::new(vault)).serve(CryptoServiceServer::new(crypto)))
+        Ok(Parts::new()
+            .serve(VaultServiceServer::new(vault))
+            .serve(CryptoServiceServer::new(crypto))
+            .worker("idempotency pruning", pruning))
     }
 }
 

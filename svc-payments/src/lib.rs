@@ -40,6 +40,7 @@ impl Service for Payments {
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let store = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
         let simulator = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
+        let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
         let clients = Clients::new(
             context.upstream("svc-crypto")?,
             context.upstream("svc-fraud")?,
@@ -52,6 +53,7 @@ impl Service for Payments {
         let background = worker::run(Arc::clone(&driver), context.drain());
         Ok(Parts::new()
             .serve(PaymentServiceServer::new(Handlers::new(driver)))
-            .worker("due work", background))
+            .worker("due work", background)
+            .worker("idempotency pruning", pruning))
     }
 }

@@ -35,7 +35,8 @@ impl mesh::Service for Tax {
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let rates = config.rates().map_err(StartError::Config)?;
         let store = store::EmbeddedStore::open(&context.data_dir().join("tax.db"))?;
+        let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
         let api = service::TaxApi::new(store, rates, context.clock(), context.ids());
-        Ok(Parts::new().serve(TaxServiceServer::new(api)))
+        Ok(Parts::new().serve(TaxServiceServer::new(api)).worker("idempotency pruning", pruning))
     }
 }

@@ -65,6 +65,11 @@ impl EmbeddedStore {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self { engine: Embedded::open(path, MIGRATIONS)? })
     }
+
+    /// The engine beneath, for background duties of the mesh.
+    pub fn engine(&self) -> Embedded {
+        self.engine.clone()
+    }
 }
 
 impl Store for EmbeddedStore {

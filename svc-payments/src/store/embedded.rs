@@ -22,6 +22,11 @@ impl EmbeddedStore {
     pub fn open(path: &std::path::Path) -> Result<Self, StoreError> {
         Ok(Self(Embedded::open(path, &[rows::SCHEMA, idempotency::SCHEMA])?))
     }
+
+    /// The engine beneath, for background duties of the mesh.
+    pub fn engine(&self) -> Embedded {
+        self.0.clone()
+    }
 }
 
 fn known(connection: &Connection, claim: &Claim) -> Result<Option<Begun>, CommitError> {
@@ -128,6 +133,14 @@ impl Store for EmbeddedStore {
         self.0.read(move |connection| due(connection, now, limit)).await
     }
 
+    async fn put_off(&self, work: Work, until: Timestamp) -> Result<(), StoreError> {
+        self.0.write(move |connection| rows::put_off(connection, &work, until)).await
+    }
+
+    async fn make_all_due(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.0.write(move |connection| rows::make_all_due(connection, now)).await
+    }
+
     async fn payment(&self, tenant: TenantId, id: PaymentId) -> Result<Option<Payment>, StoreError> {
         self.0.read(move |connection| rows::payment(connection, &tenant, id)).await
     }
@@ -140,6 +153,19 @@ impl Store for EmbeddedStore {
         let read = move |connection: &Connection| match rows::payment(connection, &tenant, payment)? {
             Some(_) => Ok(Some(rows::refunds(connection, payment)?)),
             None => Ok(None),
+        };
+        self.0.read(read).await
+    }
+
+    async fn refund(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        id: RefundId,
+    ) -> Result<Option<(Payment, Refund)>, StoreError> {
+        let read = move |connection: &Connection| {
+            let found = rows::payment(connection, &tenant, payment)?;
+            Ok(found.zip(rows::refund(connection, payment, id)?))
         };
         self.0.read(read).await
     }
