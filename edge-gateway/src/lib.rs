@@ -1,1 +1,29 @@
-//! edge-gateway
+//! The thin edge between the outside and the mesh: REST and JSON in, mTLS gRPC out.
+//!
+//! Driven by the contract: every RPC with a `google.api.http` annotation has its route, its JSON and
+//! its documentation from the descriptors. Adding an RPC to the REST API means annotating it.
+//!
+//! - [`transcode`]: which RPC, its message, its answer. Pure.
+//! - `openapi`: the same descriptors and their comments as OpenAPI 3.1.
+//! - `gateway`: a request's way through credential, route, body, call and answer.
+//! - `auth`, `problem`, `readiness`, `metrics`, `server`: what it says.
+//!
+//! Promises: the tenant comes only from the credential; no header from outside reaches the mesh
+//! unless it is named here; no value from a request is ever logged or quoted in an error; below the
+//! routes' first segment (`/v1`) nothing is told without a credential, not even whether a path exists.
+
+mod auth;
+mod codec;
+mod config;
+mod edge;
+mod gateway;
+mod metrics;
+mod openapi;
+mod problem;
+mod readiness;
+mod server;
+pub mod transcode;
+
+pub use config::{ApiKeyConfig, EdgeConfig};
+pub use edge::Edge;
+pub use openapi::document as openapi_document;

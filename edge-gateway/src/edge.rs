@@ -1,0 +1,78 @@
+//! The edge as a service of the mesh.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use mesh::{Parts, Service, ServiceContext, StartError, Upstream};
+
+use crate::{
+    auth::ApiKeys,
+    config::EdgeConfig,
+    gateway::{Gateway, Limits},
+    metrics::EdgeMetrics,
+    openapi,
+    readiness::Readiness,
+    server,
+    transcode::{Segment, Transcoder},
+};
+
+/// REST in, gRPC out.
+///
+/// Its HTTP port is its own (`listen`, or an already bound `listener`); its RPC port has only health,
+/// and the admin port is that of every service.
+#[derive(Debug)]
+pub struct Edge;
+
+impl Service for Edge {
+    const NAME: &'static str = "edge-gateway";
+    type Config = EdgeConfig;
+
+    async fn build(config: EdgeConfig, context: &ServiceContext) -> Result<Parts, StartError> {
+        let api = Transcoder::new(&paymesh_proto::descriptor_pool())
+            .map_err(|error| StartError::Config(format!("the API: {error}")))?;
+        let keys = ApiKeys::load(&config.api_keys)?;
+        if config.api_keys.is_empty() {
+            tracing::warn!("no API keys are configured: every request will be refused");
+        }
+        let mut upstreams = BTreeMap::new();
+        for name in api.upstreams() {
+            let upstream = context.upstream(&name)?;
+            upstreams.insert(name, upstream);
+        }
+        let mut needed: BTreeMap<Arc<str>, Upstream> = upstreams.clone();
+        for name in &config.ready_services {
+            needed.insert(name.as_str().into(), context.upstream(name)?);
+        }
+        let listener = match config.listener {
+            Some(listener) => listener,
+            None => mesh::server::bind(config.listen)
+                .map_err(StartError::io(format!("the edge's address {}", config.listen)))?,
+        };
+        let address = listener.local_addr().map_err(StartError::io("the edge's address"))?;
+        let first_segments = api.routes().iter().filter_map(|route| match route.template.segments.first() {
+            Some(Segment::Literal(text)) => Some(text.clone()),
+            _ => None,
+        });
+        let gateway = Gateway {
+            guarded: first_segments.collect(),
+            openapi: openapi::document(&api).into(),
+            readiness: Readiness::new(needed, context.drain()),
+            metrics: EdgeMetrics::new(context.metrics()),
+            clock: context.clock(),
+            ids: context.ids(),
+            identity: context.identity().clone(),
+            limits: Limits {
+                request_timeout: Duration::from_millis(config.request_timeout_ms),
+                body_bytes_max: config.body_bytes_max,
+                in_flight_max: config.in_flight_max,
+            },
+            no_rpc: "none".into(),
+            api,
+            upstreams,
+            keys,
+        };
+        let header_timeout = Duration::from_millis(config.header_timeout_ms);
+        let serving = server::serve(listener, Arc::new(gateway), header_timeout, context.drain());
+        tracing::info!(%address, "the edge takes HTTP requests");
+        Ok(Parts::new().worker("http", serving))
+    }
+}

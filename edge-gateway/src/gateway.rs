@@ -1,0 +1,424 @@
+//! One HTTP request's way to one gRPC call and back: probes and documents, then credential, route,
+//! idempotency key, body, call, answer. There is no code for any particular RPC.
+//!
+//! Nothing is copied from the request's headers into the call: what the mesh trusts (tenant,
+//! identities, `l5d-*`, `paymesh-*`) cannot come from outside. Paths, queries and bodies are not
+//! logged: a card number may be anywhere in them.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use mesh::{
+    Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
+    call::{IDEMPOTENCY_KEY_HEADER, IDEMPOTENCY_REPLAYED_HEADER, REQUEST_ID_HEADER, is_request_id},
+};
+use tracing::Instrument as _;
+
+use crate::{
+    auth::ApiKeys,
+    codec::RawCodec,
+    metrics::EdgeMetrics,
+    problem,
+    readiness::Readiness,
+    transcode::{Idempotency, NoMatch, Route, Transcoder},
+};
+
+type Answer = Response<Full<Bytes>>;
+
+/// What all requests share.
+pub(crate) struct Gateway {
+    pub(crate) api: Transcoder,
+    pub(crate) upstreams: BTreeMap<Arc<str>, Upstream>,
+    pub(crate) keys: ApiKeys,
+    pub(crate) readiness: Readiness,
+    pub(crate) openapi: Bytes,
+    pub(crate) metrics: EdgeMetrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) identity: SpiffeId,
+    pub(crate) limits: Limits,
+    /// The first segments of all routes: below them nothing is told without a credential.
+    pub(crate) guarded: HashSet<String>,
+    /// The label of requests that have no route.
+    pub(crate) no_rpc: Arc<str>,
+}
+
+/// What a request may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) request_timeout: Duration,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) in_flight_max: usize,
+}
+
+/// What is known of a request before its route is.
+struct Caller {
+    request_id: Arc<str>,
+    trace: TraceContext,
+    began: Instant,
+    deadline: Instant,
+}
+
+impl Gateway {
+    /// Answers a request, whatever it is.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let under_way = self.metrics.begin();
+        let (parts, body) = request.into_parts();
+        let caller = self.caller(&parts.headers);
+        let mut rpc = Arc::clone(&self.no_rpc);
+        let answered = match self.document(&parts, &caller).await {
+            Some(document) => Ok(document),
+            None if under_way.others >= self.limits.in_flight_max => {
+                Err(Fault::new(Reason::Overloaded, "Too many requests are under way.")
+                    .retry_after_s(1)
+                    .into())
+            }
+            None => self.proxy(&parts, body, &caller, &mut rpc).await,
+        };
+        let mut answer = match answered {
+            Ok(answer) => answer,
+            Err(Refusal { fault, allow }) => {
+                let mut answer = problem::response(&fault, &caller.request_id);
+                if let Some(allow) = allow {
+                    answer.headers_mut().insert(header::ALLOW, allow);
+                }
+                answer
+            }
+        };
+        if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
+            answer.headers_mut().insert(REQUEST_ID_HEADER, id);
+        }
+        if parts.method == Method::HEAD {
+            answer = without_body(answer);
+        }
+        let (status, took) = (answer.status(), caller.began.elapsed());
+        self.metrics.answered(&rpc, status.as_u16(), took);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let (request_id, status) = (&*caller.request_id, status.as_u16());
+        if status >= 500 {
+            tracing::warn!(request_id, rpc = &*rpc, status, took_us, "a request failed");
+        } else {
+            tracing::debug!(request_id, rpc = &*rpc, status, took_us, "a request was answered");
+        }
+        answer
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        let fresh = self.ids.uuid_v7(self.clock.now());
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let request_id = match text(REQUEST_ID_HEADER.as_str()) {
+            Some(id) if is_request_id(id) => id.into(),
+            _ => fresh.simple().to_string().into(),
+        };
+        let trace = text(TraceContext::HEADER).and_then(TraceContext::parse);
+        let began = Instant::now();
+        Caller {
+            request_id,
+            trace: trace.unwrap_or_else(|| mesh::telemetry::start_trace(fresh)),
+            began,
+            deadline: began + self.limits.request_timeout,
+        }
+    }
+
+    /// What is answered without a credential: probes, the API's description, problem pages.
+    async fn document(&self, parts: &Parts, caller: &Caller) -> Option<Answer> {
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        match parts.uri.path() {
+            "/healthz" => Some(plain(StatusCode::OK, "text/plain; charset=utf-8", "alive\n")),
+            "/openapi.json" => Some(plain(StatusCode::OK, "application/json", self.openapi.clone())),
+            "/readyz" => {
+                let report = self.readiness.report(&self.call(caller, None, None)).await;
+                let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                // Texts always serialize.
+                Some(plain(status, "application/json", serde_json::to_vec(&report).unwrap_or_default()))
+            }
+            path if path.starts_with(problem::TYPE_PREFIX) => {
+                problem::page(path).map(|page| plain(StatusCode::OK, "text/plain; charset=utf-8", page))
+            }
+            _ => None,
+        }
+    }
+
+    fn call(&self, caller: &Caller, tenant: Option<money::TenantId>, key: Option<IdempotencyKey>) -> Call {
+        Call::start(Origin {
+            peer: self.identity.clone(),
+            tenant,
+            request_id: Arc::clone(&caller.request_id),
+            trace: caller.trace,
+            deadline: Some(caller.deadline),
+            idempotency_key: key,
+        })
+    }
+
+    async fn proxy(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        caller: &Caller,
+        rpc: &mut Arc<str>,
+    ) -> Result<Answer, Refusal> {
+        let path = parts.uri.path();
+        let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        if !self.guarded.contains(first) {
+            return Err(Self::not_documented(path).into());
+        }
+        let key = self.keys.authenticate(&parts.headers)?;
+        let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
+        let (route, found) = self.api.find(method, path).map_err(no_route)?;
+        *rpc = Arc::clone(&route.rpc);
+        let idempotency_key = idempotency_key(route.idempotency, &parts.headers)?;
+        let body = self.body(parts, body, caller.deadline).await?;
+        let message = route.request.encode(&self.api.schema, &found.captures, parts.uri.query(), &body);
+        let call = self.call(caller, Some(key.tenant.clone()), idempotency_key);
+        let span = tracing::info_span!(
+            "edge",
+            rpc = &*route.rpc,
+            request_id = &*caller.request_id,
+            trace_id = format_args!("{:032x}", caller.trace.trace_id),
+            tenant = key.tenant.as_str(),
+            key = key.name,
+        );
+        self.forward(route, call.forward(message.map_err(Fault::from)?), caller).instrument(span).await
+    }
+
+    fn not_documented(path: &str) -> Fault {
+        if matches!(path, "/healthz" | "/readyz" | "/openapi.json") {
+            return Fault::new(Reason::MethodNotAllowed, "This path takes GET only.");
+        }
+        Fault::new(Reason::RouteNotFound, "There is nothing at this path; /openapi.json lists what there is.")
+    }
+
+    async fn body(&self, parts: &Parts, body: Incoming, deadline: Instant) -> Result<Bytes, Fault> {
+        let limit = self.limits.body_bytes_max;
+        let too_large = || {
+            let message = format!("The body is larger than {limit} bytes.");
+            Fault::new(Reason::BodyTooLarge, message)
+                .violating("body", format!("must be at most {limit} bytes"))
+        };
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        // A length said beforehand is refused before anything is read.
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large());
+        }
+        let read = tokio::time::timeout_at(deadline.into(), Limited::new(body, limit).collect()).await;
+        let read =
+            read.map_err(|_| Fault::new(Reason::DeadlineExceeded, "The body did not arrive in time."))?;
+        let bytes = match read {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Err(_) => return Err(Fault::new(Reason::BodyMalformed, "The body ended before its length.")),
+        };
+        if !bytes.is_empty() && !is_json(&parts.headers) {
+            let message = "The body must be JSON: send the header `Content-Type: application/json`.";
+            return Err(Fault::new(Reason::UnsupportedMediaType, message)
+                .violating("Content-Type", "must be application/json"));
+        }
+        Ok(bytes)
+    }
+
+    async fn forward(
+        &self,
+        route: &Route,
+        request: tonic::Request<Bytes>,
+        caller: &Caller,
+    ) -> Result<Answer, Refusal> {
+        // One exists for every route: see `Edge::build`.
+        let upstream = self.upstreams.get(&route.upstream).ok_or_else(unreachable_upstream)?;
+        let mut client = tonic::client::Grpc::new(upstream.clone());
+        let calling = async {
+            client.ready().await.map_err(|_| unreachable_upstream())?;
+            let answer = client.unary(request, route.grpc_path.clone(), RawCodec).await;
+            answer.map_err(|status| fault_of(&status))
+        };
+        let answer = tokio::time::timeout_at(caller.deadline.into(), calling)
+            .await
+            .map_err(|_| deadline_exceeded())??;
+        let (metadata, message, _) = answer.into_parts();
+        let json = route.response.decode(&self.api.schema, &message).map_err(|error| {
+            tracing::error!(rpc = &*route.rpc, %error, "an answer could not be read");
+            Fault::new(Reason::Internal, "Something went wrong on our side.")
+        })?;
+        let mut answer = plain(StatusCode::OK, "application/json", json);
+        if metadata.get(IDEMPOTENCY_REPLAYED_HEADER.as_str()).is_some_and(|value| value == "true") {
+            answer.headers_mut().insert(IDEMPOTENCY_REPLAYED_HEADER, HeaderValue::from_static("true"));
+        }
+        Ok(answer)
+    }
+}
+
+/// A fault, with the header that only a 405 has.
+struct Refusal {
+    fault: Fault,
+    allow: Option<HeaderValue>,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let documents = fault.reason() == Reason::MethodNotAllowed;
+        Self { fault, allow: documents.then(|| HeaderValue::from_static("GET, HEAD")) }
+    }
+}
+
+fn no_route(no_match: NoMatch) -> Refusal {
+    match no_match {
+        NoMatch::NotFound => Fault::new(
+            Reason::RouteNotFound,
+            "There is nothing at this path; /openapi.json lists what there is.",
+        )
+        .into(),
+        NoMatch::MethodNotAllowed(methods) => {
+            let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            if names.contains(&"GET") {
+                names.push("HEAD");
+            }
+            let names = names.join(", ");
+            let allow = HeaderValue::from_str(&names).ok();
+            Refusal {
+                fault: Fault::new(Reason::MethodNotAllowed, format!("This path takes {names}.")),
+                allow,
+            }
+        }
+    }
+}
+
+/// The client's own timer ends a call as CANCELLED, with the cause only among the sources.
+fn fault_of(status: &tonic::Status) -> Fault {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::TimeoutExpired>() {
+            return deadline_exceeded();
+        }
+        source = error.source();
+    }
+    Fault::from_status(status)
+}
+
+fn deadline_exceeded() -> Fault {
+    Fault::new(Reason::DeadlineExceeded, "The request took longer than its deadline.")
+}
+
+fn unreachable_upstream() -> Fault {
+    Fault::new(Reason::Unavailable, "A service that is needed cannot be reached now; try again.")
+}
+
+fn idempotency_key(rule: Idempotency, headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> {
+    if rule == Idempotency::None {
+        return Ok(None);
+    }
+    let mut given = headers.get_all(IDEMPOTENCY_KEY_HEADER).iter();
+    match (given.next(), given.next()) {
+        (Some(value), None) => value.to_str().unwrap_or_default().parse().map(Some),
+        (Some(_), Some(_)) => {
+            Err(Fault::new(Reason::IdempotencyKeyInvalid, "The idempotency key cannot be used.")
+                .violating("Idempotency-Key", "must be given once"))
+        }
+        (None, _) if rule == Idempotency::Required => {
+            let message =
+                "This operation moves money: send an Idempotency-Key header, so that a retry is safe.";
+            Err(Fault::new(Reason::IdempotencyKeyRequired, message).violating(
+                "Idempotency-Key",
+                "is required: 1 to 255 visible ASCII characters, a new one per operation",
+            ))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+/// `application/json` or a type built on it (RFC 6839), in UTF-8. No type at all is taken as JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    let Ok(value) = value.to_str() else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    json && parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
+            charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    })
+}
+
+fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::from(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer to HEAD: the headers of GET, its length included, and no body.
+fn without_body(answer: Answer) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Full::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_told_by_its_type() {
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            is_json(&headers)
+        };
+        for right in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/merge-patch+json",
+            "application/json;charset=\"utf-8\"",
+        ] {
+            assert!(of(right), "{right}");
+        }
+        for wrong in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=latin1",
+            "application/jsonx",
+            "",
+        ] {
+            assert!(!of(wrong), "{wrong}");
+        }
+        assert!(is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_idempotency_key_follows_the_rpcs_promise() {
+        let headers = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IDEMPOTENCY_KEY_HEADER, HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let reason = |rule, values: &[&'static str]| match idempotency_key(rule, &headers(values)) {
+            Ok(key) => Ok(key.map(|key| key.as_str().to_owned())),
+            Err(fault) => Err((fault.reason(), fault.violations()[0].field.clone())),
+        };
+        let field = || "Idempotency-Key".to_owned();
+        assert_eq!(reason(Idempotency::Required, &["k"]), Ok(Some("k".into())));
+        assert_eq!(reason(Idempotency::Required, &[]), Err((Reason::IdempotencyKeyRequired, field())));
+        assert_eq!(reason(Idempotency::Optional, &[]), Ok(None));
+        assert_eq!(reason(Idempotency::Optional, &["a b"]), Err((Reason::IdempotencyKeyInvalid, field())));
+        assert_eq!(reason(Idempotency::Required, &[""]), Err((Reason::IdempotencyKeyInvalid, field())));
+        assert_eq!(reason(Idempotency::Required, &["a", "b"]), Err((Reason::IdempotencyKeyInvalid, field())));
+        assert_eq!(reason(Idempotency::None, &["a b"]), Ok(None));
+    }
+}

@@ -1,0 +1,242 @@
+//! One value that is not an object or a list: from JSON, a query string or a path to the wire.
+
+use std::borrow::Cow;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use prost::Message as _;
+
+use super::super::{
+    schema::{Kind, Schema, Special},
+    wire::{self, WireType},
+};
+
+/// A value as it was given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    /// A JSON string.
+    Text(&'a str),
+    /// A piece of the URL, which has no types of its own.
+    Plain(&'a str),
+}
+
+/// What would have been right.
+pub(crate) type Expected = Cow<'static, str>;
+
+/// The largest integer that a double holds exactly, with all below it.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Base64 in both alphabets, padded or not, as ProtoJSON wants it accepted.
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// Appends the field to `out`, or says what would be right and appends nothing of use.
+pub(crate) fn put(
+    schema: &Schema,
+    out: &mut Vec<u8>,
+    number: u32,
+    kind: Kind,
+    input: Input<'_>,
+) -> Result<(), Expected> {
+    let wrong = || expected(schema, kind);
+    match kind {
+        Kind::Bool => {
+            let value = match input {
+                Input::Bool(value) => value,
+                Input::Plain("true") => true,
+                Input::Plain("false") => false,
+                _ => return Err(wrong()),
+            };
+            wire::put_tag(out, number, WireType::Varint);
+            out.push(u8::from(value));
+        }
+        Kind::String => {
+            let (Input::Text(text) | Input::Plain(text)) = input else { return Err(wrong()) };
+            wire::put_bytes(out, number, text.as_bytes());
+        }
+        Kind::Bytes => {
+            let (Input::Text(text) | Input::Plain(text)) = input else { return Err(wrong()) };
+            let decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| wrong())?;
+            wire::put_bytes(out, number, &decoded);
+        }
+        Kind::Enum(id) => {
+            let enumeration = schema.enumeration(id);
+            let value = match input {
+                Input::Text(name) => enumeration.number(name),
+                Input::Plain(name) => enumeration.number(name).or_else(|| name.parse().ok()),
+                Input::Integer(value) => i32::try_from(value).ok(),
+                _ => None,
+            };
+            let value = value.filter(|value| enumeration.name(*value).is_some()).ok_or_else(wrong)?;
+            wire::put_tag(out, number, WireType::Varint);
+            wire::put_varint(out, i64::from(value).cast_unsigned());
+        }
+        Kind::Double | Kind::Float => put_float(out, number, kind, input).ok_or_else(wrong)?,
+        Kind::Message(id) => match &schema.message(id).special {
+            Special::Wrapper(inner) => {
+                let open = wire::open(out, number);
+                put(schema, out, 1, *inner, input)?;
+                wire::close(out, open);
+            }
+            Special::Timestamp | Special::Duration | Special::FieldMask => {
+                let (Input::Text(text) | Input::Plain(text)) = input else { return Err(wrong()) };
+                let bytes = well_known(&schema.message(id).special, text).ok_or_else(wrong)?;
+                wire::put_bytes(out, number, &bytes);
+            }
+            Special::None | Special::Dynamic(_) => return Err(wrong()),
+        },
+        _ => put_integer(out, number, kind, input)
+            .ok_or_else(|| out_of_range(kind, input).unwrap_or_else(wrong))?,
+    }
+    Ok(())
+}
+
+fn put_integer(out: &mut Vec<u8>, number: u32, kind: Kind, input: Input<'_>) -> Option<()> {
+    let value = integer(input)?;
+    let (min, max) = kind.range()?;
+    if !(min..=max).contains(&value) {
+        return None;
+    }
+    wire::put_tag(out, number, kind.wire_type());
+    match kind {
+        Kind::Sint32 | Kind::Sint64 => wire::put_varint(out, wire::zigzag(i64::try_from(value).ok()?)),
+        Kind::Uint32 | Kind::Uint64 => wire::put_varint(out, u64::try_from(value).ok()?),
+        Kind::Fixed32 => out.extend_from_slice(&u32::try_from(value).ok()?.to_le_bytes()),
+        Kind::Fixed64 => out.extend_from_slice(&u64::try_from(value).ok()?.to_le_bytes()),
+        Kind::Sfixed32 => out.extend_from_slice(&i32::try_from(value).ok()?.to_le_bytes()),
+        Kind::Sfixed64 => out.extend_from_slice(&i64::try_from(value).ok()?.to_le_bytes()),
+        _ => wire::put_varint(out, i64::try_from(value).ok()?.cast_unsigned()),
+    }
+    Some(())
+}
+
+/// The integer that was meant; `10.0` is 10, `10.5` is none.
+fn integer(input: Input<'_>) -> Option<i128> {
+    match input {
+        Input::Integer(value) => Some(value),
+        Input::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(exact(value)),
+        Input::Text(text) | Input::Plain(text) => {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            // More digits than 20 are out of every range; what is left fits.
+            plain.then(|| text.parse().unwrap_or(i128::MAX))
+        }
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "integral and at most 2^53 in magnitude")]
+fn exact(value: f64) -> i128 {
+    value as i128
+}
+
+/// The bounds, where it was an integer but not one of this kind's.
+fn out_of_range(kind: Kind, input: Input<'_>) -> Option<Expected> {
+    let integral = match input {
+        Input::Float(value) => value.fract() == 0.0,
+        _ => integer(input).is_some(),
+    };
+    let (min, max) = kind.range().filter(|_| integral)?;
+    Some(format!("must be an integer between {min} and {max}").into())
+}
+
+fn put_float(out: &mut Vec<u8>, number: u32, kind: Kind, input: Input<'_>) -> Option<()> {
+    let value = match input {
+        Input::Float(value) => value,
+        // JSON numbers have no types; precision beyond a double's is lost, as in every JSON reader.
+        Input::Integer(value) => value.to_string().parse().ok()?,
+        Input::Text("NaN") | Input::Plain("NaN") => f64::NAN,
+        Input::Text("Infinity") | Input::Plain("Infinity") => f64::INFINITY,
+        Input::Text("-Infinity") | Input::Plain("-Infinity") => f64::NEG_INFINITY,
+        Input::Text(text) | Input::Plain(text) => {
+            text.parse().ok().filter(|value: &f64| value.is_finite())?
+        }
+        Input::Bool(_) => return None,
+    };
+    if kind == Kind::Double {
+        wire::put_tag(out, number, WireType::Fixed64);
+        out.extend_from_slice(&value.to_le_bytes());
+        return Some(());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float field has a float's precision; range is checked"
+    )]
+    let single = value as f32;
+    if single.is_infinite() && value.is_finite() {
+        return None;
+    }
+    wire::put_tag(out, number, WireType::Fixed32);
+    out.extend_from_slice(&single.to_le_bytes());
+    Some(())
+}
+
+fn well_known(special: &Special, text: &str) -> Option<Vec<u8>> {
+    // prost-types also reads a bare date and other forms; RFC 3339 wants date, 'T', time, offset.
+    let dated =
+        |text: &str| text.len() >= 20 && text.is_ascii() && text.as_bytes()[10].eq_ignore_ascii_case(&b'T');
+    match special {
+        Special::Timestamp if dated(text) => {
+            let time: prost_types::Timestamp = text.parse().ok()?;
+            // 0001-01-01 to 9999-12-31 (timestamp.proto).
+            (-62_135_596_800..=253_402_300_799).contains(&time.seconds).then(|| time.encode_to_vec())
+        }
+        Special::Duration => {
+            let duration: prost_types::Duration = text.parse().ok()?;
+            // About 10,000 years (duration.proto).
+            (duration.seconds.unsigned_abs() <= 315_576_000_000).then(|| duration.encode_to_vec())
+        }
+        Special::FieldMask => {
+            let paths: Option<Vec<String>> =
+                text.split(',').filter(|path| !path.is_empty()).map(snake_case).collect();
+            Some(prost_types::FieldMask { paths: paths? }.encode_to_vec())
+        }
+        _ => None,
+    }
+}
+
+/// A path of a field mask in either spelling, as the proto spells it.
+fn snake_case(path: &str) -> Option<String> {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.trim().bytes() {
+        match byte {
+            b'A'..=b'Z' => {
+                out.push('_');
+                out.push(char::from(byte.to_ascii_lowercase()));
+            }
+            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'*' => out.push(char::from(byte)),
+            _ => return None,
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// What a value of this kind looks like, as the end of a sentence about the field.
+pub(crate) fn expected(schema: &Schema, kind: Kind) -> Expected {
+    match kind {
+        Kind::Double | Kind::Float => "must be a number".into(),
+        Kind::Bool => "must be true or false".into(),
+        Kind::String => "must be a string".into(),
+        Kind::Bytes => "must be a string in base64".into(),
+        Kind::Enum(id) => {
+            let names: Vec<&str> = schema.enumeration(id).choices().collect();
+            format!("must be one of {}", names.join(", ")).into()
+        }
+        Kind::Message(id) => match &schema.message(id).special {
+            Special::None => "must be an object".into(),
+            Special::Timestamp => "must be an RFC 3339 time such as 2026-01-31T12:00:00Z".into(),
+            Special::Duration => "must be seconds with an s, such as 1.5s".into(),
+            Special::FieldMask => "must be field names separated by commas".into(),
+            Special::Wrapper(inner) => expected(schema, *inner),
+            Special::Dynamic(descriptor) => format!("must be a {} in JSON", descriptor.full_name()).into(),
+        },
+        _ => "must be an integer".into(),
+    }
+}

@@ -1,0 +1,289 @@
+//! An HTTP request's path, query and body to the wire form of the RPC's request message, by the
+//! rules of google.api.http: path variables first, then the body, and query parameters only for
+//! what neither of them covers.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use prost_reflect::MessageDescriptor;
+
+use super::{
+    errors::{RequestError, did_you_mean, safe_name},
+    json::read::{Reader, Seen},
+    schema::{Field, Kind, MessageId, Schema, SchemaError, Shape, Special},
+    template::Template,
+};
+
+/// Where the body of a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRule {
+    /// There is none.
+    None,
+    /// `body: "*"`: every field that the path does not give.
+    Whole,
+    /// `body: "field"`: this field, by index.
+    Field(usize),
+}
+
+/// A field that takes its value from the path.
+#[derive(Debug)]
+struct Binding {
+    place: Place,
+    name: String,
+}
+
+/// A field, with the messages around it.
+#[derive(Debug)]
+struct Place {
+    enclosing: Vec<u32>,
+    number: u32,
+    kind: Kind,
+    shape: Shape,
+    /// The index of its outermost part in the request message.
+    top: usize,
+    /// The path in the proto's spelling.
+    name: String,
+}
+
+/// How to make one RPC's request message; worked out at start-up.
+#[derive(Debug)]
+pub struct RequestPlan {
+    input: MessageId,
+    bindings: Vec<Binding>,
+    pub(crate) body: BodyRule,
+    /// Top-level fields that the path or the body gives, by index.
+    covered: u128,
+    /// Top-level fields that a path variable gives as a whole, by index.
+    taken: u128,
+}
+
+/// Why an annotation does not fit its request message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A message that cannot be transcoded.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A path variable that is not a single plain field.
+    #[error("the path variable {0} is not a single field with a plain value")]
+    Variable(String),
+    /// `body` or `response_body` names no field.
+    #[error("the body field {0} does not exist")]
+    Body(String),
+    /// A path variable inside the field that the body gives.
+    #[error("the field {0} is given by the path and by the body")]
+    Overlap(String),
+}
+
+impl RequestPlan {
+    /// Works out how a request of this RPC is made.
+    pub(crate) fn new(
+        schema: &mut Schema,
+        input: &MessageDescriptor,
+        template: &Template,
+        body: &str,
+    ) -> Result<Self, PlanError> {
+        let input = schema.add(input)?;
+        let message = schema.message(input);
+        let body = match body {
+            "" => BodyRule::None,
+            "*" => BodyRule::Whole,
+            name => {
+                BodyRule::Field(message.field_index(name).ok_or_else(|| PlanError::Body(name.to_owned()))?)
+            }
+        };
+        let (mut bindings, mut covered, mut taken) = (Vec::new(), 0_u128, 0_u128);
+        for variable in &template.variables {
+            let name = variable.field.clone();
+            let place = find(schema, input, &name)
+                .ok()
+                .filter(|place| place.shape == Shape::Singular && has_text_form(schema, place.kind))
+                .ok_or_else(|| PlanError::Variable(name.clone()))?;
+            if body == BodyRule::Field(place.top) {
+                return Err(PlanError::Overlap(name));
+            }
+            covered |= 1 << place.top;
+            if place.enclosing.is_empty() {
+                taken |= 1 << place.top;
+            }
+            bindings.push(Binding { place, name });
+        }
+        match body {
+            BodyRule::None => {}
+            BodyRule::Whole => covered = u128::MAX,
+            BodyRule::Field(index) => covered |= 1 << index,
+        }
+        Ok(Self { input, bindings, body, covered, taken })
+    }
+
+    /// The request message.
+    pub(crate) fn input(&self) -> MessageId {
+        self.input
+    }
+
+    /// The top-level fields that the query string may give.
+    pub(crate) fn query_fields<'s>(&self, schema: &'s Schema) -> impl Iterator<Item = &'s Field> {
+        let covered = self.covered;
+        let fields = schema.message(self.input).fields.iter().enumerate();
+        fields.filter(move |(index, _)| covered & (1 << index) == 0).map(|(_, field)| field)
+    }
+
+    /// Whether a path variable gives this top-level field.
+    pub(crate) fn is_taken(&self, index: usize) -> bool {
+        self.taken & (1 << index) != 0
+    }
+
+    /// Makes the request message. `captures` are the values of the path variables in the order of
+    /// the template.
+    pub fn encode(
+        &self,
+        schema: &Schema,
+        captures: &[Cow<'_, str>],
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Result<Bytes, RequestError> {
+        let message = schema.message(self.input);
+        let mut reader = Reader::new(schema, body.len() + 64);
+        let mut seen = Seen { taken: self.taken, ..Seen::default() };
+        let text = std::str::from_utf8(body).map_err(|_| RequestError::NotUtf8)?;
+        match self.body {
+            BodyRule::None if !body.is_empty() => return Err(RequestError::BodyNotTaken),
+            // No body at all is the message with nothing in it.
+            _ if body.is_empty() => {}
+            BodyRule::None => {}
+            BodyRule::Whole => reader.body(text, message, &mut seen)?,
+            BodyRule::Field(index) => {
+                if reader.body_field(text, message, index)? {
+                    seen.fields |= 1 << index;
+                }
+            }
+        }
+        if let Some(query) = query {
+            self.query(&mut reader, schema, query, &mut seen);
+        }
+        for (binding, capture) in self.bindings.iter().zip(captures) {
+            let place = &binding.place;
+            if let Err(expected) = reader.put_at(&place.enclosing, place.number, place.kind, capture) {
+                reader.wrong_at(&binding.name, expected);
+            }
+            seen.fields |= 1 << place.top;
+        }
+        reader.check_required(message, seen);
+        reader.finish().map(Bytes::from)
+    }
+
+    fn query(&self, reader: &mut Reader<'_>, schema: &Schema, query: &str, seen: &mut Seen) {
+        let mut given: Vec<String> = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(name), Some(value)) = (form_decode(name), form_decode(value)) else {
+                reader.wrong_at("query", "must be percent-encoded UTF-8");
+                continue;
+            };
+            let place = match find(schema, self.input, &name) {
+                Ok(place) if self.covered & (1 << place.top) == 0 => place,
+                Ok(_) => {
+                    let detail = "is not a query parameter here; it belongs in the path or the body";
+                    reader.wrong_at(safe_name(&name), detail);
+                    continue;
+                }
+                Err(()) => {
+                    let known = self
+                        .query_fields(schema)
+                        .filter(|field| {
+                            has_text_form(schema, field.kind) && !matches!(field.shape, Shape::Map(_))
+                        })
+                        .map(|field| field.name.as_str());
+                    let detail: Cow<'static, str> = match did_you_mean(&name, known) {
+                        Some(known) => format!("is not a known parameter; did you mean `{known}`?").into(),
+                        None => "is not a known parameter".into(),
+                    };
+                    reader.wrong_at(safe_name(&name), detail);
+                    continue;
+                }
+            };
+            if matches!(place.shape, Shape::Map(_)) || !has_text_form(schema, place.kind) {
+                reader.wrong_at(&place.name, "cannot be given in the query string");
+            } else if place.shape == Shape::Singular && given.contains(&place.name) {
+                reader.wrong_at(&place.name, "is given twice");
+            } else {
+                if let Err(expected) = reader.put_at(&place.enclosing, place.number, place.kind, &value) {
+                    reader.wrong_at(&place.name, expected);
+                }
+                seen.fields |= 1 << place.top;
+                given.push(place.name);
+            }
+        }
+    }
+}
+
+/// Whether a value of this kind can be written as a plain text.
+pub(crate) fn has_text_form(schema: &Schema, kind: Kind) -> bool {
+    let Kind::Message(id) = kind else { return true };
+    !matches!(schema.message(id).special, Special::None | Special::Dynamic(_))
+}
+
+fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
+    let (mut id, mut enclosing, mut name) = (input, Vec::new(), String::new());
+    let mut parts = path.split('.').peekable();
+    let mut top = None;
+    while let Some(part) = parts.next() {
+        let message = schema.message(id);
+        let index = message.field_index(part).ok_or(())?;
+        let field = &message.fields[index];
+        let top = *top.get_or_insert(index);
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name.push_str(&field.name);
+        if parts.peek().is_none() {
+            return Ok(Place {
+                enclosing,
+                number: field.number,
+                kind: field.kind,
+                shape: field.shape,
+                top,
+                name,
+            });
+        }
+        let (Kind::Message(next), Shape::Singular) = (field.kind, field.shape) else { return Err(()) };
+        enclosing.push(field.number);
+        id = next;
+    }
+    Err(())
+}
+
+/// One name or value of a query string (URL Standard, application/x-www-form-urlencoded).
+fn form_decode(text: &str) -> Option<Cow<'_, str>> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Some(Cow::Owned(percent_decode(&spaced, |_| true)?.into_owned()));
+    }
+    percent_decode(text, |_| true)
+}
+
+/// Decodes `%xx` where `wanted` says so; nothing if it is not well-formed UTF-8 afterwards.
+pub(crate) fn percent_decode(text: &str, wanted: impl Fn(u8) -> bool) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let (mut out, mut bytes) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, rest)) = bytes.split_first() {
+        bytes = rest;
+        if *first != b'%' {
+            out.push(*first);
+            continue;
+        }
+        let (digits, rest) = bytes.split_at_checked(2)?;
+        let digits =
+            std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        if wanted(byte) {
+            out.push(byte);
+        } else {
+            out.push(b'%');
+            out.extend_from_slice(digits.as_bytes());
+        }
+        bytes = rest;
+    }
+    String::from_utf8(out).ok().map(Cow::Owned)
+}

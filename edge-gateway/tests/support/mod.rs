@@ -1,0 +1,346 @@
+//! An edge on a free port, a stand-in for svc-payments behind it, and a small HTTP client.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use edge_gateway::{ApiKeyConfig, EdgeConfig};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::body::{Body, Frame};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use mesh::{Call, Fault, Harness, Parts, Reason, ServiceContext, StartError, service::Running};
+use paymesh_proto::payments::v1::{
+    self as pb,
+    payment_service_server::{PaymentService, PaymentServiceServer},
+};
+use tokio::sync::Notify;
+use tonic::{Response, Status};
+
+/// The `Authorization` header of the tenant `acme`.
+pub(crate) const KEY: &str = "Bearer sk_test";
+
+type HttpBody = BoxBody<Bytes, std::convert::Infallible>;
+
+/// What a test may change.
+pub(crate) struct Options {
+    pub(crate) request_timeout_ms: u64,
+    pub(crate) http2: bool,
+    /// Stand-ins also for the services that these tests do not call.
+    pub(crate) all_services: bool,
+}
+
+/// A running edge.
+pub(crate) struct Edge {
+    address: SocketAddr,
+    running: Running,
+    services: Vec<Running>,
+    client: Client<hyper_util::client::legacy::connect::HttpConnector, HttpBody>,
+    pub(crate) backend: Arc<Signals>,
+    _dir: tempfile::TempDir,
+}
+
+impl Edge {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options { request_timeout_ms: 20_000, http2: false, all_services: false };
+        change(&mut options);
+        let dir = tempfile::tempdir().unwrap();
+        let mut harness = Harness::new(dir.path()).unwrap();
+        let backend = Arc::new(Signals::default());
+        let mut services = vec![
+            harness.start::<Payments>(SignalsConfig { signals: Some(Arc::clone(&backend)) }).await.unwrap(),
+        ];
+        for name in ["svc-crypto", "svc-ledger", "svc-tax"] {
+            // Port 1 of the loopback has no listener.
+            harness.add_upstream(name, "127.0.0.1:1");
+        }
+        if options.all_services {
+            services.push(harness.start::<Crypto>(()).await.unwrap());
+            services.push(harness.start::<Ledger>(()).await.unwrap());
+            services.push(harness.start::<Tax>(()).await.unwrap());
+        }
+        let listener = mesh::server::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = |tenant: &str, key| ApiKeyConfig::of_key(tenant.parse().unwrap(), "test", key);
+        let config = EdgeConfig {
+            listener: Some(listener),
+            api_keys: vec![key("acme", "sk_test"), key("globex", "sk_other")],
+            request_timeout_ms: options.request_timeout_ms,
+            ..EdgeConfig::default()
+        };
+        let running = harness.start::<edge_gateway::Edge>(config).await.unwrap();
+        let mut client = Client::builder(TokioExecutor::new());
+        let client = client.http2_only(options.http2).build_http();
+        Self { address, running, services, client, backend, _dir: dir }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> Builder {
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        Builder { request, client: self.client.clone() }
+    }
+
+    /// A POST of JSON with the key of `acme`.
+    pub(crate) fn post(&self, path: &str) -> Builder {
+        self.request(Method::POST, path)
+            .header("authorization", KEY)
+            .header("content-type", "application/json")
+    }
+
+    /// A GET with the key of `acme`.
+    pub(crate) fn get(&self, path: &str) -> Builder {
+        self.request(Method::GET, path).header("authorization", KEY)
+    }
+
+    pub(crate) async fn stop(self) {
+        drop(self.client);
+        self.running.stop().await;
+        for service in self.services {
+            service.stop().await;
+        }
+    }
+}
+
+/// A request being made.
+pub(crate) struct Builder {
+    request: http::request::Builder,
+    client: Client<hyper_util::client::legacy::connect::HttpConnector, HttpBody>,
+}
+
+impl Builder {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(crate) async fn send(self) -> Reply {
+        self.body(Vec::new()).await
+    }
+
+    pub(crate) async fn json(self, body: &serde_json::Value) -> Reply {
+        self.body(body.to_string()).await
+    }
+
+    pub(crate) async fn body(self, body: impl Into<Bytes>) -> Reply {
+        self.exchange(Full::from(body.into()).boxed()).await
+    }
+
+    /// Without saying the length beforehand.
+    pub(crate) async fn chunked(self, body: Vec<u8>) -> Reply {
+        let chunks = body.chunks(64 * 1024).map(Bytes::copy_from_slice).collect();
+        self.exchange(Chunks(chunks).boxed()).await
+    }
+
+    async fn exchange(self, body: HttpBody) -> Reply {
+        let response = self.client.request(self.request.body(body).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+/// A body whose length is not known beforehand.
+struct Chunks(VecDeque<Bytes>);
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.pop_front().map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+/// An answer.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// Between a test and the stand-in: a call is there; it may go on.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    pub(crate) arrived: Notify,
+    pub(crate) go_on: Notify,
+}
+
+/// The stand-in's configuration; only made by code.
+#[derive(Default, serde::Deserialize)]
+pub(crate) struct SignalsConfig {
+    #[serde(skip)]
+    signals: Option<Arc<Signals>>,
+}
+
+/// The stand-in: tells in `metadata` what it was called with; `reference` says how to behave.
+struct Payments(Arc<Signals>);
+
+impl mesh::Service for Payments {
+    const NAME: &'static str = "svc-payments";
+    type Config = SignalsConfig;
+
+    async fn build(config: SignalsConfig, _: &ServiceContext) -> Result<Parts, StartError> {
+        Ok(Parts::new().serve(PaymentServiceServer::new(Self(config.signals.unwrap_or_default()))))
+    }
+}
+
+macro_rules! idle_services {
+    ($($service:ident = $name:literal),+) => {$(
+        struct $service;
+        impl mesh::Service for $service {
+            const NAME: &'static str = $name;
+            type Config = ();
+            async fn build((): (), _: &ServiceContext) -> Result<Parts, StartError> {
+                Ok(Parts::new())
+            }
+        }
+    )+};
+}
+
+idle_services!(Crypto = "svc-crypto", Ledger = "svc-ledger", Tax = "svc-tax");
+
+fn told<T>(request: &tonic::Request<T>) -> Result<std::collections::BTreeMap<String, String>, Fault> {
+    let call = Call::of(request)?;
+    let known = ["paymesh-tenant", "x-request-id", "traceparent", "grpc-timeout", "idempotency-key"];
+    let usual = ["te", "content-type", "user-agent", "grpc-accept-encoding"];
+    let foreign: Vec<&str> = request
+        .metadata()
+        .keys()
+        .map(|key| match key {
+            tonic::metadata::KeyRef::Ascii(key) => key.as_str(),
+            tonic::metadata::KeyRef::Binary(key) => key.as_str(),
+        })
+        .filter(|key| !known.contains(key) && !usual.contains(key))
+        .collect();
+    let seen = [
+        ("tenant", call.tenant()?.to_string()),
+        ("peer", call.peer().name().to_owned()),
+        ("request_id", call.request_id().to_string()),
+        ("idempotency_key", call.idempotency_key().map(|key| key.as_str().to_owned()).unwrap_or_default()),
+        ("trace_id", format!("{:032x}", call.trace().trace_id)),
+        ("has_deadline", call.deadline().is_some().to_string()),
+        ("foreign", foreign.join(",")),
+    ];
+    Ok(seen.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+#[tonic::async_trait]
+impl PaymentService for Payments {
+    async fn create_payment(
+        &self,
+        request: tonic::Request<pb::CreatePaymentRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        let metadata = told(&request)?;
+        let asked = request.into_inner();
+        match asked.reference.as_str() {
+            "busy" => {
+                return Err(Fault::new(Reason::IdempotencyInProgress, "Running.").retry_after_s(2).into());
+            }
+            "invalid" => return Err(Fault::invalid("amount", "must be greater than 0").into()),
+            "foreign" => return Err(Status::unavailable("connect to 10.0.0.1 refused")),
+            "never" => std::future::pending().await,
+            "wait" => {
+                self.0.arrived.notify_one();
+                self.0.go_on.notified().await;
+            }
+            _ => {}
+        }
+        let payment = pb::Payment {
+            id: "pay_1".into(),
+            status: pb::payment::Status::Authorized.into(),
+            amount: asked.amount,
+            currency: asked.currency,
+            payment_method: asked.payment_method,
+            created_at: "2026-01-31T12:00:00Z".parse().ok(),
+            metadata,
+            ..Default::default()
+        };
+        let mut response = Response::new(payment);
+        if asked.reference == "replayed" {
+            response.metadata_mut().insert("idempotency-replayed", "true".parse().unwrap());
+        }
+        Ok(response)
+    }
+
+    async fn get_payment(
+        &self,
+        _: tonic::Request<pb::GetPaymentRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Fault::new(Reason::PaymentNotFound, "There is no such payment.").into())
+    }
+
+    async fn list_payments(
+        &self,
+        request: tonic::Request<pb::ListPaymentsRequest>,
+    ) -> Result<Response<pb::ListPaymentsResponse>, Status> {
+        let metadata = told(&request)?;
+        let asked = request.into_inner();
+        let reference = format!("{}/{}/{}", asked.page_size, asked.status().as_str_name(), asked.reference);
+        let payment = pb::Payment { reference, metadata, ..Default::default() };
+        Ok(Response::new(pb::ListPaymentsResponse {
+            payments: vec![payment],
+            next_page_token: String::new(),
+        }))
+    }
+
+    async fn capture_payment(
+        &self,
+        _: tonic::Request<pb::CapturePaymentRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn cancel_payment(
+        &self,
+        _: tonic::Request<pb::CancelPaymentRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn create_refund(
+        &self,
+        _: tonic::Request<pb::CreateRefundRequest>,
+    ) -> Result<Response<pb::Refund>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_refunds(
+        &self,
+        _: tonic::Request<pb::ListRefundsRequest>,
+    ) -> Result<Response<pb::ListRefundsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_payment_events(
+        &self,
+        _: tonic::Request<pb::ListPaymentEventsRequest>,
+    ) -> Result<Response<pb::ListPaymentEventsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
