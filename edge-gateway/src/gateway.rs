@@ -110,6 +110,13 @@ impl Gateway {
         answer
     }
 
+    /// What is answered where answering itself went wrong.
+    pub(crate) fn broken(&self) -> Answer {
+        tracing::error!("answering a request panicked");
+        let id = self.ids.uuid_v7(self.clock.now()).simple().to_string();
+        problem::response(&Fault::new(Reason::Internal, "Something went wrong on our side."), &id)
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Caller {
         let fresh = self.ids.uuid_v7(self.clock.now());
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -187,7 +194,10 @@ impl Gateway {
             tenant = key.tenant.as_str(),
             key = key.name,
         );
-        self.forward(route, call.forward(message.map_err(Fault::from)?), caller).instrument(span).await
+        mesh::telemetry::adopt(&span, caller.trace);
+        let message = message.map_err(Fault::from)?;
+        // Within the span, so that the call carries it as its parent.
+        async { self.forward(route, call.forward(message), caller).await }.instrument(span).await
     }
 
     fn not_documented(path: &str) -> Fault {
@@ -213,7 +223,7 @@ impl Gateway {
         }
         let read = tokio::time::timeout_at(deadline.into(), Limited::new(body, limit).collect()).await;
         let read =
-            read.map_err(|_| Fault::new(Reason::DeadlineExceeded, "The body did not arrive in time."))?;
+            read.map_err(|_| Fault::new(Reason::RequestTimeout, "The body did not arrive in time."))?;
         let bytes = match read {
             Ok(collected) => collected.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
@@ -239,7 +249,7 @@ impl Gateway {
         let calling = async {
             client.ready().await.map_err(|_| unreachable_upstream())?;
             let answer = client.unary(request, route.grpc_path.clone(), RawCodec).await;
-            answer.map_err(|status| fault_of(&status))
+            answer.map_err(|status| Fault::from_status(&status))
         };
         let answer = tokio::time::timeout_at(caller.deadline.into(), calling)
             .await
@@ -290,18 +300,6 @@ fn no_route(no_match: NoMatch) -> Refusal {
             }
         }
     }
-}
-
-/// The client's own timer ends a call as CANCELLED, with the cause only among the sources.
-fn fault_of(status: &tonic::Status) -> Fault {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::TimeoutExpired>() {
-            return deadline_exceeded();
-        }
-        source = error.source();
-    }
-    Fault::from_status(status)
 }
 
 fn deadline_exceeded() -> Fault {

@@ -42,7 +42,10 @@ pub(crate) async fn serve(
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let gateway = Arc::clone(&gateway);
-                async move { Ok::<_, Infallible>(gateway.answer(request).await) }
+                async move {
+                    let answered = mesh::panic_guard::guard(gateway.answer(request)).await;
+                    Ok::<_, Infallible>(answered.unwrap_or_else(|_panic| gateway.broken()))
+                }
             });
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             if let Err(error) = watcher.watch(connection).await {

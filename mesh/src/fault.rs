@@ -91,6 +91,8 @@ reasons! {
     LedgerRejected => "LEDGER_REJECTED", FailedPrecondition, 422;
     /// The ciphertext does not open with this key and context; deliberately no finer.
     DecryptionFailed => "DECRYPTION_FAILED", InvalidArgument, 400;
+    /// The client did not send its request in time.
+    RequestTimeout => "REQUEST_TIMEOUT", DeadlineExceeded, 408;
     /// Someone else changed the same thing at the same time; trying again is safe.
     Conflict => "CONFLICT", Aborted, 409;
     /// Too much at once; try again later.
@@ -179,7 +181,10 @@ impl Fault {
             .error_info()
             .filter(|info| info.domain == ERROR_DOMAIN)
             .and_then(|info| Reason::from_name(&info.reason));
-        let Some(reason) = reason else { return Self::from_foreign(status.code()) };
+        let Some(reason) = reason else {
+            let code = if ran_out_of_time(status) { Code::DeadlineExceeded } else { status.code() };
+            return Self::from_foreign(code);
+        };
         let mut fault = Self::new(reason, status.message().to_owned());
         if let Some(bad_request) = details.bad_request() {
             for violation in &bad_request.field_violations {
@@ -209,6 +214,18 @@ impl Fault {
         };
         Self::new(reason, message)
     }
+}
+
+/// tonic's client obeys the deadline itself and calls that CANCELLED; the cause is among the sources.
+fn ran_out_of_time(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::TimeoutExpired>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 impl fmt::Display for Fault {

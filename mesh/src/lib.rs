@@ -14,6 +14,7 @@ pub mod fault;
 pub mod idempotency;
 pub mod identity;
 pub mod metrics;
+pub mod panic_guard;
 pub mod pki;
 pub mod policy;
 pub mod run;

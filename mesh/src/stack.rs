@@ -1,15 +1,7 @@
 //! The one server stack: every RPC of every service passes through it, in this order:
 //! policy, metadata, load limit, span, deadline, panic guard, handler, metrics.
 
-use std::{
-    any::Any,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Instant,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -23,6 +15,7 @@ use crate::{
     fault::{Fault, Reason},
     identity::SpiffeId,
     metrics::Metrics,
+    panic_guard,
     policy::Policy,
     telemetry,
 };
@@ -112,7 +105,7 @@ impl Connection {
         telemetry::adopt(&span, call.trace());
         let deadline = call.deadline();
         request.extensions_mut().insert(call);
-        let handled = guard_panics(self.routes.call(request.map(Body::new)));
+        let handled = panic_guard::guard(self.routes.call(request.map(Body::new)));
         let answered = async {
             let handled = match deadline {
                 Some(deadline) => tokio::time::timeout_at(deadline.into(), handled).await,
@@ -154,14 +147,4 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.metrics.end();
     }
-}
-
-/// A panic in a handler costs its own request and no other on the connection.
-async fn guard_panics<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = Box::pin(future);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
 }

@@ -160,7 +160,7 @@ impl Telemetry {
 }
 
 /// Makes the span a child of the caller's, in the same trace.
-pub(crate) fn adopt(span: &Span, trace: TraceContext) {
+pub fn adopt(span: &Span, trace: TraceContext) {
     if !is_exporting() {
         return;
     }
