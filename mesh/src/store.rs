@@ -5,7 +5,12 @@
 //! fastest well-kept library at every batch size that the mesh has (ARCHITECTURE.md, "The store").
 //! Knows nothing of what is stored.
 
-use std::{any::Any, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -63,8 +68,9 @@ type Job = Box<dyn FnOnce(&Connection) -> (bool, Answer) + Send>;
 /// One embedded store. Cheap to clone.
 #[derive(Clone)]
 pub struct Embedded {
-    writer: Batcher<Job, Result<Answer, Arc<str>>>,
-    reader: Batcher<Job, Result<Answer, Arc<str>>>,
+    writer: Batcher<Job, Answered>,
+    reader: Batcher<Job, Answered>,
+    path: Arc<Path>,
 }
 
 impl Embedded {
@@ -79,13 +85,10 @@ impl Embedded {
         let writer =
             Batcher::on_thread(&format!("{name}-writer"), limits, move |jobs| commit(&connection, jobs))?;
 
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.set_prepared_statement_cache_capacity(64);
+        let connection = open_for_reading(path)?;
         let reader =
             Batcher::on_thread(&format!("{name}-reader"), limits, move |jobs| snapshot(&connection, jobs))?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, path: path.into() })
     }
 
     /// Runs a job that may write. Jobs that wait together share one transaction; a job that returns
@@ -109,9 +112,34 @@ impl Embedded {
     {
         call(&self.reader, job).await
     }
+
+    /// As [`Embedded::read`], on a connection and a thread of its own: for reads so long that others
+    /// should not wait for them.
+    pub async fn read_aside<T, E, J>(&self, job: J) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        J: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let path = Arc::clone(&self.path);
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = open_for_reading(&path)?;
+            let snapshot = connection.unchecked_transaction().map_err(StoreError::from)?;
+            job(&snapshot)
+        });
+        reading.await.unwrap_or_else(|_| Err(StoreError::Commit("a read panicked".into()).into()))
+    }
 }
 
-async fn call<T, E, J>(queue: &Batcher<Job, Result<Answer, Arc<str>>>, job: J) -> Result<T, E>
+fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+async fn call<T, E, J>(queue: &Batcher<Job, Answered>, job: J) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
@@ -161,26 +189,25 @@ fn execute(connection: &Connection, statement: &str) -> Result<(), rusqlite::Err
     connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
+type Answered = Result<Answer, Arc<str>>;
+
 /// One transaction for all jobs, one savepoint for each.
-fn commit(connection: &Connection, jobs: Vec<Job>) -> Vec<Result<Answer, Arc<str>>> {
+fn commit(connection: &Connection, jobs: Vec<Job>) -> Vec<Answered> {
     let count = jobs.len();
-    match try_commit(connection, jobs) {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(error) => {
-            abort_if_disk_is_in_doubt(&error);
-            let _ = connection.execute_batch("ROLLBACK");
-            let reason: Arc<str> = error.to_string().into();
-            (0..count).map(|_| Err(Arc::clone(&reason))).collect()
-        }
-    }
+    try_commit(connection, jobs).unwrap_or_else(|error| {
+        abort_if_disk_is_in_doubt(&error);
+        let _ = connection.execute_batch("ROLLBACK");
+        let reason: Arc<str> = error.to_string().into();
+        (0..count).map(|_| Err(Arc::clone(&reason))).collect()
+    })
 }
 
-fn try_commit(connection: &Connection, jobs: Vec<Job>) -> Result<Vec<Answer>, rusqlite::Error> {
+fn try_commit(connection: &Connection, jobs: Vec<Job>) -> Result<Vec<Answered>, rusqlite::Error> {
     execute(connection, "BEGIN IMMEDIATE")?;
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
         execute(connection, "SAVEPOINT job")?;
-        let (keep, answer) = job(connection);
+        let (keep, answer) = run(connection, job);
         if !keep {
             execute(connection, "ROLLBACK TO job")?;
         }
@@ -189,6 +216,14 @@ fn try_commit(connection: &Connection, jobs: Vec<Job>) -> Result<Vec<Answer>, ru
     }
     execute(connection, "COMMIT")?;
     Ok(answers)
+}
+
+/// A job that panics is rolled back alone; the thread, and with it the store, goes on.
+fn run(connection: &Connection, job: Job) -> (bool, Answered) {
+    match catch_unwind(AssertUnwindSafe(|| job(connection))) {
+        Ok((keep, answer)) => (keep, Ok(answer)),
+        Err(_panic) => (false, Err("a job panicked".into())),
+    }
 }
 
 /// After a failed sync nobody knows what is on the disk: only a fresh start with recovery does.
@@ -202,12 +237,12 @@ fn abort_if_disk_is_in_doubt(error: &rusqlite::Error) {
 }
 
 /// One read transaction for all jobs: they see one state.
-fn snapshot(connection: &Connection, jobs: Vec<Job>) -> Vec<Result<Answer, Arc<str>>> {
+fn snapshot(connection: &Connection, jobs: Vec<Job>) -> Vec<Answered> {
     if let Err(error) = execute(connection, "BEGIN") {
         let reason: Arc<str> = error.to_string().into();
         return jobs.iter().map(|_| Err(Arc::clone(&reason))).collect();
     }
-    let answers = jobs.into_iter().map(|job| Ok(job(connection).1)).collect();
+    let answers = jobs.into_iter().map(|job| run(connection, job).1).collect();
     let _ = execute(connection, "COMMIT");
     answers
 }
@@ -252,6 +287,19 @@ mod tests {
             assert_eq!(job.await.unwrap().is_ok(), i % 2 == 0);
         }
         assert_eq!(all(&store).await, (0..64).step_by(2).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_panicking_job_is_rolled_back_alone_and_the_store_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(&dir.path().join("t.db"), SCHEMA).unwrap();
+        let panicking = store.write::<(), StoreError, _>(|c| {
+            insert(1)(c)?;
+            panic!("planted")
+        });
+        assert!(matches!(panicking.await, Err(StoreError::Commit(_))));
+        store.write(insert(2)).await.unwrap();
+        assert_eq!(all(&store).await, [2]);
     }
 
     #[tokio::test]

@@ -1,1 +1,41 @@
-//! svc-ledger
+//! svc-ledger: double-entry accounts and transfers. Every transfer debits one account and credits
+//! another by the same amount, so that per currency debits and credits are always equal.
+//!
+//! - [`domain`]: the state machine. Pure.
+//! - [`store`]: where the ledger is kept; every store keeps the same contract.
+//! - `service`: the contract's RPCs, spelled in the words of the domain and back.
+//! - `worker`: releases reservations that have lapsed.
+//!
+//! Its promises: what it answered is on disk; a retry with the same id has its effect once; balances
+//! never pass the limits of their accounts, reservations counted; a reservation is resolved at most
+//! once; nobody sees or moves what belongs to another tenant.
+
+mod config;
+pub mod domain;
+mod service;
+pub mod store;
+mod worker;
+
+use mesh::{Parts, ServiceContext, StartError};
+
+pub use config::Config;
+
+use crate::store::EmbeddedStore;
+
+/// The ledger as a service of the mesh.
+#[derive(Debug, Clone, Copy)]
+pub struct Ledger;
+
+impl mesh::Service for Ledger {
+    const NAME: &'static str = "svc-ledger";
+    type Config = Config;
+
+    async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
+        let interval = config.expiry_interval()?;
+        let store = EmbeddedStore::open(&context.data_dir().join("ledger.db"))?;
+        let sweeping = worker::release_lapsed(store.clone(), context.clock(), context.drain(), interval);
+        Ok(Parts::new()
+            .serve(service::server(store, context.clock()))
+            .worker("release-lapsed-reservations", sweeping))
+    }
+}

@@ -1,0 +1,185 @@
+//! Opening accounts.
+
+use std::{collections::HashMap, hash::BuildHasher};
+
+use money::{Currency, TenantId, Timestamp};
+
+use super::{
+    AccountCode,
+    text::Code,
+    types::{Account, AccountFlags, AccountId, Balances, Given},
+    working::next_timestamp,
+};
+
+/// `CODE_INVALID`, whose name the generator shortens.
+const CODE_INVALID: AccountCode = AccountCode::Invalid;
+
+/// An account as a caller asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAccount {
+    /// Chosen by the client.
+    pub id: Given<AccountId>,
+    /// The owner.
+    pub tenant: Given<TenantId>,
+    /// Of all its transfers.
+    pub currency: Given<Currency>,
+    /// Its place in the chart of accounts.
+    pub code: Given<Code>,
+    /// `None` for flags that are unknown or exclude each other.
+    pub flags: Option<AccountFlags>,
+    /// Whether all balances were sent as zero.
+    pub balances_are_zero: bool,
+}
+
+/// What became of one [`NewAccount`].
+pub type AccountResult = AccountCode;
+
+/// Opens accounts, in the order given.
+///
+/// `known` holds those of the batch's ids that exist already, and afterwards all that were opened.
+/// Returns a result per item and the accounts opened, whose times are unique and follow `last`.
+pub fn open_accounts<S: BuildHasher>(
+    batch: &[NewAccount],
+    now: Timestamp,
+    mut last: Timestamp,
+    known: &mut HashMap<AccountId, Account, S>,
+) -> (Vec<AccountResult>, Vec<Account>) {
+    let mut opened = Vec::new();
+    let results = batch
+        .iter()
+        .map(|item| {
+            let created_at = next_timestamp(now, last);
+            match open(item, created_at, known) {
+                Ok(account) => {
+                    last = created_at;
+                    known.insert(account.id, account.clone());
+                    opened.push(account);
+                    AccountCode::Created
+                }
+                Err(code) => code,
+            }
+        })
+        .collect();
+    (results, opened)
+}
+
+fn open<S: BuildHasher>(
+    item: &NewAccount,
+    created_at: Timestamp,
+    known: &HashMap<AccountId, Account, S>,
+) -> Result<Account, AccountCode> {
+    let id = *item.id.value().ok_or(AccountCode::IdInvalid)?;
+    if let Some(existing) = known.get(&id) {
+        return Err(compare(item, existing));
+    }
+    let currency = *item.currency.value().ok_or(AccountCode::CurrencyInvalid)?;
+    let code = item.code.value().ok_or(CODE_INVALID)?.clone();
+    let flags = item.flags.ok_or(AccountCode::FlagsInvalid)?;
+    if !item.balances_are_zero {
+        return Err(AccountCode::BalanceMustBeZero);
+    }
+    let tenant = item.tenant.value().ok_or(AccountCode::TenantInvalid)?.clone();
+    Ok(Account { id, tenant, currency, code, flags, balances: Balances::default(), created_at })
+}
+
+/// What an item is whose id is taken. Of another tenant's account nothing but that it is another
+/// tenant's is said.
+fn compare(item: &NewAccount, existing: &Account) -> AccountCode {
+    if !item.tenant.is(&existing.tenant) {
+        AccountCode::ExistsWithDifferentTenant
+    } else if !item.currency.is(&existing.currency) {
+        AccountCode::ExistsWithDifferentCurrency
+    } else if !item.code.is(&existing.code) {
+        AccountCode::ExistsWithDifferentCode
+    } else if item.flags != Some(existing.flags) {
+        AccountCode::ExistsWithDifferentFlags
+    } else {
+        AccountCode::Exists
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(bits: u128) -> NewAccount {
+        NewAccount {
+            id: Given::parse(&uuid::Uuid::from_u128(bits).to_string(), AccountId::parse),
+            tenant: Given::Value("acme".parse().unwrap()),
+            currency: Given::Value("EUR".parse().unwrap()),
+            code: Given::Value("cash".parse().unwrap()),
+            flags: Some(AccountFlags::None),
+            balances_are_zero: true,
+        }
+    }
+
+    fn open_at(batch: &[NewAccount], known: &mut HashMap<AccountId, Account>) -> Vec<AccountResult> {
+        open_accounts(batch, Timestamp::from_nanos(1_000), Timestamp::from_nanos(5), known).0
+    }
+
+    #[test]
+    fn every_code_has_its_cause() {
+        use AccountCode as C;
+        let cases: Vec<(NewAccount, C)> = vec![
+            (item(1), C::Created),
+            (item(1), C::Exists),
+            (NewAccount { balances_are_zero: false, ..item(1) }, C::Exists),
+            (
+                NewAccount { currency: Given::Value("USD".parse().unwrap()), ..item(1) },
+                C::ExistsWithDifferentCurrency,
+            ),
+            (NewAccount { currency: Given::Nothing, ..item(1) }, C::ExistsWithDifferentCurrency),
+            (
+                NewAccount { code: Given::Value("fees".parse().unwrap()), ..item(1) },
+                C::ExistsWithDifferentCode,
+            ),
+            (
+                NewAccount { flags: Some(AccountFlags::CreditsMustNotExceedDebits), ..item(1) },
+                C::ExistsWithDifferentFlags,
+            ),
+            (NewAccount { flags: None, ..item(1) }, C::ExistsWithDifferentFlags),
+            (
+                // Another tenant learns nothing else about it.
+                NewAccount {
+                    tenant: Given::Value("other".parse().unwrap()),
+                    code: Given::Nothing,
+                    ..item(1)
+                },
+                C::ExistsWithDifferentTenant,
+            ),
+            (NewAccount { id: Given::Nothing, ..item(1) }, C::IdInvalid),
+            (item(0), C::IdInvalid),
+            (item(u128::MAX), C::IdInvalid),
+            (
+                NewAccount { currency: Given::Malformed, code: Given::Malformed, ..item(2) },
+                C::CurrencyInvalid,
+            ),
+            (NewAccount { currency: Given::Nothing, ..item(2) }, C::CurrencyInvalid),
+            (NewAccount { code: Given::Malformed, flags: None, ..item(2) }, C::Invalid),
+            (NewAccount { flags: None, balances_are_zero: false, ..item(2) }, C::FlagsInvalid),
+            (
+                NewAccount { balances_are_zero: false, tenant: Given::Malformed, ..item(2) },
+                C::BalanceMustBeZero,
+            ),
+            (NewAccount { tenant: Given::Malformed, ..item(2) }, C::TenantInvalid),
+            (NewAccount { tenant: Given::Nothing, ..item(2) }, C::TenantInvalid),
+            // None of the refusals above took the id.
+            (item(2), C::Created),
+        ];
+        let mut known = HashMap::new();
+        for (index, (item, code)) in cases.into_iter().enumerate() {
+            assert_eq!(open_at(&[item], &mut known), [code], "case {index}");
+        }
+    }
+
+    #[test]
+    fn one_batch_sees_its_own_accounts_and_their_times_are_unique() {
+        let mut known = HashMap::new();
+        let now = Timestamp::from_nanos(7);
+        let (results, opened) =
+            open_accounts(&[item(1), item(1), item(2)], now, Timestamp::from_nanos(9), &mut known);
+        assert_eq!(results, [AccountCode::Created, AccountCode::Exists, AccountCode::Created]);
+        let times: Vec<i64> = opened.iter().map(|a| a.created_at.as_nanos()).collect();
+        assert_eq!(times, [10, 11]);
+    }
+}

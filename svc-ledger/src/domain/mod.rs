@@ -1,0 +1,44 @@
+//! The ledger's state machine: what a batch of accounts or transfers does to what it touches.
+//!
+//! Pure. A store fills a [`WorkingSet`] with whatever the batch may touch ([`Touched`] says what),
+//! has it executed in memory, and writes the [`Change`]s down. Time comes in as an argument, and
+//! the same batch on the same working set at the same time gives the same results everywhere.
+//!
+//! The semantics are those of TigerBeetle's `create_accounts` and `create_transfers`, with these
+//! differences: amounts are non-negative `i64`, accounts and transfers belong to a tenant, and a
+//! chain that was made as a whole answers `EXISTS` for each of its items when it is sent again.
+
+mod account;
+mod audit;
+mod batch;
+mod exists;
+mod expiry;
+mod text;
+mod transfer;
+mod trial;
+mod types;
+mod working;
+
+pub use account::{AccountResult, NewAccount, open_accounts};
+pub use audit::{AuditReport, Auditor, Entry, OFFENCES_MAX};
+pub use batch::{TransferResult, execute};
+pub use expiry::expire;
+pub use text::{CODE_LENGTH_MAX, Code, REFERENCE_LENGTH_MAX, Reference, TextError};
+pub use transfer::NewTransfer;
+pub use trial::{TrialBalance, TrialLine};
+pub use types::{
+    Account, AccountFlags, AccountId, Balances, Given, IdError, Kind, ReservationState, Transfer,
+    TransferFlags, TransferId,
+};
+pub use working::{Change, Known, Touched, WorkingSet};
+
+/// The closed set of a transfer's results, in the order of precedence. It is the contract's own
+/// enum, so that the two cannot drift apart.
+pub use paymesh_proto::ledger::v1::transfer_result::Code as TransferCode;
+
+/// The closed set of an account's results; the contract's own enum.
+pub use paymesh_proto::ledger::v1::account_result::Code as AccountCode;
+
+/// The most items of one batch. TigerBeetle's limit (8,189 to 8,190 events in a 1 MiB message),
+/// kept because it bounds how long one batch holds the writer.
+pub const BATCH_MAX: usize = 8_190;

@@ -1,0 +1,287 @@
+//! What every store keeps, whatever it is made of. A store's tests run [`suite!`] on it.
+
+use std::collections::BTreeSet;
+
+use money::{TenantId, Timestamp};
+
+use super::{AccountQuery, Store};
+use crate::domain::{
+    Account, AccountCode, AccountFlags, AccountId, Balances, Given, NewAccount, NewTransfer, Reference,
+    TransferCode as C, TransferFlags, TransferId, TransferResult,
+};
+
+const SECOND: i64 = 1_000_000_000;
+const NOW: i64 = 1_000 * SECOND;
+
+fn at(nanos: i64) -> Timestamp {
+    Timestamp::from_nanos(nanos)
+}
+
+fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+fn account_id(bits: u128) -> AccountId {
+    AccountId::new(bits).unwrap()
+}
+
+fn transfer_id(bits: u128) -> TransferId {
+    TransferId::new(bits).unwrap()
+}
+
+fn new_account(bits: u128, owner: &str, code: &str, flags: AccountFlags) -> NewAccount {
+    NewAccount {
+        id: Given::Value(account_id(bits)),
+        tenant: Given::Value(tenant(owner)),
+        currency: Given::Value("EUR".parse().unwrap()),
+        code: Given::Value(code.parse().unwrap()),
+        flags: Some(flags),
+        balances_are_zero: true,
+    }
+}
+
+fn single(bits: u128, debit: u128, credit: u128, amount: i64) -> NewTransfer {
+    NewTransfer {
+        id: Given::Value(transfer_id(bits)),
+        tenant: Given::Value(tenant("acme")),
+        flags: TransferFlags::default(),
+        debit: Given::Value(account_id(debit)),
+        credit: Given::Value(account_id(credit)),
+        amount,
+        post_full_amount: false,
+        currency: Given::Value("EUR".parse().unwrap()),
+        code: Given::Value("fee".parse().unwrap()),
+        pending: Given::Nothing,
+        timeout_s: 0,
+        reference: "pay_1".parse::<Reference>().unwrap(),
+    }
+}
+
+fn pending(bits: u128, amount: i64, timeout_s: u32) -> NewTransfer {
+    NewTransfer { flags: TransferFlags::PENDING, timeout_s, ..single(bits, 1, 2, amount) }
+}
+
+fn post_full(bits: u128, of: u128) -> NewTransfer {
+    NewTransfer {
+        flags: TransferFlags::POST_PENDING,
+        pending: Given::Value(transfer_id(of)),
+        post_full_amount: true,
+        ..single(bits, 1, 2, 0)
+    }
+}
+
+/// Accounts 1, 2 and 3 of acme, 3 with limited debits, and 4 of other.
+async fn open<S: Store>(store: &S) {
+    let batch = vec![
+        new_account(1, "acme", "clearing", AccountFlags::None),
+        new_account(2, "acme", "payable", AccountFlags::None),
+        new_account(3, "acme", "payable", AccountFlags::DebitsMustNotExceedCredits),
+        new_account(4, "other", "clearing", AccountFlags::None),
+    ];
+    assert_eq!(store.open_accounts(batch, at(10)).await.unwrap(), [AccountCode::Created; 4]);
+}
+
+async fn codes<S: Store>(store: &S, batch: Vec<NewTransfer>, nanos: i64) -> Vec<C> {
+    store.transfer(batch, at(nanos)).await.unwrap().into_iter().map(|result| result.code).collect()
+}
+
+async fn balances<S: Store>(store: &S, bits: u128) -> Balances {
+    let found = store.accounts(tenant("acme"), vec![account_id(bits)]).await.unwrap();
+    found[0].balances
+}
+
+async fn assert_sound<S: Store>(store: &S) {
+    let report = store.audit().await.unwrap();
+    assert_eq!(report.offences, Vec::<String>::new());
+    let trial = store.trial_balance(tenant("acme")).await.unwrap();
+    assert!(trial.lines.values().all(|line| line.difference() == 0));
+}
+
+pub(super) async fn accounts_are_opened_once<S: Store>(store: S) {
+    open(&store).await;
+    let again = vec![
+        new_account(1, "acme", "clearing", AccountFlags::None),
+        new_account(1, "acme", "payable", AccountFlags::None),
+        new_account(4, "acme", "clearing", AccountFlags::None),
+        new_account(5, "acme", "clearing", AccountFlags::None),
+        new_account(5, "acme", "clearing", AccountFlags::None),
+    ];
+    let results = store.open_accounts(again, at(5)).await.unwrap();
+    let expected = [
+        AccountCode::Exists,
+        AccountCode::ExistsWithDifferentCode,
+        AccountCode::ExistsWithDifferentTenant,
+        AccountCode::Created,
+        AccountCode::Exists,
+    ];
+    assert_eq!(results, expected);
+    let found = store.accounts(tenant("acme"), vec![account_id(5), account_id(1)]).await.unwrap();
+    assert!(found[0].created_at > found[1].created_at, "times increase, though the clock was set back");
+    assert_eq!(store.open_accounts(Vec::new(), at(NOW)).await.unwrap(), []);
+}
+
+pub(super) async fn a_batch_is_answered_item_by_item_and_again_after_that<S: Store>(store: S) {
+    open(&store).await;
+    let batch = || {
+        vec![
+            single(1, 1, 2, 100),
+            NewTransfer { amount: -1, ..single(2, 1, 2, 0) },
+            single(3, 3, 2, 1),
+            pending(4, 50, 0),
+            post_full(5, 4),
+        ]
+    };
+    let first = store.transfer(batch(), at(NOW)).await.unwrap();
+    let made = |nanos, code| TransferResult { code, timestamp: Some(at(nanos)) };
+    let expected = [
+        made(NOW, C::Created),
+        C::AmountInvalid.into(),
+        C::ExceedsCredits.into(),
+        made(NOW + 1, C::Created),
+        made(NOW + 2, C::Created),
+    ];
+    assert_eq!(first, expected);
+    let again = store.transfer(batch(), at(NOW + SECOND)).await.unwrap();
+    let expected = [
+        made(NOW, C::Exists),
+        C::AmountInvalid.into(),
+        C::IdAlreadyFailed.into(),
+        made(NOW + 1, C::Exists),
+        made(NOW + 2, C::Exists),
+    ];
+    assert_eq!(again, expected);
+    assert_eq!(balances(&store, 1).await, Balances { debits_posted: 150, ..Balances::default() });
+    assert_eq!(balances(&store, 2).await, Balances { credits_posted: 150, ..Balances::default() });
+    assert_eq!(store.transfer(Vec::new(), at(NOW)).await.unwrap(), []);
+    assert_sound(&store).await;
+}
+
+pub(super) async fn what_is_looked_up_comes_in_the_order_asked_and_is_the_tenants<S: Store>(store: S) {
+    open(&store).await;
+    codes(&store, vec![single(1, 1, 2, 7), pending(2, 8, 60)], NOW).await;
+    let ids = vec![account_id(4), account_id(2), account_id(77), account_id(1), account_id(2)];
+    let found = store.accounts(tenant("acme"), ids).await.unwrap();
+    assert_eq!(found.iter().map(|a| a.id.bits()).collect::<Vec<_>>(), [2, 1, 2]);
+
+    let ids = vec![transfer_id(2), transfer_id(77), transfer_id(1)];
+    let found = store.transfers(tenant("acme"), ids.clone()).await.unwrap();
+    assert_eq!(found.iter().map(|t| t.id.bits()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!((found[0].timeout_s(), found[1].reference.as_str(), found[1].amount), (60, "pay_1", 7));
+    assert_eq!(store.transfers(tenant("other"), ids).await.unwrap(), []);
+}
+
+pub(super) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Store>(store: S) {
+    let batch = (1..=9).map(|bits| {
+        let code = if bits % 3 == 0 { "payable" } else { "clearing" };
+        let mut account = new_account(bits, "acme", code, AccountFlags::None);
+        if bits % 2 == 0 {
+            account.currency = Given::Value("USD".parse().unwrap());
+        }
+        account
+    });
+    store.open_accounts(batch.collect(), at(NOW)).await.unwrap();
+    store
+        .open_accounts(vec![new_account(50, "other", "clearing", AccountFlags::None)], at(NOW))
+        .await
+        .unwrap();
+    let all = AccountQuery { tenant: tenant("acme"), currency: None, code: None, before: None, limit: 4 };
+    let bits = |page: &[Account]| page.iter().map(|a| a.id.bits()).collect::<Vec<_>>();
+
+    let first = store.list_accounts(all.clone()).await.unwrap();
+    assert_eq!(bits(&first), [9, 8, 7, 6]);
+    let newcomer = vec![new_account(51, "acme", "clearing", AccountFlags::None)];
+    store.open_accounts(newcomer, at(1)).await.unwrap();
+    let next = AccountQuery { before: Some(first[3].created_at), ..all.clone() };
+    assert_eq!(bits(&store.list_accounts(next).await.unwrap()), [5, 4, 3, 2]);
+
+    let payable = AccountQuery { code: Some("payable".parse().unwrap()), ..all.clone() };
+    assert_eq!(bits(&store.list_accounts(payable.clone()).await.unwrap()), [9, 6, 3]);
+    let dollars = AccountQuery { currency: Some("USD".parse().unwrap()), ..payable };
+    assert_eq!(bits(&store.list_accounts(dollars).await.unwrap()), [6]);
+    let dollars = AccountQuery { currency: Some("USD".parse().unwrap()), ..all };
+    assert_eq!(bits(&store.list_accounts(dollars).await.unwrap()), [8, 6, 4, 2]);
+}
+
+pub(super) async fn reservations_lapse_by_a_sweep_and_before_a_batch<S: Store>(store: S) {
+    open(&store).await;
+    let batch = vec![pending(1, 5, 10), pending(2, 6, 20), pending(3, 7, 0)];
+    assert_eq!(codes(&store, batch, NOW).await, [C::Created; 3]);
+    assert_eq!(store.expire(at(NOW + 10 * SECOND - 1)).await.unwrap(), 0);
+    assert_eq!(store.expire(at(NOW + 10 * SECOND)).await.unwrap(), 1);
+    assert_eq!(store.expire(at(NOW + 10 * SECOND)).await.unwrap(), 0);
+    assert_eq!(balances(&store, 1).await.debits_pending, 13);
+
+    // Another transfer comes after the second has lapsed: it is released in the same commit.
+    let results = codes(&store, vec![single(9, 1, 2, 1), post_full(10, 2)], NOW + 30 * SECOND).await;
+    assert_eq!(results, [C::Created, C::PendingTransferExpired]);
+    assert_eq!(
+        balances(&store, 1).await,
+        Balances { debits_pending: 7, debits_posted: 1, ..Balances::default() }
+    );
+    assert_eq!(codes(&store, vec![post_full(11, 3)], NOW + 40 * SECOND).await, [C::Created]);
+    assert_sound(&store).await;
+}
+
+pub(super) async fn of_many_at_once_one_resolves_and_limits_hold<S: Store>(store: S) {
+    open(&store).await;
+    codes(&store, vec![pending(1, 5, 0), single(2, 1, 3, 10)], NOW).await;
+    let tasks: Vec<_> = (100..132_u128)
+        .map(|bits| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let batch = vec![post_full(bits, 1), single(3, 1, 2, 1), single(bits + 100, 3, 2, 1)];
+                store.transfer(batch, at(NOW)).await.unwrap()
+            })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    let count = |item: usize, code| results.iter().filter(|results| results[item].code == code).count();
+    assert_eq!((count(0, C::Created), count(0, C::PendingTransferAlreadyPosted)), (1, 31));
+    assert_eq!((count(1, C::Created), count(1, C::Exists)), (1, 31));
+    assert_eq!((count(2, C::Created), count(2, C::ExceedsCredits)), (10, 22));
+    let times: BTreeSet<_> =
+        results.iter().flatten().filter(|r| r.code == C::Created).map(|r| r.timestamp).collect();
+    assert_eq!(times.len(), 12, "each transfer has a time of its own");
+    assert_sound(&store).await;
+}
+
+pub(super) async fn a_trial_balance_is_of_one_tenant<S: Store>(store: S) {
+    open(&store).await;
+    codes(&store, vec![single(1, 1, 2, 30), pending(2, 12, 0)], NOW).await;
+    let trial = store.trial_balance(tenant("acme")).await.unwrap();
+    let line = trial.lines[&"EUR".parse().unwrap()];
+    assert_eq!((line.accounts, line.debits_posted, line.credits_posted, line.difference()), (3, 30, 30, 0));
+    assert_eq!((line.debits_pending, line.credits_pending), (12, 12));
+    let trial = store.trial_balance(tenant("other")).await.unwrap();
+    assert_eq!(trial.lines[&"EUR".parse().unwrap()].debits_posted, 0);
+    assert_eq!(store.trial_balance(tenant("nobody")).await.unwrap().lines.len(), 0);
+    let report = store.audit().await.unwrap();
+    assert_eq!((report.accounts, report.transfers), (4, 2));
+}
+
+/// Stamps the suite over a store; `$fresh` gives an empty one and whatever must outlive it.
+macro_rules! suite {
+    ($fresh:expr; $($test:ident),+ $(,)?) => {$(
+        #[tokio::test]
+        async fn $test() {
+            let (store, _guard) = $fresh;
+            $crate::store::contract::$test(store).await;
+        }
+    )+};
+    ($fresh:expr) => {
+        $crate::store::contract::suite! {
+            $fresh;
+            accounts_are_opened_once,
+            a_batch_is_answered_item_by_item_and_again_after_that,
+            what_is_looked_up_comes_in_the_order_asked_and_is_the_tenants,
+            pages_run_from_the_newest_and_stay_put_under_inserts,
+            reservations_lapse_by_a_sweep_and_before_a_batch,
+            of_many_at_once_one_resolves_and_limits_hold,
+            a_trial_balance_is_of_one_tenant,
+        }
+    };
+}
+pub(super) use suite;

@@ -1,0 +1,169 @@
+//! The ledger on the mesh's embedded engine.
+//!
+//! Calls that arrive while a commit is under way are gathered and executed as one job on one working
+//! set. A job of one transfer costs several times what one more transfer in a job costs, even without
+//! the sync, so that sharing the commit alone would not do.
+//!
+//! What a commit writes decides how fast the ledger is, so the layout keeps it to appends:
+//!
+//! - `transfers` is keyed by the timestamp: a new row goes to the end of the tree. It is the
+//!   journal, and never updated.
+//! - `transfer_ids` maps an id to its timestamp, or to nothing if the id is burned, so that one probe
+//!   answers both "exists" and "failed". Its key is the client's, and is the one that may be random.
+//!   It is a tree of its own because its rows are small: about 130 fit a page, against 20 whole
+//!   transfers, so that a batch of random ids touches a fraction of the pages that a table of
+//!   transfers keyed by id would touch. Ids that begin with the time (UUIDv7) make it an append too.
+//! - `reservations` holds the state of each pending transfer, keyed by its timestamp. The index
+//!   of due times has only those that are open and can lapse.
+//! - `expiries` is the journal of lapsed reservations, in the same order of time as the transfers.
+//! - `accounts` is keyed by the time of opening, which is its small internal number and the order
+//!   of its list; a balance update touches no index. Each touched account is updated once per job.
+
+mod read;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{path::Path, sync::Arc};
+
+use mesh::{
+    batch::{BatchError, BatchLimits, Batcher},
+    store::{Embedded, StoreError},
+};
+use money::{TenantId, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::write::Batch;
+use super::{AccountQuery, Store};
+use crate::domain::{
+    Account, AccountId, AccountResult, AuditReport, BATCH_MAX, NewAccount, NewTransfer, Transfer, TransferId,
+    TransferResult, TrialBalance,
+};
+
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+
+/// The most items waiting for the writer, over all calls; more are refused. Sixteen full batches
+/// take about a second on a small machine.
+const ITEMS_WAITING_MAX: usize = 16 * BATCH_MAX;
+
+type Answer = Result<Vec<TransferResult>, StoreError>;
+
+/// The ledger in one local file. Cheap to clone.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    engine: Embedded,
+    transfers: Batcher<Batch, Answer>,
+    waiting: Arc<Semaphore>,
+}
+
+impl EmbeddedStore {
+    /// Opens or creates the ledger at `path`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, on which calls are gathered.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let engine = Embedded::open(path, MIGRATIONS)?;
+        let transfers = Batcher::on_task(BatchLimits::default(), 1, {
+            let engine = engine.clone();
+            move |calls| carry_out(engine.clone(), calls)
+        });
+        Ok(Self { engine, transfers, waiting: Arc::new(Semaphore::new(ITEMS_WAITING_MAX)) })
+    }
+
+    fn admit(&self, items: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+        let items = u32::try_from(items).map_err(|_| BatchError::Full)?;
+        Ok(Arc::clone(&self.waiting).try_acquire_many_owned(items).map_err(|_| BatchError::Full)?)
+    }
+}
+
+/// Carries out the calls that were gathered, in jobs of at most a full batch each.
+async fn carry_out(engine: Embedded, calls: Vec<Batch>) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(calls.len());
+    let mut calls = calls.into_iter().peekable();
+    while let Some(first) = calls.next() {
+        let mut items = first.items.len();
+        let mut job = vec![first];
+        while let Some(next) = calls.next_if(|next| items + next.items.len() <= BATCH_MAX) {
+            items += next.items.len();
+            job.push(next);
+        }
+        answers.extend(carry_out_job(&engine, job).await);
+    }
+    answers
+}
+
+async fn carry_out_job(engine: &Embedded, job: Vec<Batch>) -> Vec<Answer> {
+    let job = Arc::new(job);
+    let together = Arc::clone(&job);
+    let error = match engine.write(move |connection| write::transfer(connection, &together)).await {
+        Ok(results) => return results.into_iter().map(Ok).collect(),
+        Err(error) => error,
+    };
+    if job.len() == 1 {
+        return vec![Err(error)];
+    }
+    // Nothing was done. What one call met with (a row that cannot be read) is not the others' trouble.
+    let mut answers = Vec::with_capacity(job.len());
+    for index in 0..job.len() {
+        let job = Arc::clone(&job);
+        let alone = engine.write(move |connection| write::transfer(connection, &job[index..=index]));
+        answers.push(alone.await.map(|mut results| results.pop().unwrap_or_default()));
+    }
+    answers
+}
+
+impl Store for EmbeddedStore {
+    async fn open_accounts(
+        &self,
+        batch: Vec<NewAccount>,
+        now: Timestamp,
+    ) -> Result<Vec<AccountResult>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _admitted = self.admit(batch.len())?;
+        self.engine.write(move |connection| write::open_accounts(connection, &batch, now)).await
+    }
+
+    async fn transfer(
+        &self,
+        items: Vec<NewTransfer>,
+        now: Timestamp,
+    ) -> Result<Vec<TransferResult>, StoreError> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let admitted = self.admit(items.len())?;
+        self.transfers.call(Batch { items, now, _admitted: admitted }).await?
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<usize, StoreError> {
+        // Looked up on the reading side first: most sweeps find nothing and need no commit.
+        let due = self.engine.read(move |connection| read::is_any_due(connection, now)).await?;
+        if !due {
+            return Ok(0);
+        }
+        self.engine.write(move |connection| write::expire_due(connection, now)).await
+    }
+
+    async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, StoreError> {
+        self.engine.read(move |connection| read::accounts(connection, &tenant, &ids)).await
+    }
+
+    async fn transfers(&self, tenant: TenantId, ids: Vec<TransferId>) -> Result<Vec<Transfer>, StoreError> {
+        self.engine.read(move |connection| read::transfers(connection, &tenant, &ids)).await
+    }
+
+    async fn list_accounts(&self, query: AccountQuery) -> Result<Vec<Account>, StoreError> {
+        self.engine.read(move |connection| read::list_accounts(connection, &query)).await
+    }
+
+    async fn trial_balance(&self, tenant: TenantId) -> Result<TrialBalance, StoreError> {
+        self.engine.read(move |connection| read::trial_balance(connection, &tenant)).await
+    }
+
+    async fn audit(&self) -> Result<AuditReport, StoreError> {
+        self.engine.read_aside(read::audit).await
+    }
+}

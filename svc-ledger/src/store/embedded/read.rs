@@ -1,0 +1,172 @@
+//! The jobs that read. Each sees one consistent, durable state.
+
+use mesh::store::StoreError;
+use money::{Currency, TenantId, Timestamp};
+use rusqlite::{Connection, params, params_from_iter, types::Value};
+
+use super::rows::{self, Key};
+use crate::{
+    domain::{Account, AccountId, AuditReport, Auditor, Entry, Transfer, TransferId, TrialBalance},
+    store::AccountQuery,
+};
+
+/// Whether any reservation has lapsed.
+pub(super) fn is_any_due(connection: &Connection, now: Timestamp) -> Result<bool, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM reservations WHERE expires_at <= ?1)")?;
+    Ok(statement.query_row([now.as_nanos()], |row| row.get(0))?)
+}
+
+/// Accounts by id.
+pub(super) fn accounts(
+    connection: &Connection,
+    tenant: &TenantId,
+    ids: &[AccountId],
+) -> Result<Vec<Account>, StoreError> {
+    let columns = rows::ACCOUNT_COLUMNS;
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {columns} FROM accounts WHERE id = ?1 AND tenant = ?2"))?;
+    let mut accounts = Vec::new();
+    for id in ids {
+        let mut found = statement.query(params![Key::from(*id), tenant.as_str()])?;
+        if let Some(row) = found.next()? {
+            accounts.push(rows::account(row)?);
+        }
+    }
+    Ok(accounts)
+}
+
+/// Transfers by id.
+pub(super) fn transfers(
+    connection: &Connection,
+    tenant: &TenantId,
+    ids: &[TransferId],
+) -> Result<Vec<Transfer>, StoreError> {
+    let columns = rows::TRANSFER_COLUMNS;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {columns} FROM transfer_ids i JOIN transfers t ON t.timestamp = i.timestamp
+         WHERE i.id = ?1 AND t.tenant = ?2"
+    ))?;
+    let mut transfers = Vec::new();
+    for id in ids {
+        let mut found = statement.query(params![Key::from(*id), tenant.as_str()])?;
+        if let Some(row) = found.next()? {
+            transfers.push(rows::transfer(row)?);
+        }
+    }
+    Ok(transfers)
+}
+
+/// A page of a tenant's accounts, newest first.
+pub(super) fn list_accounts(
+    connection: &Connection,
+    query: &AccountQuery,
+) -> Result<Vec<Account>, StoreError> {
+    let columns = rows::ACCOUNT_COLUMNS;
+    let mut text = format!("SELECT {columns} FROM accounts WHERE tenant = ?");
+    let mut values = vec![Value::from(query.tenant.as_str().to_owned())];
+    if let Some(code) = &query.code {
+        text.push_str(" AND code = ?");
+        values.push(code.as_str().to_owned().into());
+    }
+    if let Some(currency) = &query.currency {
+        text.push_str(" AND currency = ?");
+        values.push(currency.code().to_owned().into());
+    }
+    if let Some(before) = query.before {
+        text.push_str(" AND created_at < ?");
+        values.push(before.as_nanos().into());
+    }
+    text.push_str(" ORDER BY created_at DESC LIMIT ?");
+    values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
+    let mut statement = connection.prepare_cached(&text)?;
+    let mut found = statement.query(params_from_iter(values))?;
+    let mut accounts = Vec::new();
+    while let Some(row) = found.next()? {
+        accounts.push(rows::account(row)?);
+    }
+    Ok(accounts)
+}
+
+/// Sums over a tenant's accounts. Added up here, because the engine's `sum` fails beyond 64 bits.
+pub(super) fn trial_balance(connection: &Connection, tenant: &TenantId) -> Result<TrialBalance, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT currency, debits_pending, debits_posted, credits_pending, credits_posted
+         FROM accounts WHERE tenant = ?1",
+    )?;
+    let mut found = statement.query([tenant.as_str()])?;
+    let mut trial = TrialBalance::default();
+    while let Some(row) = found.next()? {
+        let currency: Currency = rows::parsed(row, 0, "currency")?;
+        trial.add(currency, &rows::balances(row, 1)?);
+    }
+    Ok(trial)
+}
+
+/// Replays everything.
+pub(super) fn audit(connection: &Connection) -> Result<AuditReport, StoreError> {
+    let mut auditor = Auditor::new();
+    let columns = rows::ACCOUNT_COLUMNS;
+    let mut statement = connection.prepare(&format!("SELECT {columns} FROM accounts ORDER BY created_at"))?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        auditor.account(&rows::account(row)?);
+    }
+    replay(connection, &mut auditor)?;
+
+    let mut statement = connection.prepare(
+        "SELECT t.id, r.state FROM reservations r JOIN transfers t ON t.timestamp = r.timestamp
+         ORDER BY r.timestamp",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        auditor.reservation(rows::transfer_id(row, 0)?, rows::state(row, 1)?);
+    }
+
+    // An id that leads elsewhere would let its transfer be made a second time.
+    let mut statement = connection.prepare(
+        "SELECT t.id FROM transfers t
+         WHERE t.timestamp IS NOT (SELECT i.timestamp FROM transfer_ids i WHERE i.id = t.id)
+         ORDER BY t.timestamp",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let id = rows::transfer_id(row, 0)?;
+        auditor.offence(|| format!("transfer {id} is not the one that its id leads to"));
+    }
+    Ok(auditor.finish())
+}
+
+/// Feeds the two journals in their one order of time.
+fn replay(connection: &Connection, auditor: &mut Auditor) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT e.timestamp, t.id FROM expiries e LEFT JOIN transfers t ON t.timestamp = e.pending
+         ORDER BY e.timestamp",
+    )?;
+    let mut expiries = statement.query([])?;
+    let mut next_expiry = || -> Result<Option<Entry>, StoreError> {
+        let Some(row) = expiries.next()? else { return Ok(None) };
+        let entry =
+            Entry::Expired { timestamp: rows::timestamp(row, 0)?, pending: rows::transfer_id(row, 1)? };
+        Ok(Some(entry))
+    };
+    let columns = rows::TRANSFER_COLUMNS;
+    let mut statement =
+        connection.prepare(&format!("SELECT {columns} FROM transfers t ORDER BY t.timestamp"))?;
+    let mut transfers = statement.query([])?;
+
+    let mut waiting = next_expiry()?;
+    while let Some(row) = transfers.next()? {
+        let transfer = rows::transfer(row)?;
+        while let Some(expiry) = waiting.take_if(|expiry| expiry.timestamp() < transfer.timestamp) {
+            auditor.entry(&expiry);
+            waiting = next_expiry()?;
+        }
+        auditor.entry(&Entry::Made(transfer));
+    }
+    while let Some(expiry) = waiting {
+        auditor.entry(&expiry);
+        waiting = next_expiry()?;
+    }
+    Ok(())
+}
