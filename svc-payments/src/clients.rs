@@ -303,13 +303,13 @@ fn to_proto(posting: &Posting, transfer: &PostingTransfer, linked: bool) -> ledg
     }
 }
 
-/// A chain is made as a whole, so one EXISTS says that all of it was made before.
+/// A chain that was made before is EXISTS in every item.
 fn judge(codes: &[transfer_result::Code]) -> Posted {
     use transfer_result::Code;
-    let all_made = codes.iter().all(|code| matches!(code, Code::Created | Code::Exists));
-    if all_made || codes.contains(&Code::Exists) {
-        return Posted::Done;
+    let made = |code: &Code| matches!(code, Code::Created | Code::Exists);
+    match codes.iter().find(|code| !made(code) && **code != Code::LinkedEventFailed) {
+        None if codes.iter().all(made) => Posted::Done,
+        None => Posted::Refused(Code::LinkedEventFailed.as_str_name().to_owned()),
+        Some(culprit) => Posted::Refused(culprit.as_str_name().to_owned()),
     }
-    let culprit = codes.iter().find(|code| **code != Code::LinkedEventFailed).copied().unwrap_or_default();
-    Posted::Refused(culprit.as_str_name().to_owned())
 }

@@ -1,0 +1,148 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use money::TenantId;
+
+/// A payment mesh: invoices in, balanced ledger postings out, every hop over mTLS gRPC.
+///
+/// Without a command, `paymesh dev` is run: the whole mesh in one process, nothing else to install.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `dev`, which is what runs without a command.
+    #[command(flatten)]
+    pub dev: DevArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  paymesh                                   start the whole mesh and print a curl line to paste
+  paymesh dev --demo                        the same, and drive some hundred payments through it
+  paymesh dev --edge-addr 127.0.0.1:0       let the system choose the port (see dev.json)
+  paymesh dev --api-key acme:secret-1       a key of your own for the tenant acme
+  paymesh audit                             prove that the running mesh's ledger is whole
+  paymesh serve svc-ledger --config l.toml  one service in a process of its own";
+
+/// What paymesh can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the whole mesh in this process, on embedded stores.
+    #[command(after_help = EXAMPLES)]
+    Dev(DevArgs),
+    /// Run one service in this process, from a configuration file.
+    Serve(ServeArgs),
+    /// Have the ledger of a running mesh replay all it has and compare it with its balances.
+    Audit(AuditArgs),
+}
+
+/// Options of `paymesh dev`.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// Where certificates, state and dev.json are kept. A second start finds everything as it was.
+    #[arg(long, default_value = ".paymesh", env = "PAYMESH_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Where the REST edge listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080", env = "PAYMESH_EDGE_ADDR")]
+    pub edge_addr: SocketAddr,
+    /// An API key, as KEY (tenant `dev`) or TENANT:KEY; may be given several times. Without it one is
+    /// made at the first start and kept.
+    #[arg(long = "api-key", env = "PAYMESH_API_KEY", value_name = "[TENANT:]KEY", value_parser = parse_key, hide_env_values = true)]
+    pub api_keys: Vec<ApiKey>,
+    /// The port of a service's RPCs, as NAME=PORT (`svc-ledger=4101`); others get free ones.
+    #[arg(long = "port", value_name = "NAME=PORT", value_parser = parse_port)]
+    pub ports: Vec<(String, u16)>,
+    /// Drive some hundred varied payments through the REST edge and print what happened.
+    #[arg(long)]
+    pub demo: bool,
+    /// Which log events are written: a level, or `target=level` pairs.
+    #[arg(long, default_value = "warn", env = "PAYMESH_LOG")]
+    pub log: String,
+    /// Where an OpenTelemetry collector takes OTLP over gRPC, such as <http://127.0.0.1:4317>.
+    #[arg(long, env = "PAYMESH_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// An API key and the tenant that it speaks for. The key is not shown in `Debug`.
+#[derive(Clone)]
+pub struct ApiKey {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKey({})", self.tenant)
+    }
+}
+
+/// The tenant of keys that name none.
+pub const DEV_TENANT: &str = "dev";
+
+fn parse_key(text: &str) -> Result<ApiKey, String> {
+    let (tenant, key) = text.split_once(':').unwrap_or((DEV_TENANT, text));
+    let legal = (8..=200).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    if !legal {
+        return Err("a key must be 8 to 200 visible ASCII characters".into());
+    }
+    let tenant = tenant.parse().map_err(|error| format!("the tenant {error}"))?;
+    Ok(ApiKey { tenant, key: key.to_owned() })
+}
+
+fn parse_port(text: &str) -> Result<(String, u16), String> {
+    let (name, port) = text.split_once('=').ok_or("must be NAME=PORT, such as svc-ledger=4101")?;
+    let known = crate::dev::SERVICES;
+    if !known.contains(&name) {
+        return Err(format!("there is no service {name}; there are {}", known.join(", ")));
+    }
+    Ok((name.to_owned(), port.parse().map_err(|_| "the port must be 0 to 65535")?))
+}
+
+/// Options of `paymesh serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The service: svc-crypto, svc-ledger, svc-payments, svc-fraud, svc-tax or edge-gateway.
+    pub service: String,
+    /// Its configuration file (TOML): a [mesh] table and a [service] table.
+    #[arg(long, env = "PAYMESH_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// Options of `paymesh audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// The data directory of the running mesh, with its dev.json.
+    #[arg(long, default_value = ".paymesh", env = "PAYMESH_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dev_is_what_runs_without_a_command() {
+        let cli = Cli::try_parse_from(["paymesh", "--demo", "--api-key", "acme:secret-1"]).unwrap();
+        assert!(cli.command.is_none() && cli.dev.demo);
+        assert_eq!(cli.dev.api_keys[0].tenant.as_str(), "acme");
+        assert!(!format!("{cli:?}").contains("secret-1"), "a key is not shown");
+    }
+
+    #[test]
+    fn bad_options_say_what_would_be_right() {
+        for (option, value, told) in [
+            ("--port", "svc-x=1", "there is no service svc-x"),
+            ("--port", "svc-ledger", "NAME=PORT"),
+            ("--api-key", "short", "8 to 200"),
+            ("--api-key", "A/B:secret-1", "a-z"),
+        ] {
+            let error = Cli::try_parse_from(["paymesh", option, value]).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}
