@@ -1,1 +1,66 @@
-fn main() {}
+//! Measures the mesh from outside: what gRPC allows on this machine, and what a payment takes beside it.
+//!
+//! The pure cores have criterion benchmarks of their own, run by `cargo xtask bench`.
+
+mod cpu;
+mod disk;
+mod echo;
+mod error;
+mod load;
+mod payments;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+// The services run on it too: with both sides on one machine, it is worth a fifth of the throughput.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures the mesh from outside.
+///
+/// Figures of a debug build say nothing: run it with `cargo run --release -p bench -- <COMMAND>`.
+/// What each number means is in bench/README.md.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Echo(echo::EchoArgs),
+    Payments(payments::PaymentsArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cfg!(debug_assertions) {
+        eprintln!("bench: this is a debug build; its figures say nothing (cargo run --release -p bench)");
+    }
+    let outcome = match &cli.command {
+        Command::Echo(args) => echo::run(args),
+        Command::Payments(args) => payments::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

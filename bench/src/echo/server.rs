@@ -1,0 +1,167 @@
+//! The two servers that are compared.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use mesh::telemetry::{Telemetry, TelemetryConfig};
+use mesh::{Drain, Harness, Parts, Running, Service, ServiceContext, StartError};
+use paymesh_proto::echo::v1::EchoMessage;
+use paymesh_proto::echo::v1::echo_service_server::{EchoService, EchoServiceServer};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tonic::{Request, Response, Status};
+
+use super::SERVER;
+use crate::error::BenchError;
+
+/// As the mesh's own server has it; below what a client has in flight, throughput falls.
+const CONCURRENT_STREAMS_MAX: u32 = 4_096;
+
+#[derive(Debug)]
+struct Echo;
+
+#[tonic::async_trait]
+impl EchoService for Echo {
+    async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
+        Ok(Response::new(request.into_inner()))
+    }
+}
+
+/// The generated service on hyper's HTTP/2, one runtime per thread. Stops when dropped.
+#[derive(Debug)]
+pub(super) struct Bare {
+    address: SocketAddr,
+    drain: Drain,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Bare {
+    /// Starts as many threads, all accepting on the same port.
+    pub(super) fn start(threads: usize, tls: &Arc<ServerConfig>) -> Result<Self, BenchError> {
+        let mut server = Self {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            drain: Drain::new(),
+            threads: Vec::with_capacity(threads),
+        };
+        for _ in 0..threads {
+            let (bound, report) = mpsc::channel();
+            let (address, tls, drain) = (server.address, Arc::clone(tls), server.drain.clone());
+            server.threads.push(std::thread::spawn(move || serve_thread(address, tls, &drain, &bound)));
+            // The first takes a free port, and the others the same.
+            server.address = report.recv().map_err(|_| BenchError::Panicked)??;
+        }
+        Ok(server)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.drain.start();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+type Bound = mpsc::Sender<Result<SocketAddr, BenchError>>;
+
+fn serve_thread(address: SocketAddr, tls: Arc<ServerConfig>, drain: &Drain, bound: &Bound) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = bound.send(Err(BenchError::io("a runtime")(error)));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let listening = listen(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        match listening {
+            Ok((address, listener)) => {
+                let _ = bound.send(Ok(address));
+                accept(&listener, &TlsAcceptor::from(tls), drain).await;
+            }
+            Err(error) => {
+                let _ = bound.send(Err(BenchError::io("a port for the echo")(error)));
+            }
+        }
+    });
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}
+
+async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, drain: &Drain) {
+    while let Some(Ok((stream, _))) = drain.unless_started(listener.accept()).await {
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            // A connection that fails here fails at the client too, which reports it.
+            let Ok(()) = stream.set_nodelay(true) else { return };
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+                .serve_connection(
+                    TokioIo::new(stream),
+                    TowerToHyperService::new(EchoServiceServer::new(Echo)),
+                )
+                .await;
+        });
+    }
+}
+
+/// The echo as a service of the mesh.
+#[derive(Debug)]
+struct EchoOfMesh;
+
+impl Service for EchoOfMesh {
+    const NAME: &'static str = SERVER;
+    type Config = ();
+
+    async fn build((): (), _context: &ServiceContext) -> Result<Parts, StartError> {
+        Ok(Parts::new().serve(EchoServiceServer::new(Echo)))
+    }
+}
+
+/// Logs as the process of a service does: its spans are a part of what a call costs.
+pub(super) fn telemetry(log: &str) -> Result<Telemetry, BenchError> {
+    // What is said once at the start is not wanted between the rows of the table.
+    let config = TelemetryConfig { log: format!("{log},mesh::service=warn"), ..TelemetryConfig::default() };
+    Telemetry::start(&config, "bench").map_err(|error| BenchError::Arguments(error.to_string()))
+}
+
+/// The echo behind the mesh's stack, on the mesh's runtime.
+pub(super) struct BehindMesh {
+    runtime: Runtime,
+    running: Running,
+}
+
+impl BehindMesh {
+    /// Starts it with certificates of the CA in `directory`.
+    pub(super) fn start(directory: &Path) -> Result<Self, BenchError> {
+        let runtime = mesh::run::runtime()?;
+        let running = runtime.block_on(async { Harness::new(directory)?.start::<EchoOfMesh>(()).await })?;
+        Ok(Self { runtime, running })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// Drains and ends.
+    pub(super) fn stop(self) {
+        self.runtime.block_on(self.running.stop());
+    }
+}

@@ -1,0 +1,43 @@
+//! Why a measurement was not made, or does not count.
+
+/// What ended a run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// The arguments make no measurement.
+    #[error("{0}")]
+    Arguments(String),
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The mesh's own parts did not start.
+    #[error(transparent)]
+    Start(#[from] mesh::StartError),
+    /// A certificate could not be used.
+    #[error(transparent)]
+    Tls(#[from] mesh::tls::TlsError),
+    /// A workload's name is none.
+    #[error(transparent)]
+    Identity(#[from] mesh::identity::SpiffeIdError),
+    /// An echo was refused, or came back changed.
+    #[error("an echo failed: {0}")]
+    Echo(String),
+    /// The edge did not answer as it should.
+    #[error("{0}")]
+    Edge(String),
+    /// A thread of the load generator panicked.
+    #[error("a thread of the load generator panicked")]
+    Panicked,
+}
+
+impl BenchError {
+    /// For `map_err`: says what was tried.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

@@ -1,0 +1,166 @@
+//! What was measured, and how it is printed.
+#![allow(clippy::float_arithmetic, reason = "rates and ratios for people; no amount is computed here")]
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// Longer latencies are counted as this long: the run is broken anyway.
+const LATENCY_US_MAX: u64 = 120_000_000;
+
+/// An empty histogram of µs up to [`LATENCY_US_MAX`], three significant digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).unwrap_or_else(|_| unreachable!("the bounds are legal"))
+}
+
+/// Counts a duration.
+pub(crate) fn add(histogram: &mut Histogram<u64>, time: Duration) {
+    let us = u64::try_from(time.as_micros()).unwrap_or(LATENCY_US_MAX);
+    histogram.saturating_record(us.clamp(1, LATENCY_US_MAX));
+}
+
+/// What one case came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    /// Latencies in µs of the requests that count.
+    pub(crate) latencies_us: Histogram<u64>,
+    /// How long those requests were counted.
+    pub(crate) time: Duration,
+    /// CPU time per request of all that ran in the measured process, where known.
+    pub(crate) cpu_per_request: Option<Duration>,
+}
+
+impl Figures {
+    /// Requests a second.
+    pub(crate) fn rate(&self) -> f64 {
+        let seconds = self.time.as_secs_f64();
+        if seconds > 0.0 { self.latencies_us.len() as f64 / seconds } else { 0.0 }
+    }
+
+    /// Adds what another thread measured in the same time.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if self.latencies_us.add(&other.latencies_us).is_ok() {
+            self.time = self.time.max(other.time);
+        }
+    }
+}
+
+/// CPU time shared out among requests.
+pub(crate) fn per_request(
+    before: Option<Duration>,
+    after: Option<Duration>,
+    requests: u64,
+) -> Option<Duration> {
+    let used = after?.checked_sub(before?)?;
+    used.checked_div(u32::try_from(requests).ok().filter(|requests| *requests > 0)?)
+}
+
+/// The head of the table whose rows [`row`] makes.
+pub(crate) const HEAD: &str =
+    "case                      req/s    p50 ms    p90 ms    p99 ms  p99.9 ms   CPU µs/req";
+
+/// One case as a line of the table.
+pub(crate) fn row(name: &str, figures: &Figures) -> String {
+    let ms = |quantile| figures.latencies_us.value_at_quantile(quantile) as f64 / 1_000.0;
+    let cpu = figures
+        .cpu_per_request
+        .map_or_else(|| "-".to_owned(), |cpu| format!("{:.1}", cpu.as_nanos() as f64 / 1_000.0));
+    format!(
+        "{name:20} {rate:>10} {p50:9.2} {p90:9.2} {p99:9.2} {p999:9.2} {cpu:>12}",
+        rate = grouped(figures.rate()),
+        p50 = ms(0.5),
+        p90 = ms(0.9),
+        p99 = ms(0.99),
+        p999 = ms(0.999),
+    )
+}
+
+/// The rate of one case as a part of another's.
+pub(crate) fn ratio(part: &Figures, whole: &Figures) -> String {
+    let whole = whole.rate();
+    if whole > 0.0 { format!("{:.3}", part.rate() / whole) } else { "-".to_owned() }
+}
+
+/// Milliseconds at a quantile, for a sentence.
+pub(crate) fn ms_at(histogram: &Histogram<u64>, quantile: f64) -> String {
+    format!("{:.2} ms", histogram.value_at_quantile(quantile) as f64 / 1_000.0)
+}
+
+/// A rate with its thousands apart, and a decimal where it is small.
+fn grouped(rate: f64) -> String {
+    if rate < 1_000.0 {
+        return format!("{rate:.1}");
+    }
+    let digits = format!("{rate:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The middle one by rate: a noisy neighbour does not decide.
+pub(crate) fn median(mut rounds: Vec<Figures>) -> Option<Figures> {
+    rounds.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+    let middle = rounds.len() / 2;
+    (middle < rounds.len()).then(|| rounds.swap_remove(middle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(requests: u64, seconds: u64) -> Figures {
+        let mut latencies_us = histogram();
+        latencies_us.record_n(1_500, requests).unwrap();
+        Figures { latencies_us, time: Duration::from_secs(seconds), cpu_per_request: None }
+    }
+
+    #[test]
+    fn rates_and_ratios() {
+        assert!((figures(1_000, 4).rate() - 250.0).abs() < 1e-9);
+        assert_eq!(ratio(&figures(300, 1), &figures(1_200, 1)), "0.250");
+        assert_eq!(ratio(&figures(300, 1), &figures(0, 0)), "-");
+    }
+
+    #[test]
+    fn a_row_stands_under_its_head() {
+        let row = row("bare", &figures(123_456, 1));
+        assert_eq!(row.chars().count(), HEAD.chars().count(), "{row}");
+        assert!(row.contains("123,456") && row.contains("1.50"), "{row}");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(grouped(999.94), "999.9");
+        assert_eq!(grouped(1_000.0), "1,000");
+        assert_eq!(grouped(1_234_567.0), "1,234,567");
+    }
+
+    #[test]
+    fn the_median_is_the_middle_round() {
+        let rounds = vec![figures(30, 1), figures(10, 1), figures(20, 1)];
+        assert_eq!(median(rounds).unwrap().latencies_us.len(), 20);
+        assert!(median(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn latencies_beyond_measure_are_counted_as_the_longest() {
+        let mut histogram = histogram();
+        add(&mut histogram, Duration::MAX);
+        add(&mut histogram, Duration::ZERO);
+        assert_eq!((histogram.len(), histogram.min()), (2, 1));
+        assert!(histogram.max() >= LATENCY_US_MAX);
+    }
+
+    #[test]
+    fn cpu_time_is_shared_out_among_requests() {
+        let seconds = |s| Some(Duration::from_secs(s));
+        assert_eq!(per_request(seconds(1), seconds(3), 1_000), Some(Duration::from_millis(2)));
+        assert_eq!(per_request(seconds(1), seconds(3), 0), None);
+        assert_eq!(per_request(None, seconds(3), 1), None);
+    }
+}

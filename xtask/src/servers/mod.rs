@@ -1,0 +1,308 @@
+//! `cargo xtask servers`: finds or starts the servers that tests need.
+//!
+//! What a server is, is said in one place each ([`Server`]); where it comes from is the same for all
+//! and decided here. Everything started is stopped when this process ends, however it ends.
+
+mod host;
+mod postgres;
+mod wire;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use clap::{Args, ValueEnum};
+
+use crate::error::Error;
+use crate::guard::{Guarded, Stop};
+use host::Host;
+
+/// Find or start the servers that tests need
+///
+/// For each server, the first of these that holds:
+///   environment  its variable is set: that server is used as it is, and must answer
+///   installed    its programs are installed: started on a free port, in a directory of its own
+///   docker       Docker runs here: started in a container
+///   packages     this is Debian and we are root: installed by apt-get, then started
+/// A started server is stopped by its pid, and its directory removed, when this command ends, by
+/// itself, by Ctrl-C, or killed.
+///
+/// Variables: PAYMESH_TEST_POSTGRES_URL (PostgreSQL 13 or later, such as
+/// postgres://user:password@127.0.0.1:5432/postgres; tests make and drop tables there).
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ServersArgs {
+    /// Use only this source, whatever else there is
+    #[arg(long, value_enum)]
+    from: Option<Source>,
+    /// A command to run with the variables set; without one, they are printed for a shell and the
+    /// servers run until Ctrl-C
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Where a server comes from, in the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Source {
+    Environment,
+    Installed,
+    Docker,
+    Packages,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "environment",
+            Self::Installed => "installed",
+            Self::Docker => "Docker",
+            Self::Packages => "Debian packages",
+        })
+    }
+}
+
+/// What is known about this machine when the source of a server is chosen.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, named")]
+struct Facts {
+    /// The server's variable is set.
+    variable: bool,
+    /// Its programs were found.
+    installed: bool,
+    /// `docker info` succeeds.
+    docker: bool,
+    /// We are root, and `apt-get` is here.
+    packages: bool,
+}
+
+/// The sources to try, in order; the next one only when the one before fails.
+///
+/// A variable that is set is a decision: if its server does not answer, the run fails, instead of
+/// quietly testing against another one.
+fn plan(facts: Facts, only: Option<Source>) -> Vec<Source> {
+    if let Some(source) = only {
+        return vec![source];
+    }
+    if facts.variable {
+        return vec![Source::Environment];
+    }
+    [(Source::Installed, facts.installed), (Source::Docker, facts.docker), (Source::Packages, facts.packages)]
+        .into_iter()
+        .filter_map(|(source, holds)| holds.then_some(source))
+        .collect()
+}
+
+/// A kind of server: what is particular to it, and nothing about where it comes from.
+trait Server {
+    /// Its name for people.
+    fn name(&self) -> &'static str;
+    /// The environment variable that holds its address, for us and for the tests.
+    fn variable(&self) -> &'static str;
+    /// Directories of programs that might run it, best first.
+    fn installations(&self) -> Vec<PathBuf>;
+    /// Starts it with the programs in one of those directories.
+    fn start_installed(&self, programs: &std::path::Path, host: &Host) -> Result<Started, String>;
+    /// Starts it in a container.
+    fn start_docker(&self, host: &Host) -> Result<Started, String>;
+    /// Installs it by `apt-get`, without starting anything.
+    fn install_packages(&self) -> Result<(), String>;
+    /// Connects to it and says what answered.
+    fn check(&self, address: &str) -> Result<String, String>;
+    /// What to install where none of the sources holds.
+    fn advice(&self) -> &'static str;
+}
+
+/// A server process that answers, with its address.
+struct Started {
+    address: String,
+    process: Option<Guarded>,
+    /// Speaks up when the process closes its log, that is, when it ends.
+    ended: Option<mpsc::Receiver<()>>,
+}
+
+/// A server that is ready to be used. Dropping it stops what was started for it.
+pub(crate) struct Ready {
+    /// The variable that tests read.
+    pub(crate) variable: &'static str,
+    /// Its value.
+    pub(crate) address: String,
+    started: Started,
+}
+
+/// Every server that tests need, in the order in which they are started.
+const SERVERS: &[&dyn Server] = &[&postgres::Postgres];
+
+/// Finds or starts all of them.
+pub(crate) fn obtain_all(only: Option<&ServersArgs>) -> Result<Vec<Ready>, Error> {
+    let host = Host::look();
+    SERVERS.iter().map(|server| obtain(*server, &host, only.and_then(|args| args.from))).collect()
+}
+
+fn obtain(server: &dyn Server, host: &Host, only: Option<Source>) -> Result<Ready, Error> {
+    let variable = std::env::var(server.variable()).ok().filter(|value| !value.is_empty());
+    let facts = Facts {
+        variable: variable.is_some(),
+        installed: !server.installations().is_empty(),
+        // Asked only where it matters: it may wait for a daemon that is not there.
+        docker: variable.is_none() && host::docker_runs(),
+        packages: host.installs_packages(),
+    };
+    let mut failures = Vec::new();
+    for source in plan(facts, only) {
+        let result = match source {
+            Source::Environment => variable
+                .clone()
+                .map(|address| Started { address, process: None, ended: None })
+                .ok_or_else(|| format!("{} is not set", server.variable())),
+            Source::Installed => start_first(server, host),
+            Source::Docker if !facts.docker => Err("its daemon does not answer".to_owned()),
+            Source::Docker => server.start_docker(host),
+            Source::Packages => server.install_packages().and_then(|()| start_first(server, host)),
+        };
+        match result.and_then(|started| Ok((server.check(&started.address)?, started))) {
+            Ok((what, started)) => {
+                eprintln!("── servers: {} ({source}): {what}", server.name());
+                return Ok(Ready { variable: server.variable(), address: started.address.clone(), started });
+            }
+            Err(reason) => {
+                eprintln!("── servers: {} ({source}) does not work: {reason}", server.name());
+                failures.push(format!("{source}: {reason}"));
+            }
+        }
+    }
+    Err(Error::Server(no_server(server, &failures)))
+}
+
+fn no_server(server: &dyn Server, failures: &[String]) -> String {
+    let tried = if failures.is_empty() {
+        String::new()
+    } else {
+        format!(" (tried {})", failures.join("; ").trim_end())
+    };
+    format!(
+        "no {} for the tests{tried}: {}, or set {} to one that is running",
+        server.name(),
+        server.advice(),
+        server.variable()
+    )
+}
+
+fn start_first(server: &dyn Server, host: &Host) -> Result<Started, String> {
+    let mut failures = Vec::new();
+    for programs in server.installations() {
+        match server.start_installed(&programs, host) {
+            Ok(started) => return Ok(started),
+            Err(reason) => failures.push(format!("{}: {reason}", programs.display())),
+        }
+    }
+    Err(if failures.is_empty() { "not found".to_owned() } else { failures.join("; ") })
+}
+
+/// `cargo xtask servers`.
+pub(crate) fn run(args: &ServersArgs) -> Result<(), Error> {
+    let servers = obtain_all(Some(args))?;
+    let Some((program, rest)) = args.command.split_first() else {
+        return hold(servers);
+    };
+    let mut command = Command::new(program);
+    command.args(rest).envs(servers.iter().map(|server| (server.variable, &server.address)));
+    // In our own process group, unlike the steps of a test: it may be a `psql` that owns the terminal.
+    let stop = Stop { signal: "TERM", ..Stop::default() };
+    let status = Guarded::spawn(&mut command, &stop)
+        .and_then(Guarded::wait)
+        .map_err(Error::io(format!("run `{program}`")))?;
+    drop(servers);
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Error::Exit(u8::try_from(code).unwrap_or(1))),
+        None => Err(Error::Exit(1)),
+    }
+}
+
+/// Prints the variables for a shell, and stays as long as there is something of ours to keep running.
+fn hold(mut servers: Vec<Ready>) -> Result<(), Error> {
+    for server in &servers {
+        println!("export {}={}", server.variable, quoted(&server.address));
+    }
+    let watched = servers.iter_mut().find_map(|server| server.started.ended.take());
+    let Some(ended) = watched else { return Ok(()) };
+    eprintln!(
+        "── servers: running until Ctrl-C; run `cargo xtask servers -- <command>` to have them for one command"
+    );
+    let _ = ended.recv();
+    Err(Error::Server("a server ended by itself".to_owned()))
+}
+
+/// For `eval` in a POSIX shell.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+/// Starts a server process, and waits until it says that it is ready.
+///
+/// `ready` is a part of the line on its standard error that says so; each time it appears, `check`
+/// has the last word.
+fn launch(
+    mut command: Command,
+    stop: &Stop,
+    address: String,
+    ready: &str,
+    check: impl Fn(&str) -> Result<String, String>,
+) -> Result<Started, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = Guarded::spawn(&mut command, stop).map_err(|error| error.to_string())?;
+    let stderr = process.child().stderr.take().ok_or("its log cannot be read")?;
+    let (lines, ended) = host::follow(stderr);
+    host::wait_for(&lines, ready, || check(&address).is_ok())?;
+    Ok(Started { address, process: Some(process), ended: Some(ended) })
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address holds a password.
+        f.debug_struct("Started").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Facts = Facts { variable: true, installed: true, docker: true, packages: true };
+
+    #[test]
+    fn a_set_variable_is_the_only_source() {
+        assert_eq!(plan(ALL, None), [Source::Environment]);
+    }
+
+    #[test]
+    fn sources_are_tried_from_the_nearest_to_the_farthest() {
+        let facts = Facts { variable: false, ..ALL };
+        assert_eq!(plan(facts, None), [Source::Installed, Source::Docker, Source::Packages]);
+        let facts = Facts { installed: false, ..facts };
+        assert_eq!(plan(facts, None), [Source::Docker, Source::Packages]);
+        let facts = Facts { docker: false, ..facts };
+        assert_eq!(plan(facts, None), [Source::Packages]);
+    }
+
+    #[test]
+    fn a_machine_with_nothing_has_no_source_and_one_line_of_advice() {
+        assert_eq!(plan(Facts::default(), None), []);
+        let text = no_server(&postgres::Postgres, &[]);
+        assert!(!text.contains('\n'), "{text}");
+        assert!(text.contains("install PostgreSQL") && text.contains("PAYMESH_TEST_POSTGRES_URL"), "{text}");
+    }
+
+    #[test]
+    fn a_source_that_was_asked_for_is_the_only_one() {
+        assert_eq!(plan(ALL, Some(Source::Packages)), [Source::Packages]);
+        assert_eq!(plan(Facts::default(), Some(Source::Docker)), [Source::Docker]);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_evaluated_by_a_shell() {
+        assert_eq!(quoted("postgres://a:b@c/d"), "'postgres://a:b@c/d'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

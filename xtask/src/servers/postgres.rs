@@ -1,0 +1,246 @@
+//! PostgreSQL: where its programs are, and how a cluster of its own is made and started.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::host::{Host, free_port, random_hex};
+use super::wire::Address;
+use super::{Server, Started, launch};
+use crate::guard::Stop;
+use crate::process::output_of;
+
+/// The oldest version that the stores are written for.
+const VERSION_MIN: u32 = 13;
+/// The superuser of a cluster that we made, and its only one.
+const USER: &str = "paymesh";
+/// In its log once it takes connections. Its language is fixed by `initdb --locale=C`.
+const READY: &str = "database system is ready to accept connections";
+/// The image, where Docker is used.
+const IMAGE: &str = "postgres:17-alpine";
+/// The fast shutdown: open sessions are ended.
+const SIGNAL: &str = "INT";
+/// Debian starts a cluster of its own on installation unless this file says not to.
+const DEBIAN_CLUSTER_CONFIG: &str = "/etc/postgresql-common/createcluster.conf";
+
+/// The SQL store's server.
+#[derive(Debug)]
+pub(super) struct Postgres;
+
+impl Server for Postgres {
+    fn name(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
+    fn variable(&self) -> &'static str {
+        "PAYMESH_TEST_POSTGRES_URL"
+    }
+
+    fn installations(&self) -> Vec<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut found: Vec<PathBuf> = Vec::new();
+        let debian = versions_below(Path::new("/usr/lib/postgresql"));
+        for directory in std::env::split_paths(&path).chain(debian).chain([PathBuf::from("/usr/local/bin")]) {
+            // A link in the PATH and what it points to are one installation.
+            let Ok(program) = directory.join("postgres").canonicalize() else { continue };
+            let Some(directory) = program.parent().map(Path::to_path_buf) else { continue };
+            if !found.contains(&directory) && runs(&directory) {
+                found.push(directory);
+            }
+        }
+        found
+    }
+
+    fn start_installed(&self, programs: &Path, host: &Host) -> Result<Started, String> {
+        let directory = host.directory("postgres")?;
+        let result = initialize(programs, &directory, host)
+            .and_then(|password| start(programs, &directory, &password, host));
+        if result.is_err() {
+            // Where a server was started, its guardian has removed it already.
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        result
+    }
+
+    fn start_docker(&self, _host: &Host) -> Result<Started, String> {
+        let (port, password) = (free_port()?, random_hex(16)?);
+        let container = format!("paymesh-postgres-{}", random_hex(8)?);
+        let mut command = Command::new("docker");
+        command
+            .args(["run", "--rm", "--name", &container, "--stop-signal", "SIGINT"])
+            .args(["--publish", &format!("127.0.0.1:{port}:5432")])
+            // By name only, so that the password is not in the list of processes.
+            .args(["--env", "POSTGRES_USER", "--env", "POSTGRES_PASSWORD", "--env", "POSTGRES_DB"])
+            .env("POSTGRES_USER", USER)
+            .env("POSTGRES_PASSWORD", &password)
+            .env("POSTGRES_DB", "postgres")
+            .arg(IMAGE)
+            .args(settings());
+        let stop = Stop { signal: SIGNAL, container: Some(container), ..Stop::default() };
+        launch(command, &stop, address(&password, port), READY, |address| self.check(address))
+    }
+
+    fn install_packages(&self) -> Result<(), String> {
+        apt_get(&["update"])?;
+        apt_get(&["install", "postgresql-common"])?;
+        keep_debian_from_starting_a_cluster()?;
+        apt_get(&["install", "postgresql"])
+    }
+
+    fn check(&self, address: &str) -> Result<String, String> {
+        Address::parse(address)?.probe()
+    }
+
+    fn advice(&self) -> &'static str {
+        "install PostgreSQL 13 or later (Debian: apt-get install postgresql; macOS: brew install postgresql) or start Docker"
+    }
+}
+
+/// `<parent>/<version>/bin`, newest first.
+fn versions_below(parent: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    versions.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Whether both programs are there, run, and are new enough. A wrapper may be neither.
+fn runs(directory: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|program| {
+        output_of(Command::new(directory.join(program)).arg("--version"))
+            .and_then(|said| major(&said))
+            .is_some_and(|version| version >= VERSION_MIN)
+    })
+}
+
+/// The first number of `initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+fn major(version: &str) -> Option<u32> {
+    let number = version.split("(PostgreSQL) ").nth(1)?;
+    let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+/// Makes a cluster below `directory` and answers with its superuser's password.
+fn initialize(programs: &Path, directory: &Path, host: &Host) -> Result<String, String> {
+    let password = random_hex(16)?;
+    let file = directory.join("password");
+    host.write(&file, &password)?;
+    let output = host
+        .command(&programs.join("initdb"), directory)
+        .args([
+            "--username",
+            USER,
+            "--auth",
+            "scram-sha-256",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--no-sync",
+        ])
+        .arg("--pwfile")
+        .arg(&file)
+        .arg("--pgdata")
+        .arg(directory.join("data"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("initdb does not run: {error}"))?;
+    if output.status.success() {
+        Ok(password)
+    } else {
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("initdb failed: {}", said.trim().lines().last().unwrap_or_default()))
+    }
+}
+
+fn start(programs: &Path, directory: &Path, password: &str, host: &Host) -> Result<Started, String> {
+    let port = free_port()?;
+    let mut command = host.command(&programs.join("postgres"), directory);
+    command
+        .arg("-D")
+        .arg(directory.join("data"))
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(settings());
+    let stop = Stop { signal: SIGNAL, directory: Some(directory.to_path_buf()), ..Stop::default() };
+    launch(command, &stop, address(password, port), READY, |address| Postgres.check(address))
+}
+
+/// Made for tests: nothing in this cluster outlives its process, so nothing need be on disk.
+fn settings() -> [&'static str; 8] {
+    [
+        "-c",
+        "fsync=off",
+        "-c",
+        "synchronous_commit=off",
+        "-c",
+        "full_page_writes=off",
+        "-c",
+        "max_connections=200",
+    ]
+}
+
+fn address(password: &str, port: u16) -> String {
+    format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres")
+}
+
+fn apt_get(arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new("apt-get");
+    command.args(["--quiet", "--yes", "--no-install-recommends"]).args(arguments);
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    // Its words go to standard error: standard output is for what a shell evaluates.
+    command.stdout(std::io::stderr());
+    let doing = format!("apt-get {}", arguments.join(" "));
+    eprintln!("── servers: {doing}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{doing}: {status}")),
+        Err(error) => Err(format!("{doing}: {error}")),
+    }
+}
+
+fn keep_debian_from_starting_a_cluster() -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{DEBIAN_CLUSTER_CONFIG}: {error}");
+    let config = std::fs::read_to_string(DEBIAN_CLUSTER_CONFIG).map_err(said)?;
+    match without_main_cluster(&config) {
+        Some(config) => std::fs::write(DEBIAN_CLUSTER_CONFIG, config).map_err(said),
+        None => Ok(()),
+    }
+}
+
+/// The configuration with `create_main_cluster = false`; nothing when somebody has decided already.
+fn without_main_cluster(config: &str) -> Option<String> {
+    let decided = config.lines().any(|line| line.trim_start().starts_with("create_main_cluster"));
+    (!decided).then(|| format!("{}\ncreate_main_cluster = false\n", config.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_programs_say() {
+        assert_eq!(major("initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
+        assert_eq!(major("wrapper: not installed"), None);
+    }
+
+    #[test]
+    fn a_directory_without_programs_does_not_run() {
+        assert!(!runs(Path::new("/nonexistent")));
+    }
+
+    #[test]
+    fn debian_is_told_once_not_to_start_a_cluster() {
+        let shipped = "# Create a \"main\" cluster when a new postgresql-x.y server package is installed\n#create_main_cluster = true\n";
+        let changed = without_main_cluster(shipped).unwrap();
+        assert!(changed.ends_with("\ncreate_main_cluster = false\n"), "{changed}");
+        assert_eq!(without_main_cluster(&changed), None);
+        assert_eq!(without_main_cluster("create_main_cluster = true\n"), None);
+    }
+
+    #[test]
+    fn the_address_of_a_started_server_can_be_read_back() {
+        assert!(Address::parse(&address("0123abcd", 5432)).is_ok());
+    }
+}

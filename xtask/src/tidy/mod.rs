@@ -1,0 +1,180 @@
+//! Reads the sources for what the compiler does not check.
+//!
+//! A rule is a function from the [`Tree`] to findings, so that its test plants an offence in a tree of
+//! its own. The rules that look at text are in [`text`], those that look at manifests, the lock file
+//! and `deny.toml` in [`manifest`].
+
+mod code;
+mod manifest;
+mod text;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::process::root;
+pub(crate) use manifest::Manifest;
+
+/// Directories that hold nothing of ours, or nothing that is written by hand.
+const NOT_OURS: &[&str] = &["target", ".git", ".paymesh", "node_modules"];
+
+/// What is read: by ending, or by the whole path.
+const READ: &[&str] =
+    &[".rs", ".proto", ".toml", ".md", ".sh", ".yaml", ".yml", ".json", ".ci/run", "Cargo.lock"];
+
+/// One file of the tree.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// From the root, with `/`.
+    pub(crate) path: String,
+    /// All of it.
+    pub(crate) text: String,
+}
+
+impl File {
+    fn is(&self, ending: &str) -> bool {
+        self.path.ends_with(ending)
+    }
+
+    /// The crate's directory: the first part of the path.
+    fn room(&self) -> &str {
+        self.path.split('/').next().unwrap_or_default()
+    }
+
+    fn is_service(&self) -> bool {
+        self.room().starts_with("svc-")
+    }
+
+    /// In the pure core of a service.
+    fn is_domain(&self) -> bool {
+        self.is_service() && (self.path.contains("/src/domain/") || self.is("/src/domain.rs"))
+    }
+
+    fn finding(&self, line: usize, rule: &'static str, what: impl Into<String>) -> Finding {
+        Finding { path: self.path.clone(), line, rule, what: what.into() }
+    }
+}
+
+/// All files that the rules look at.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    files: Vec<File>,
+}
+
+impl Tree {
+    /// Reads the files below `root`.
+    pub(crate) fn read(root: &Path) -> Result<Self, Error> {
+        let mut files = Vec::new();
+        let mut directories = vec![root.to_path_buf()];
+        while let Some(directory) = directories.pop() {
+            let doing = || format!("read {}", directory.display());
+            for entry in fs::read_dir(&directory).map_err(Error::io(doing()))? {
+                let entry = entry.map_err(Error::io(doing()))?;
+                let kind = entry.file_type().map_err(Error::io(doing()))?;
+                if kind.is_dir() {
+                    if !NOT_OURS.iter().any(|name| entry.file_name() == *name) {
+                        directories.push(entry.path());
+                    }
+                } else if kind.is_file() {
+                    files.extend(file(root, &entry.path())?);
+                }
+            }
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self { files })
+    }
+
+    /// The manifests of the workspace's crates.
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = Manifest> + '_ {
+        self.files.iter().filter(|file| file.is("Cargo.toml")).filter_map(Manifest::parse)
+    }
+
+    fn file(&self, path: &str) -> Option<&File> {
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    fn rust(&self) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(|file| file.is(".rs"))
+    }
+
+    /// What all rules find, in the order of the files.
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> =
+            text::RULES.iter().chain(manifest::RULES).flat_map(|rule| rule(self)).collect();
+        findings.sort();
+        findings
+    }
+
+    #[cfg(test)]
+    fn of(files: &[(&str, &str)]) -> Self {
+        let files = files
+            .iter()
+            .map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() })
+            .collect();
+        Self { files }
+    }
+}
+
+fn file(root: &Path, path: &PathBuf) -> Result<Option<File>, Error> {
+    let relative = path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/");
+    if !READ.iter().any(|ending| relative.ends_with(ending)) {
+        return Ok(None);
+    }
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(File { path: relative, text })),
+        // Removed while we were looking: an editor's file.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("read {relative}"))(error)),
+    }
+}
+
+/// Something that a rule objects to.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    path: String,
+    /// From 1.
+    line: usize,
+    rule: &'static str,
+    what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {} ({})", self.path, self.line, self.what, self.rule)
+    }
+}
+
+type Rule = fn(&Tree) -> Vec<Finding>;
+
+/// Checks the workspace and prints what is found. `Ok(false)` when there is anything.
+pub(crate) fn report() -> Result<bool, Error> {
+    let tree = Tree::read(&root())?;
+    let findings = tree.findings();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!("   {} files read, {} findings", tree.files.len(), findings.len());
+    Ok(findings.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_names_its_place_and_its_rule() {
+        let file = File { path: "money/src/lib.rs".to_owned(), text: String::new() };
+        let text = file.finding(7, "floats", "no floats").to_string();
+        assert_eq!(text, "money/src/lib.rs:7: no floats (floats)");
+    }
+
+    #[test]
+    fn the_tree_is_read_without_what_is_built() {
+        let tree = Tree::read(&root()).unwrap();
+        assert!(tree.file("Cargo.toml").is_some());
+        assert!(tree.file("xtask/src/tidy/mod.rs").is_some());
+        assert!(tree.files.iter().all(|file| !file.path.starts_with("target/")));
+        assert!(tree.manifests().any(|manifest| manifest.name == "xtask"));
+    }
+}
