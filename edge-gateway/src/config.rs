@@ -20,8 +20,11 @@ pub struct EdgeConfig {
     pub api_keys: Vec<ApiKeyConfig>,
     /// How long a request may take altogether, in milliseconds.
     pub request_timeout_ms: u64,
-    /// How long a client may take to send a request's headers, in milliseconds.
+    /// How long a client may take to send a request's headers, and from connecting to its first request,
+    /// in milliseconds.
     pub header_timeout_ms: u64,
+    /// The most connections at once; further ones wait to be accepted.
+    pub connections_max: usize,
     /// The largest request body, in bytes.
     pub body_bytes_max: usize,
     /// The most requests worked on at once; more are refused with 429.
@@ -38,6 +41,7 @@ impl Default for EdgeConfig {
             api_keys: Vec::new(),
             request_timeout_ms: 30_000,
             header_timeout_ms: 10_000,
+            connections_max: 8_192,
             body_bytes_max: 1024 * 1024,
             in_flight_max: 8_192,
             ready_services: Vec::new(),

@@ -40,7 +40,9 @@ impl Service for Edge {
         }
         let mut needed: BTreeMap<Arc<str>, Upstream> = upstreams.clone();
         for name in &config.ready_services {
-            needed.insert(name.as_str().into(), context.upstream(name)?);
+            if !needed.contains_key(name.as_str()) {
+                needed.insert(name.as_str().into(), context.upstream(name)?);
+            }
         }
         let listener = match config.listener {
             Some(listener) => listener,
@@ -70,8 +72,11 @@ impl Service for Edge {
             upstreams,
             keys,
         };
-        let header_timeout = Duration::from_millis(config.header_timeout_ms);
-        let serving = server::serve(listener, Arc::new(gateway), header_timeout, context.drain());
+        let patience = server::Patience {
+            header_timeout: Duration::from_millis(config.header_timeout_ms),
+            connections_max: config.connections_max,
+        };
+        let serving = server::serve(listener, Arc::new(gateway), patience, context.drain());
         tracing::info!(%address, "the edge takes HTTP requests");
         Ok(Parts::new().worker("http", serving))
     }

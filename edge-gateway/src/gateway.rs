@@ -17,7 +17,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
-    call::{IDEMPOTENCY_KEY_HEADER, IDEMPOTENCY_REPLAYED_HEADER, REQUEST_ID_HEADER, is_request_id},
+    call::{IDEMPOTENCY_KEY_HEADER, IDEMPOTENCY_REPLAYED_HEADER, REQUEST_ID_HEADER, is_outside_request_id},
 };
 use tracing::Instrument as _;
 
@@ -31,6 +31,10 @@ use crate::{
 };
 
 type Answer = Response<Full<Bytes>>;
+
+/// How much of a body that is refused is read all the same, and for how long.
+const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What all requests share.
 pub(crate) struct Gateway {
@@ -70,7 +74,7 @@ impl Gateway {
     /// Answers a request, whatever it is.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let under_way = self.metrics.begin();
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let caller = self.caller(&parts.headers);
         let mut rpc = Arc::clone(&self.no_rpc);
         let answered = match self.document(&parts, &caller).await {
@@ -80,11 +84,15 @@ impl Gateway {
                     .retry_after_s(1)
                     .into())
             }
-            None => self.proxy(&parts, body, &caller, &mut rpc).await,
+            None => self.proxy(&parts, &mut body, &caller, &mut rpc).await,
         };
         let mut answer = match answered {
             Ok(answer) => answer,
             Err(Refusal { fault, allow }) => {
+                // Who waits to be told to go on has sent nothing yet, and need not.
+                if !parts.headers.contains_key(header::EXPECT) {
+                    discard(&mut body).await;
+                }
                 let mut answer = problem::response(&fault, &caller.request_id);
                 if let Some(allow) = allow {
                     answer.headers_mut().insert(header::ALLOW, allow);
@@ -121,7 +129,7 @@ impl Gateway {
         let fresh = self.ids.uuid_v7(self.clock.now());
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = match text(REQUEST_ID_HEADER.as_str()) {
-            Some(id) if is_request_id(id) => id.into(),
+            Some(id) if is_outside_request_id(id) => id.into(),
             _ => fresh.simple().to_string().into(),
         };
         let trace = text(TraceContext::HEADER).and_then(TraceContext::parse);
@@ -169,7 +177,7 @@ impl Gateway {
     async fn proxy(
         &self,
         parts: &Parts,
-        body: Incoming,
+        body: &mut Incoming,
         caller: &Caller,
         rpc: &mut Arc<str>,
     ) -> Result<Answer, Refusal> {
@@ -186,7 +194,8 @@ impl Gateway {
         let body = self.body(parts, body, caller.deadline).await?;
         let message = route.request.encode(&self.api.schema, &found.captures, parts.uri.query(), &body);
         let call = self.call(caller, Some(key.tenant.clone()), idempotency_key);
-        let span = tracing::info_span!(
+        // At this level, whatever is logged within carries the request's ids, however little is logged.
+        let span = tracing::error_span!(
             "edge",
             rpc = &*route.rpc,
             request_id = &*caller.request_id,
@@ -207,7 +216,7 @@ impl Gateway {
         Fault::new(Reason::RouteNotFound, "There is nothing at this path; /openapi.json lists what there is.")
     }
 
-    async fn body(&self, parts: &Parts, body: Incoming, deadline: Instant) -> Result<Bytes, Fault> {
+    async fn body(&self, parts: &Parts, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Fault> {
         let limit = self.limits.body_bytes_max;
         let too_large = || {
             let message = format!("The body is larger than {limit} bytes.");
@@ -217,7 +226,7 @@ impl Gateway {
         if body.is_end_stream() {
             return Ok(Bytes::new());
         }
-        // A length said beforehand is refused before anything is read.
+        // A length said beforehand is refused before anything is kept.
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
@@ -245,7 +254,8 @@ impl Gateway {
     ) -> Result<Answer, Refusal> {
         // One exists for every route: see `Edge::build`.
         let upstream = self.upstreams.get(&route.upstream).ok_or_else(unreachable_upstream)?;
-        let mut client = tonic::client::Grpc::new(upstream.clone());
+        let mut client = tonic::client::Grpc::new(upstream.clone())
+            .max_decoding_message_size(mesh::client::ANSWER_BYTES_MAX);
         let calling = async {
             client.ready().await.map_err(|_| unreachable_upstream())?;
             let answer = client.unary(request, route.grpc_path.clone(), RawCodec).await;
@@ -265,6 +275,20 @@ impl Gateway {
         }
         Ok(answer)
     }
+}
+
+/// Reads on for a while and keeps nothing. A connection that is closed with unread bytes in it is reset,
+/// and then the client might never learn why it was refused (RFC 9112, section 9.6).
+async fn discard(body: &mut Incoming) {
+    let reading = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(still) = left.checked_sub(length) else { return };
+            left = still;
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_DEADLINE, reading).await;
 }
 
 /// A fault, with the header that only a 405 has.
@@ -308,6 +332,7 @@ fn deadline_exceeded() -> Fault {
 
 fn unreachable_upstream() -> Fault {
     Fault::new(Reason::Unavailable, "A service that is needed cannot be reached now; try again.")
+        .retry_after_s(1)
 }
 
 fn idempotency_key(rule: Idempotency, headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> {

@@ -334,3 +334,38 @@ async fn draining_finishes_what_was_begun() {
     });
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
 }
+
+/// Nothing, the beginning of HTTP/1.1 and the beginning of HTTP/2: whoever asks for nothing is sent away,
+/// and then there is a place for others again.
+#[tokio::test]
+async fn silent_connections_do_not_keep_others_out() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let edge = Edge::start_with(|edge| {
+        edge.header_timeout_ms = 100;
+        edge.connections_max = 3;
+    })
+    .await;
+    let mut silent = Vec::new();
+    for beginning in ["", "GET /hea", "PRI * HTTP/2"] {
+        let mut connection = edge.connect().await;
+        connection.write_all(beginning.as_bytes()).await.unwrap();
+        silent.push(connection);
+    }
+    // Every place is taken: this waits until one of them is free again.
+    assert_eq!(edge.get("/healthz").send().await.status, StatusCode::OK);
+    for mut connection in silent {
+        // Closed by the edge, with or without a word.
+        let mut said = Vec::new();
+        let _ = connection.read_to_end(&mut said).await;
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_does_not_hold_up_the_drain() {
+    let edge = Edge::start().await;
+    let silent = edge.connect().await;
+    // The drain's own deadline is far away: without the guard this would not end in the test's patience.
+    tokio::time::timeout(std::time::Duration::from_secs(5), edge.stop()).await.unwrap();
+    drop(silent);
+}

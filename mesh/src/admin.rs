@@ -10,13 +10,19 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use crate::{drain::Drain, metrics::Metrics};
+use crate::{drain::Drain, metrics::Metrics, server};
 
 /// Serves until `stopped`; a draining service is alive but not ready.
 pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, drain: Drain, stopped: Drain) {
     let metrics = Arc::new(metrics);
     while let Some(accepted) = stopped.unless_started(listener.accept()).await {
-        let Ok((stream, _)) = accepted else { continue };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                server::pause_after_failed_accept(&error).await;
+                continue;
+            }
+        };
         let (metrics, drain, stopped) = (Arc::clone(&metrics), drain.clone(), stopped.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {

@@ -168,6 +168,22 @@ impl Call {
         self.0.trace
     }
 
+    /// The same call, for a task outside the current span: what it calls is below that span in the trace
+    /// all the same.
+    #[must_use]
+    pub fn in_span(&self) -> Self {
+        let Some(trace) = telemetry::current_trace() else { return self.clone() };
+        let Inner { peer, tenant, request_id, trace: _, deadline, idempotency_key } = &*self.0;
+        Self::start(Origin {
+            peer: peer.clone(),
+            tenant: tenant.clone(),
+            request_id: Arc::clone(request_id),
+            trace,
+            deadline: *deadline,
+            idempotency_key: idempotency_key.clone(),
+        })
+    }
+
     /// When the caller stops waiting.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
@@ -215,10 +231,24 @@ impl Call {
     }
 }
 
-/// What is taken over as a request's id from outside: short and harmless in a log.
+/// What is a request's id: short and harmless in a log.
 pub fn is_request_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Whether an id from outside can be taken over: one that holds what could be a card number (13 to 19
+/// digits in a row that pass the Luhn check, ISO/IEC 7812) would carry it into every log.
+pub fn is_outside_request_id(text: &str) -> bool {
+    is_request_id(text) && !text.split(|c: char| !c.is_ascii_digit()).any(could_be_card_number)
+}
+
+fn could_be_card_number(digits: &str) -> bool {
+    let doubled = |(place, digit): (usize, u8)| {
+        let value = u32::from(digit - b'0');
+        if place % 2 == 0 { value } else { value * 2 % 10 + value / 5 }
+    };
+    (13..=19).contains(&digits.len()) && digits.bytes().rev().enumerate().map(doubled).sum::<u32>() % 10 == 0
 }
 
 /// `TimeoutValue TimeoutUnit` of the gRPC protocol: up to 8 digits and one of H, M, S, m, u, n.
@@ -279,6 +309,16 @@ mod tests {
         assert_eq!(call.forward(()).metadata().get("idempotency-key").unwrap(), "k1");
         let left = parse_timeout(sent.get("grpc-timeout").unwrap().to_str().unwrap()).unwrap();
         assert!(left < Duration::from_secs(2), "{left:?}");
+    }
+
+    #[test]
+    fn a_request_id_is_short_plain_and_no_card_number() {
+        for id in ["req-1", "01a1fc0f1c7a7721a2a446cf3bb03706", "a.b_c-D", "4242424242424241"] {
+            assert!(is_outside_request_id(id), "{id}");
+        }
+        for id in ["", "a b", "é", "4242424242424242", "x378282246310005x", &"x".repeat(129)] {
+            assert!(!is_outside_request_id(id), "{id}");
+        }
     }
 
     #[test]

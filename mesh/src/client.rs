@@ -30,13 +30,24 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// One connection is one lock and one core's worth of HTTP/2: two let both ends use two cores.
 const CONNECTIONS: usize = 2;
 
+/// The largest answer that is read, in bytes. The largest legal page of payments is well below it.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// A way to call one service. Cheap to clone; give it to a generated client.
-#[derive(Clone)]
 pub struct Upstream {
     channels: Arc<[Channel]>,
     next: Arc<AtomicUsize>,
     /// The channel that `poll_ready` was asked for.
     ready: Channel,
+}
+
+/// Each clone takes the next connection: callers clone for a call, so calls are spread over all of them.
+impl Clone for Upstream {
+    fn clone(&self) -> Self {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let ready = self.channels.get(turn % self.channels.len()).unwrap_or(&self.ready).clone();
+        Self { channels: Arc::clone(&self.channels), next: Arc::clone(&self.next), ready }
+    }
 }
 
 impl Upstream {
@@ -98,11 +109,40 @@ impl Service<Request<Body>> for Upstream {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.ready.call(request);
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        if let Some(channel) = self.channels.get(turn % self.channels.len()) {
-            self.ready = channel.clone();
+        self.ready.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::{Clock as _, SystemClock},
+        pki::CertificateAuthority,
+    };
+
+    #[tokio::test]
+    async fn calls_of_clones_are_spread_over_the_connections() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::open_or_create(dir.path(), SystemClock.now()).unwrap();
+        let identity = Identity::load(&authority.issue("operator", SystemClock.now()).unwrap()).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let upstream = Upstream::new(&identity, &SpiffeId::of("svc-ledger").unwrap(), &address).unwrap();
+        let calls: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                let mut clone = upstream.clone();
+                tokio::spawn(async move {
+                    std::future::poll_fn(|context| clone.poll_ready(context)).await.unwrap();
+                    let _ = clone.call(Request::new(Body::empty())).await;
+                })
+            })
+            .collect();
+        // Held open and never answered, so each call needs a connection of its own.
+        let mut accepted = Vec::new();
+        while accepted.len() < CONNECTIONS {
+            accepted.push(tokio::time::timeout(CONNECT_DEADLINE, listener.accept()).await.unwrap().unwrap());
         }
-        answer
+        calls.into_iter().for_each(|call| call.abort());
     }
 }

@@ -209,10 +209,14 @@ impl Fault {
             Code::PermissionDenied => (Reason::PermissionDenied, "This is not allowed."),
             Code::Unauthenticated => (Reason::Unauthenticated, "The caller is not known."),
             Code::Unimplemented => (Reason::Unimplemented, "This is not offered."),
-            Code::InvalidArgument | Code::OutOfRange => (Reason::InvalidRequest, "The request is not valid."),
+            Code::InvalidArgument => (Reason::InvalidRequest, "The request is not valid."),
             _ => (Reason::Internal, "Something went wrong on our side."),
         };
-        Self::new(reason, message)
+        let fault = Self::new(reason, message);
+        match reason {
+            Reason::Unavailable | Reason::Overloaded => fault.retry_after_s(1),
+            _ => fault,
+        }
     }
 }
 

@@ -143,6 +143,7 @@ pub async fn pruning(store: Embedded, clock: Arc<dyn Clock>, drain: Drain) {
             .write(move |connection| prune(connection, now))
             .await
             .is_ok_and(|gone| gone == PRUNED_AT_ONCE as usize)
+            && !drain.has_started()
         {}
     }
 }

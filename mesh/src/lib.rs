@@ -2,7 +2,7 @@
 //! store, telemetry, health and drain.
 //!
 //! Knows nothing of payments. A service implements [`Service`]; [`start`] runs it within a process, and
-//! [`service_main`] makes a process of it. Every RPC passes through the same stack ([`stack`]), every
+//! [`service_main`] makes a process of it. Every RPC passes through the same stack (`stack`), every
 //! refusal through the same table ([`fault`]), every fixed cost through the same primitive ([`batch`]).
 
 pub mod batch;

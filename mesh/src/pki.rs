@@ -78,18 +78,18 @@ impl CertificateAuthority {
     pub fn open_or_create(dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let (key_path, cert_path) = (dir.join("ca.key"), dir.join("ca.pem"));
         fs::create_dir_all(dir).map_err(|source| file_error(dir, source))?;
-        let key = match fs::read_to_string(&key_path) {
-            Ok(pem) => KeyPair::from_pem(&pem)?,
+        let (key, is_new) = match fs::read_to_string(&key_path) {
+            Ok(pem) => (KeyPair::from_pem(&pem)?, false),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = KeyPair::generate()?;
                 write_file(&key_path, &key.serialize_pem(), 0o600)?;
-                key
+                (key, true)
             }
             Err(source) => return Err(file_error(&key_path, source)),
         };
         let params = ca_params(now)?;
         // The issuer's name and key decide what it signs, so the certificate itself need not be read back.
-        if !cert_path.exists() {
+        if is_new || !cert_path.exists() {
             write_file(&cert_path, &params.self_signed(&key)?.pem(), 0o644)?;
         }
         Ok(Self { dir: dir.to_owned(), issuer: Issuer::new(params, key) })
@@ -158,15 +158,54 @@ fn file_error(path: &Path, source: std::io::Error) -> PkiError {
     PkiError::File { path: path.to_owned(), source }
 }
 
-/// Replaces the file in one step, so that no reader ever sees half of it.
-fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
-    let draft = path.with_extension("draft");
+/// Replaces the file in one step, so that no reader ever sees half of it. The draft is always a new file:
+/// one left behind by a crash could have other permissions.
+pub fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let draft = path.with_file_name(format!("{name}.draft"));
     let write = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         fs::rename(&draft, path)
     };
     write().map_err(|source| file_error(path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_owners_alone_whatever_a_crash_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        for draft in ["ca.key.draft", "svc-ledger.key.draft"] {
+            fs::write(dir.path().join(draft), "left behind").unwrap();
+        }
+        let authority = CertificateAuthority::open_or_create(dir.path(), Timestamp::EPOCH).unwrap();
+        let files = authority.issue("svc-ledger", Timestamp::EPOCH).unwrap();
+        for key in [dir.path().join("ca.key"), files.key] {
+            assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "{}", key.display());
+        }
+    }
+
+    #[test]
+    fn a_new_key_never_goes_with_an_old_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || CertificateAuthority::open_or_create(dir.path(), Timestamp::EPOCH).unwrap();
+        let certificate = || fs::read_to_string(dir.path().join("ca.pem")).unwrap();
+        open();
+        let first = certificate();
+        open();
+        assert_eq!(certificate(), first, "found as it was");
+        fs::remove_file(dir.path().join("ca.key")).unwrap();
+        open();
+        assert_ne!(certificate(), first);
+    }
 }

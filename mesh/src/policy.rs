@@ -49,7 +49,7 @@ const GRANTS: &[Grant] = &[
     ),
     (CRYPTO, &["grpc.health.v1.Health/*"]),
     (LEDGER, &["grpc.health.v1.Health/*"]),
-    (FRAUD, &["paymesh.crypto.v1.CryptoService/*", "grpc.health.v1.Health/*"]),
+    (FRAUD, &["grpc.health.v1.Health/*"]),
     (TAX, &["grpc.health.v1.Health/*"]),
     // A person with a certificate: everything but card numbers and the tenants' own data keys.
     (

@@ -45,7 +45,7 @@ pub struct MeshConfig {
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The configuration file (TOML): a [mesh] table and a [service] table.
+    /// The configuration file (TOML): one table `mesh`, one table `service`.
     #[arg(long, env = "PAYMESH_CONFIG")]
     config: PathBuf,
 }
@@ -88,11 +88,16 @@ pub fn serve_from_file<S: Service>(path: &std::path::Path) -> Result<(), StartEr
             drain: drain.clone(),
         };
         let running = start::<S>(config.service, launch).await?;
-        wait_for_signal().await;
+        let failed = running.failed();
+        let outcome = tokio::select! {
+            () = wait_for_signal() => Ok(()),
+            () = failed => Err(StartError::Failed(S::NAME)),
+        };
         tracing::info!(service = S::NAME, "draining");
+        give_up_on_second_signal();
         running.stop().await;
         let _ = tokio::task::spawn_blocking(|| telemetry.flush()).await;
-        Ok(())
+        outcome
     })
 }
 
@@ -105,6 +110,14 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
     #[cfg(tokio_unstable)]
     builder.disable_lifo_slot();
     builder.enable_all().thread_name("paymesh").build().map_err(StartError::io("the runtime"))
+}
+
+/// From now on another signal ends the process at once: for whoever does not want to wait for a drain.
+pub fn give_up_on_second_signal() {
+    tokio::spawn(async {
+        wait_for_signal().await;
+        std::process::exit(130);
+    });
 }
 
 /// Waits for SIGTERM or Ctrl-C.

@@ -20,7 +20,9 @@ use crate::{
 /// A peer that has not finished its handshake by then is dropped.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long requests under way may take to finish once draining has begun.
-pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+///
+/// Longer than the edge lets any request take, so that none is cut off.
+pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(35);
 const CONCURRENT_STREAMS_MAX: u32 = 4_096;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -33,9 +35,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, stack: 
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, or the peer is gone already: neither ends the service.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                pause_after_failed_accept(&error).await;
                 continue;
             }
         };
@@ -88,6 +88,12 @@ fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(10))
         .max_header_list_size(16 * 1024);
     builder
+}
+
+/// Out of file descriptors, or the peer is gone already: neither ends a service, nor may it spin.
+pub async fn pause_after_failed_accept(error: &std::io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 /// Binds a listener; port 0 takes a free one.

@@ -21,9 +21,10 @@ use crate::{
     drain::Drain,
     identity::{SpiffeId, SpiffeIdError},
     metrics::Metrics,
+    panic_guard,
     policy::Policy,
     server,
-    stack::Stack,
+    stack::{RpcNames, Stack},
     store::StoreError,
     tls::{Identity, TlsError},
 };
@@ -43,6 +44,12 @@ pub enum StartError {
     /// A name makes no SPIFFE id.
     #[error(transparent)]
     Identity(#[from] SpiffeIdError),
+    /// Another process has the data directory.
+    #[error("another process is running on {}: stop it, or choose another data directory", .0.display())]
+    InUse(PathBuf),
+    /// Work that should have gone on ended by itself; the log says which.
+    #[error("a part of {0} failed, so it was stopped")]
+    Failed(&'static str),
     /// A file, a socket or a thread could not be had.
     #[error("{what}: {source}")]
     Io {
@@ -219,10 +226,19 @@ pub struct Running {
     /// Where it answers `/metrics` and probes.
     pub admin_address: SocketAddr,
     drain: Drain,
+    failed: Drain,
     tasks: JoinSet<()>,
+    /// Held as long as the service runs.
+    _lock: std::fs::File,
 }
 
 impl Running {
+    /// Waits until the service has failed: until work that should go on has ended by itself.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let failed = self.failed.clone();
+        async move { failed.started().await }
+    }
+
     /// Tells the service to stop and waits until it has finished what it had begun.
     pub async fn stop(self) {
         self.drain.start();
@@ -245,6 +261,12 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let Launch { settings, identity, rpc, admin, clock, ids, drain } = launch;
     std::fs::create_dir_all(&settings.data_dir)
         .map_err(StartError::io(format!("the data directory {}", settings.data_dir.display())))?;
+    let lock = lock(&settings.data_dir)?;
+    if identity.id().name() != S::NAME {
+        let text =
+            format!("mesh.identity: the certificate is that of {}, not of {}", identity.id().name(), S::NAME);
+        return Err(StartError::Config(text));
+    }
     let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
     let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
     let metrics = Metrics::new(S::NAME);
@@ -261,8 +283,8 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    for name in names {
-        health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+    for name in &names {
+        health.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
     }
     let mut routes = routes.add_service::<HealthServer<_>>(health_service);
     if context.settings.reflection {
@@ -276,29 +298,58 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
+        rpcs: RpcNames::new(),
     });
 
-    let mut tasks = JoinSet::new();
+    let (mut tasks, failed) = (JoinSet::new(), Drain::new());
     for (name, worker) in workers {
-        tasks.spawn(async move {
-            worker.await;
-            tracing::debug!(service = S::NAME, worker = name, "background work ended");
-        });
+        tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }
     let stopped = Drain::new();
     tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
     let serving = server::serve(rpc, tls, stack, drain.clone());
     let draining = drain.clone();
-    tasks.spawn(async move {
+    let serving = async move {
         let not_serving = async {
             draining.started().await;
-            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            for name in std::iter::once("").chain(names) {
+                health.set_service_status(name, tonic_health::ServingStatus::NotServing).await;
+            }
         };
         tokio::join!(serving, not_serving);
         stopped.start();
-    });
+    };
+    tasks.spawn(supervise(S::NAME, "server", Box::pin(serving), drain.clone(), failed.clone()));
     tracing::info!(service = S::NAME, %address, %admin_address, "serving");
-    Ok(Running { name: S::NAME, address, admin_address, drain, tasks })
+    Ok(Running { name: S::NAME, address, admin_address, drain, failed, tasks, _lock: lock })
+}
+
+/// Work that ends, or panics, before anyone told it to is a failure of the whole service: it stops taking
+/// requests, so that whoever supervises the process can start it afresh.
+async fn supervise(service: &'static str, name: &'static str, work: Worker, drain: Drain, failed: Drain) {
+    let outcome = panic_guard::guard(work).await;
+    if drain.has_started() && outcome.is_ok() {
+        tracing::debug!(service, work = name, "work ended");
+        return;
+    }
+    tracing::error!(
+        service,
+        work = name,
+        panicked = outcome.is_err(),
+        "work ended too early: stopping the service"
+    );
+    failed.start();
+    drain.start();
+}
+
+/// One process per data directory: two would each believe that they alone do what is due there.
+fn lock(data_dir: &Path) -> Result<std::fs::File, StartError> {
+    let path = data_dir.join("lock");
+    let file = std::fs::File::create(&path).map_err(StartError::io(path.display().to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StartError::InUse(data_dir.to_owned())),
+    }
 }
 
 fn reflection() -> Result<

@@ -1,7 +1,7 @@
 //! The one server stack: every RPC of every service passes through it, in this order:
 //! policy, metadata, load limit, span, deadline, panic guard, handler, metrics.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -29,6 +29,37 @@ pub(crate) struct Stack {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) in_flight_max: u32,
+    pub(crate) rpcs: RpcNames,
+}
+
+/// The names that RPCs have in metrics and spans: those of the contract and no others, so that a caller
+/// cannot invent series.
+pub(crate) struct RpcNames {
+    known: HashMap<String, Arc<str>>,
+    denied: Arc<str>,
+    unknown: Arc<str>,
+}
+
+impl RpcNames {
+    pub(crate) fn new() -> Self {
+        let own = paymesh_proto::descriptor_pool();
+        let own = own.services().flat_map(|service| {
+            let name = service.full_name().to_owned();
+            service.methods().map(|method| format!("{name}/{}", method.name())).collect::<Vec<_>>()
+        });
+        let standard = [
+            "grpc.health.v1.Health/Check",
+            "grpc.health.v1.Health/Watch",
+            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        ];
+        let known =
+            own.chain(standard.map(str::to_owned)).map(|rpc| (format!("/{rpc}"), rpc.into())).collect();
+        Self { known, denied: "denied".into(), unknown: "unknown".into() }
+    }
+
+    fn label(&self, path: &str) -> Arc<str> {
+        Arc::clone(self.known.get(path).unwrap_or(&self.unknown))
+    }
 }
 
 /// One connection's way into the stack: its peer was verified in the handshake.
@@ -64,9 +95,8 @@ impl Connection {
         let began = Instant::now();
         let under_way = InFlight::enter(&self.stack.metrics);
         let path = request.uri().path();
-        // Only names of the contract become labels: a caller cannot invent series.
         let allowed = self.stack.policy.allows(&self.peer, path);
-        let rpc: Arc<str> = if allowed { path.trim_start_matches('/').into() } else { "denied".into() };
+        let rpc = if allowed { self.stack.rpcs.label(path) } else { Arc::clone(&self.stack.rpcs.denied) };
         let admitted = if allowed {
             self.admit(&request, under_way.count, began)
         } else {
@@ -77,11 +107,7 @@ impl Connection {
             Ok(call) => self.handle(call, request, &rpc).await,
             Err(fault) => Status::from(fault).into_http(),
         };
-        let code = response
-            .headers()
-            .get("grpc-status")
-            .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
-        self.stack.metrics.answered(&rpc, code, began.elapsed());
+        self.stack.metrics.answered(&rpc, code_of(&response), began.elapsed());
         response
     }
 
@@ -94,7 +120,8 @@ impl Connection {
     }
 
     async fn handle(&mut self, call: Call, mut request: Request<Incoming>, rpc: &Arc<str>) -> Response<Body> {
-        let span = tracing::info_span!(
+        // At this level, whatever is logged within carries the request's ids, however little is logged.
+        let span = tracing::error_span!(
             "rpc",
             service = self.stack.service,
             rpc = &**rpc,
@@ -111,7 +138,7 @@ impl Connection {
                 Some(deadline) => tokio::time::timeout_at(deadline.into(), handled).await,
                 None => Ok(handled.await),
             };
-            match handled {
+            let response = match handled {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Ok(Err(never))) => match never {},
                 Ok(Err(_panic)) => {
@@ -124,10 +151,17 @@ impl Connection {
                         Fault::new(Reason::DeadlineExceeded, "The request took longer than its deadline.");
                     Status::from(fault).into_http()
                 }
-            }
+            };
+            tracing::debug!(code = ?code_of(&response), "an RPC was answered");
+            response
         };
         answered.instrument(span).await
     }
+}
+
+/// An answer without a status in its headers has it after its message, and is a success.
+fn code_of(response: &Response<Body>) -> Code {
+    response.headers().get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }
 
 /// Counts a request as under way, also when its caller goes away in the middle.

@@ -158,7 +158,11 @@ where
 }
 
 fn configure(connection: &Connection) -> Result<(), StoreError> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        // Where it cannot be had (some network file systems) the promises of this module do not hold.
+        return Err(StoreError::Corrupt(format!("a write-ahead log cannot be had here, only {mode}")));
+    }
     // FULL: a commit returns after the log is synced, so that what was answered survives power loss.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

@@ -21,7 +21,9 @@ use opentelemetry_sdk::{
 use serde::Deserialize;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::trace::TraceContext;
 
@@ -118,7 +120,9 @@ impl Telemetry {
             .tracer
             .as_ref()
             .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(process)));
-        tracing_subscriber::registry().with(filter).with(log).with(spans).try_init()?;
+        // The log's filter is the log's alone: what is logged does not decide what is traced.
+        let spans = spans.map(|layer| layer.with_filter(LevelFilter::INFO));
+        tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).try_init()?;
         SAMPLE_PER_MILLE.store(config.sample_per_mille, Ordering::Relaxed);
         EXPORTING.store(telemetry.tracer.is_some(), Ordering::Relaxed);
         Ok(telemetry)

@@ -24,11 +24,18 @@ struct Echo;
 
 struct EchoHandler;
 
+/// Told by a test that the worker is to end before its time.
+static WORKER_MAY_END: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
 #[tonic::async_trait]
 impl EchoService for EchoHandler {
     async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
         let call = Call::of(&request)?;
         match &*request.get_ref().payload {
+            b"end" => {
+                WORKER_MAY_END.notify_one();
+                Ok(Response::new(request.into_inner()))
+            }
             b"panic" => panic!("planted, with 4242424242424242 in it"),
             b"never" => std::future::pending().await,
             b"tenant" => Ok(Response::new(EchoMessage { payload: call.tenant()?.to_string().into() })),
@@ -43,6 +50,20 @@ impl Service for Echo {
 
     async fn build((): (), _: &ServiceContext) -> Result<Parts, StartError> {
         Ok(Parts::new().serve(EchoServiceServer::new(EchoHandler)))
+    }
+}
+
+/// As [`Echo`], with background work that ends when told to.
+struct Mortal;
+
+impl Service for Mortal {
+    const NAME: &'static str = "svc-mortal";
+    type Config = ();
+
+    async fn build((): (), _: &ServiceContext) -> Result<Parts, StartError> {
+        Ok(Parts::new()
+            .serve(EchoServiceServer::new(EchoHandler))
+            .worker("mortal", async { WORKER_MAY_END.notified().await }))
     }
 }
 
@@ -197,4 +218,42 @@ async fn draining_finishes_what_was_begun_and_takes_nothing_new() {
     assert_eq!(echo(upstream.clone(), b"hello").await.unwrap(), b"hello");
     running.stop().await;
     assert_eq!(echo(upstream, b"hello").await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// rustls resumes without looking at the certificate's dates again, so nothing may be resumed.
+#[tokio::test]
+async fn no_session_is_resumed() {
+    let (_dir, harness, running) = started().await;
+    let identity = Identity::load(&harness.certificate("operator").unwrap()).unwrap();
+    let mut config = (*identity.client_config(&SpiffeId::of(running.name).unwrap()).unwrap()).clone();
+    // A client that would resume if it were let.
+    config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    for _ in 0..3 {
+        let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
+}
+
+#[tokio::test]
+async fn a_service_whose_work_ends_too_early_stops_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut harness = Harness::new(dir.path()).unwrap();
+    let running = harness.start::<Mortal>(()).await.unwrap();
+    let failed = running.failed();
+    assert_eq!(echo(harness.upstream("operator", &running).unwrap(), b"end").await.unwrap(), b"end");
+    failed.await;
+    running.finished().await;
+}
+
+#[tokio::test]
+async fn one_data_directory_is_for_one_process() {
+    let (_dir, mut harness, running) = started().await;
+    assert!(matches!(harness.start::<Echo>(()).await, Err(StartError::InUse(_))));
+    running.stop().await;
+    harness.start::<Echo>(()).await.unwrap();
 }

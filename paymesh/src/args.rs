@@ -108,7 +108,7 @@ fn parse_port(text: &str) -> Result<(String, u16), String> {
 pub struct ServeArgs {
     /// The service: svc-crypto, svc-ledger, svc-payments, svc-fraud, svc-tax or edge-gateway.
     pub service: String,
-    /// Its configuration file (TOML): a [mesh] table and a [service] table.
+    /// Its configuration file (TOML): one table `mesh`, one table `service`.
     #[arg(long, env = "PAYMESH_CONFIG")]
     pub config: PathBuf,
 }

@@ -54,6 +54,9 @@ pub enum DemoError {
         /// The problem's detail.
         detail: String,
     },
+    /// A worker of the demo panicked.
+    #[error("a part of the demo failed")]
+    Worker,
     /// The latencies could not be counted.
     #[error("latencies: {0}")]
     Histogram(#[from] hdrhistogram::CreationError),
@@ -110,7 +113,7 @@ pub async fn run(mesh: &Description) -> Result<(), DemoError> {
         });
     }
     while let Some(ended) = workers.join_next().await {
-        ended.unwrap_or(Ok(()))?;
+        ended.map_err(|_| DemoError::Worker)??;
     }
     bar.finish_and_clear();
     demo.print(began.elapsed()).await

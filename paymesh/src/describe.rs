@@ -3,8 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -48,12 +46,7 @@ impl Description {
 
     /// Replaces the file in one step. It holds a key, so only its owner may read it.
     pub fn write(&self, data_dir: &Path) -> std::io::Result<()> {
-        let draft = data_dir.join("dev.json.draft");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&draft, data_dir.join(Self::FILE))
+        let text = format!("{}\n", serde_json::to_string_pretty(self)?);
+        mesh::pki::write_file(&data_dir.join(Self::FILE), &text, 0o600).map_err(std::io::Error::other)
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 use edge_gateway::{ApiKeyConfig, Edge, EdgeConfig};
 use mesh::{
     Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, SystemClock,
-    pki::CertificateAuthority,
+    pki::{CertificateAuthority, write_file},
     server,
     tls::{Identity, TlsError},
 };
@@ -114,14 +115,16 @@ impl Dev {
     /// Starts every service and waits until all of them are serving.
     pub async fn start(options: DevOptions) -> Result<Self, DevError> {
         let io = |what: &str| StartError::io(format!("{what} {}", options.data_dir.display()));
-        fs::create_dir_all(&options.data_dir).map_err(io("the data directory"))?;
+        // Its owner's alone: keys are in it.
+        let mut directory = fs::DirBuilder::new();
+        directory.recursive(true).mode(0o700).create(&options.data_dir).map_err(io("the data directory"))?;
         let data_dir = fs::canonicalize(&options.data_dir).map_err(io("the data directory"))?;
         let lock = lock(&data_dir)?;
 
         let edge = server::bind(options.edge_addr)
             .map_err(|source| DevError::EdgeAddress { address: options.edge_addr, source })?;
         let edge_address = edge.local_addr().map_err(io("the edge's address for"))?;
-        let keys = keys(&options, &data_dir);
+        let keys = keys(&options, &data_dir)?;
         let authority = CertificateAuthority::open_or_create(&data_dir.join("pki"), SystemClock.now())
             .map_err(TlsError::from)?;
         let operator = authority.issue("operator", SystemClock.now()).map_err(TlsError::from)?;
@@ -172,6 +175,22 @@ impl Dev {
     /// What `dev.json` says.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Waits until a service has failed, and says which.
+    pub async fn failed(&self) -> &'static str {
+        let mut watched = tokio::task::JoinSet::new();
+        for service in &self.running {
+            let (name, failed) = (service.name, service.failed());
+            watched.spawn(async move {
+                failed.await;
+                name
+            });
+        }
+        match watched.join_next().await {
+            Some(Ok(name)) => name,
+            _ => std::future::pending().await,
+        }
     }
 
     async fn wait_until_ready(&self) -> Result<(), DevError> {
@@ -231,18 +250,25 @@ fn lock(data_dir: &Path) -> Result<fs::File, DevError> {
     }
 }
 
-/// The keys given; else the one of the last start; else a new one.
-fn keys(options: &DevOptions, data_dir: &Path) -> Vec<ApiKey> {
+/// The keys given; else the one that was made at the first start, in a file of its own.
+fn keys(options: &DevOptions, data_dir: &Path) -> Result<Vec<ApiKey>, DevError> {
     if !options.api_keys.is_empty() {
-        return options.api_keys.clone();
+        return Ok(options.api_keys.clone());
     }
-    let fresh = || {
-        let (a, b) = (RandomIds.uuid_v7(SystemClock.now()), RandomIds.uuid_v7(SystemClock.now()));
-        // Only the random tails are taken.
-        format!("pk_dev_{:016x}{:016x}", a.as_u64_pair().1, b.as_u64_pair().1)
+    let path = data_dir.join("api-key");
+    let key = match fs::read_to_string(&path) {
+        Ok(key) => key.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // The random tails of two ids: 124 bits.
+            let tail = || RandomIds.uuid_v7(SystemClock.now()).as_u64_pair().1;
+            let key = format!("pk_dev_{:016x}{:016x}", tail(), tail());
+            write_file(&path, &format!("{key}\n"), 0o600).map_err(TlsError::from)?;
+            key
+        }
+        Err(source) => return Err(StartError::io(path.display().to_string())(source).into()),
     };
-    let key = Description::read(data_dir).map_or_else(|_| fresh(), |last| last.api_key);
-    DEV_TENANT.parse().map(|tenant| vec![ApiKey { tenant, key }]).unwrap_or_default()
+    let tenant = DEV_TENANT.parse().map_err(|error| StartError::Config(format!("the tenant {error}")))?;
+    Ok(vec![ApiKey { tenant, key }])
 }
 
 fn bind_all(ports: &BTreeMap<String, u16>) -> Result<BTreeMap<&'static str, Sockets>, DevError> {

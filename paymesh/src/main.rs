@@ -63,15 +63,21 @@ fn dev(args: &DevArgs) -> Outcome {
             }
             std::future::pending::<Result<(), Box<dyn std::error::Error>>>().await
         };
+        let mut code = ExitCode::SUCCESS;
         tokio::select! {
             () = &mut signal => {}
             ended = demonstrated => ended?,
+            name = mesh.failed() => {
+                eprintln!("paymesh: a part of {name} failed; the log above says which");
+                code = ExitCode::FAILURE;
+            }
         }
-        eprintln!("paymesh: draining");
+        eprintln!("paymesh: draining (once more Ctrl-C stops at once)");
+        mesh::run::give_up_on_second_signal();
         mesh.stop().await;
         tokio::task::spawn_blocking(|| telemetry.flush()).await?;
         eprintln!("paymesh: stopped");
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     })
 }
 

@@ -133,7 +133,7 @@ impl Clients {
         call: &Call,
         question: fraud::AssessRequest,
     ) -> Result<fraud::Assessment, Fault> {
-        self.assess.call((call.clone(), question)).await?
+        self.assess.call((call.in_span(), question)).await?
     }
 
     /// What may be known of a token's card.
@@ -143,7 +143,7 @@ impl Clients {
         tenant: &TenantId,
         id: TokenId,
     ) -> Result<CardSummary, Fault> {
-        let token = self.tokens.call((call.clone(), (tenant.clone(), id))).await??;
+        let token = self.tokens.call((call.in_span(), (tenant.clone(), id))).await??;
         let card = token.card.ok_or_else(|| nonsense("svc-crypto"))?;
         let brand = card.brand().as_str_name().to_owned();
         Ok(CardSummary { brand, bin: card.bin, last4: card.last4, fingerprint: card.fingerprint })
@@ -151,7 +151,7 @@ impl Clients {
 
     /// The card itself, for a processor call.
     pub async fn card(&self, call: &Call, tenant: &TenantId, id: TokenId) -> Result<CardNumber, Fault> {
-        let card = self.cards.call((call.clone(), (tenant.clone(), id))).await??;
+        let card = self.cards.call((call.in_span(), (tenant.clone(), id))).await??;
         Ok(CardNumber::new(card.number))
     }
 
@@ -167,7 +167,7 @@ impl Clients {
         let last = posting.transfers.len().saturating_sub(1);
         let chain =
             posting.transfers.iter().enumerate().map(|(n, t)| to_proto(posting, t, n < last)).collect();
-        let codes = self.transfers.call((call.clone(), chain)).await??;
+        let codes = self.transfers.call((call.in_span(), chain)).await??;
         Ok(judge(&codes))
     }
 

@@ -3,13 +3,15 @@
 //! crash the same steps are simply taken again.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use mesh::{
-    Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, idempotency::Scope, telemetry,
+    Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId,
+    idempotency::{self, Reuse, Scope},
+    telemetry,
 };
 use money::{PaymentId, RefundId, TenantId, Timestamp};
 use paymesh_proto::fraud::v1 as proto;
@@ -21,15 +23,15 @@ use crate::{
     config::Config,
     convert,
     domain::{
-        authorization, capture,
-        operation::{Operation, ProcessorOutcome, Rpc},
+        authorization, capture, due,
+        operation::{Failure, Operation, ProcessorOutcome, Rpc},
         payment::{CaptureMethod, Change, Fraud, FraudOutcome, Payment, Rejection},
         posting::{self, Posting},
         refund::{self, Refund},
         transition::Status,
     },
     processor::{Inquiry, Processor, ProcessorRequest},
-    store::{Begun, Claim, Committed, Decision, Store},
+    store::{Begun, Claim, Committed, Decision, Store, Work},
 };
 
 /// Everything that driving needs. Shared by the handlers and the background.
@@ -41,8 +43,8 @@ pub struct Driver<S> {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) identity: SpiffeId,
     pub(crate) config: Config,
-    /// Driven right now, by payment or refund id: never by two tasks at once.
-    under_way: Mutex<HashSet<Key>>,
+    /// Driven right now, by payment or refund id, and for whose request: never by two tasks at once.
+    under_way: Mutex<HashMap<Key, Option<Claim>>>,
     tasks: TaskTracker,
 }
 
@@ -53,6 +55,29 @@ type Key = (TenantId, Uuid);
 struct Held<S: Store> {
     driver: Arc<Driver<S>>,
     key: Key,
+}
+
+/// What was to be driven is being driven already.
+pub struct Busy {
+    /// The request that it is driven for; `None`: an earlier one, or nobody's.
+    by: Option<Claim>,
+}
+
+impl Busy {
+    /// What a request with the same key is told; `None` for one with another key.
+    pub(crate) fn same_key(&self, claim: &Claim) -> Option<Fault> {
+        let by = self.by.as_ref().filter(|by| by.scope == claim.scope)?;
+        let same = by.fingerprint == claim.fingerprint;
+        Some(if same { idempotency::in_progress() } else { Reuse::OtherRequest.into() })
+    }
+}
+
+/// Whether this is the first attempt, which nothing can have come before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    /// A crash or a service that was away ended an earlier one, nobody knows where.
+    Again,
 }
 
 /// What became of a request that changes something.
@@ -70,9 +95,8 @@ pub(crate) enum Outcome<T> {
 
 impl<S: Store> Drop for Held<S> {
     fn drop(&mut self) {
-        if let Ok(mut under_way) = self.driver.under_way.lock() {
-            under_way.remove(&self.key);
-        }
+        let mut under_way = self.driver.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&self.key);
     }
 }
 
@@ -105,19 +129,25 @@ impl<S: Store> Driver<S> {
         self.clock.now()
     }
 
-    fn hold(self: &Arc<Self>, key: Key) -> Option<Held<S>> {
-        let mut under_way = self.under_way.lock().ok()?;
-        under_way.insert(key.clone()).then(|| Held { driver: Arc::clone(self), key })
+    fn hold(self: &Arc<Self>, key: Key, by: Option<Claim>) -> Result<Held<S>, Busy> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        match under_way.entry(key.clone()) {
+            Entry::Occupied(held) => Err(Busy { by: held.get().clone() }),
+            Entry::Vacant(free) => {
+                free.insert(by);
+                Ok(Held { driver: Arc::clone(self), key })
+            }
+        }
     }
 
-    /// Runs in a task of its own, so that a caller who goes away does not stop it half-way; `None` if the
-    /// same thing is being driven already.
+    /// Runs in a task of its own, so that a caller who goes away does not stop it half-way.
     async fn detached<T: Send + 'static>(
         self: &Arc<Self>,
         key: Key,
+        by: Option<Claim>,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
-    ) -> Option<Result<T, Fault>> {
-        let held = self.hold(key)?;
+    ) -> Result<Result<T, Fault>, Busy> {
+        let held = self.hold(key, by)?;
         let span = tracing::Span::current();
         let task = self.tasks.spawn(tracing::Instrument::instrument(
             async move {
@@ -129,7 +159,7 @@ impl<S: Store> Driver<S> {
         let lost = || {
             Fault::new(Reason::Internal, "The work on this payment ended unexpectedly; it will be resumed.")
         };
-        Some(task.await.unwrap_or_else(|_| Err(lost())))
+        Ok(task.await.unwrap_or_else(|_| Err(lost())))
     }
 
     /// Waits until nothing is driven any more.
@@ -152,11 +182,20 @@ impl<S: Store> Driver<S> {
     }
 
     /// Drives a payment's operation to its end, or to the point where it is known to be unknown.
-    /// `None` if it is being driven already.
-    pub async fn drive(self: &Arc<Self>, call: Call, payment: Payment) -> Option<Result<Payment, Fault>> {
+    pub async fn drive(
+        self: &Arc<Self>,
+        call: Call,
+        tenant: TenantId,
+        id: PaymentId,
+    ) -> Result<Result<Payment, Fault>, Busy> {
         let driver = Arc::clone(self);
-        let key = (payment.tenant.clone(), payment.id.uuid());
-        self.detached(key, async move { driver.settle_operation(&call, payment).await }).await
+        let key = (tenant.clone(), id.uuid());
+        let work = async move {
+            // Read only now that nobody else drives it: what was read before may be settled by now.
+            let payment = driver.store.payment(tenant, id).await?.ok_or_else(payment_not_found)?;
+            driver.settle_operation(&call, payment, Attempt::Again).await
+        };
+        self.detached(key, None, work).await
     }
 
     /// Writes a new payment down and drives it. It is held from before it exists, so that the background
@@ -169,29 +208,27 @@ impl<S: Store> Driver<S> {
     ) -> Result<Outcome<Payment>, Fault> {
         let driver = Arc::clone(self);
         let key = (change.payment.tenant.clone(), change.payment.id.uuid());
-        let created = self.detached(key, async move {
+        let created = self.detached(key, None, async move {
             let begun = driver.store.create(claim, change, driver.now()).await?;
             driver.go_on(&call, begun).await
         });
-        created
-            .await
-            .unwrap_or_else(|| Err(Fault::new(Reason::Conflict, "The same id was made twice; try again.")))
+        created.await.unwrap_or_else(|_| Err(same_id()))
     }
 
-    /// Lets the domain begin something on a payment and drives it. `None` if the payment is being driven.
+    /// Lets the domain begin something on a payment and drives it.
     pub(crate) async fn begin<D>(
         self: &Arc<Self>,
         call: Call,
         claim: Claim,
         payment: PaymentId,
         decide: D,
-    ) -> Option<Result<Outcome<Payment>, Fault>>
+    ) -> Result<Result<Outcome<Payment>, Fault>, Busy>
     where
         D: FnOnce(Payment, Timestamp) -> Result<Decision, Rejection> + Send + 'static,
     {
         let driver = Arc::clone(self);
         let key = (claim.scope.tenant.clone(), payment.uuid());
-        let begun = self.detached(key, async move {
+        let begun = self.detached(key, Some(claim.clone()), async move {
             let now = driver.now();
             let begun = driver.store.begin(claim, payment, now, move |payment| decide(payment, now)).await?;
             driver.go_on(&call, begun).await
@@ -203,7 +240,8 @@ impl<S: Store> Driver<S> {
         Ok(match begun {
             Begun::New(committed) => {
                 self.see_postings_through(call, &committed).await;
-                Outcome::Done(self.settle_operation(call, committed.decision.change.payment).await?)
+                let payment = committed.decision.change.payment;
+                Outcome::Done(self.settle_operation(call, payment, Attempt::First).await?)
             }
             Begun::Underway { subject } => Outcome::Underway { subject },
             Begun::Answered(answer) => Outcome::Replayed(answer),
@@ -224,7 +262,7 @@ impl<S: Store> Driver<S> {
     {
         let driver = Arc::clone(self);
         let key = (claim.scope.tenant.clone(), id.uuid());
-        let begun = self.detached(key, async move {
+        let begun = self.detached(key, None, async move {
             let now = driver.now();
             let begun = driver.store.begin(claim, payment, now, move |payment| decide(payment, now)).await?;
             Ok(match begun {
@@ -239,16 +277,19 @@ impl<S: Store> Driver<S> {
                 }
             })
         });
-        begun
-            .await
-            .unwrap_or_else(|| Err(Fault::new(Reason::Conflict, "The same id was made twice; try again.")))
+        begun.await.unwrap_or_else(|_| Err(same_id()))
     }
 
-    async fn settle_operation(&self, call: &Call, payment: Payment) -> Result<Payment, Fault> {
+    async fn settle_operation(
+        &self,
+        call: &Call,
+        payment: Payment,
+        attempt: Attempt,
+    ) -> Result<Payment, Fault> {
         let committed = match payment.operation.clone() {
             None => return Ok(payment),
             Some(_) if payment.status == Status::Unknown => self.inquire(payment).await?,
-            Some(Operation::Authorize) => self.authorize(call, payment).await?,
+            Some(Operation::Authorize) => self.authorize(call, payment, attempt).await?,
             Some(Operation::Capture { amount }) => {
                 let of = payment.processor_reference.clone();
                 let outcome =
@@ -265,28 +306,47 @@ impl<S: Store> Driver<S> {
         Ok(committed.decision.change.payment)
     }
 
-    async fn authorize(&self, call: &Call, payment: Payment) -> Result<Committed, Fault> {
+    /// Fraud, ledger, vault, processor. What an earlier attempt did at the processor stands, whatever
+    /// the others would say today: before anything is refused [`Attempt::Again`], the processor is asked.
+    async fn authorize(&self, call: &Call, payment: Payment, attempt: Attempt) -> Result<Committed, Fault> {
         let fraud = match payment.fraud.clone() {
             Some(fraud) => fraud,
             None => self.assess(call, &payment).await?,
         };
-        if fraud.outcome != FraudOutcome::Allow {
-            return self.commit(payment, move |p, now| authorization::stopped_by_fraud(p, fraud, now)).await;
+        let allowed = fraud.outcome == FraudOutcome::Allow;
+        if !allowed && attempt == Attempt::First {
+            let stop = move |p, now| authorization::stopped_by_fraud(p, fraud, false, now);
+            return self.commit(payment, stop).await;
         }
+        // After an earlier attempt this also makes sure that there is a reservation that can be released.
         let posted = self.clients.post(call, &posting::reserve(&payment)).await;
         if let Posted::Refused(code) = posted.map_err(|fault| later("ledger", &fault))? {
             tracing::warn!(payment = %payment.id, code, "the ledger refused a reservation");
             return self.commit(payment, move |p, now| authorization::refused_by_ledger(p, fraud, now)).await;
         }
-        let card = self.clients.card(call, &payment.tenant, payment.token).await;
-        let card = card.map_err(|fault| later("vault", &fault))?;
-        let request = ProcessorRequest::Authorize {
-            card,
-            amount: payment.amount,
-            currency: payment.currency,
-            capture: payment.capture_method == CaptureMethod::Automatic,
+        let reference = payment.operation_reference();
+        if !allowed {
+            let outcome = self.ask_again(&reference).await;
+            let stop = move |p, now| match outcome {
+                ProcessorOutcome::NeverHeardOf => authorization::stopped_by_fraud(p, fraud, true, now),
+                outcome => authorization::answered(p, Some(fraud), outcome, now),
+            };
+            return self.commit(payment, stop).await;
+        }
+        let outcome = match self.clients.card(call, &payment.tenant, payment.token).await {
+            Ok(card) => {
+                let capture = payment.capture_method == CaptureMethod::Automatic;
+                let (amount, currency) = (payment.amount, payment.currency);
+                self.ask(&reference, ProcessorRequest::Authorize { card, amount, currency, capture }).await
+            }
+            Err(fault) if fault.reason() == Reason::TokenNotFound => {
+                match self.earlier_outcome(&reference, attempt).await {
+                    ProcessorOutcome::NeverHeardOf => ProcessorOutcome::Declined(Failure::token_not_found()),
+                    outcome => outcome,
+                }
+            }
+            Err(fault) => return Err(later("vault", &fault)),
         };
-        let outcome = self.ask(&payment.operation_reference(), request).await;
         self.commit(payment, move |p, now| authorization::answered(p, Some(fraud), outcome, now)).await
     }
 
@@ -321,6 +381,13 @@ impl<S: Store> Driver<S> {
         }
     }
 
+    async fn earlier_outcome(&self, reference: &str, attempt: Attempt) -> ProcessorOutcome {
+        match attempt {
+            Attempt::First => ProcessorOutcome::NeverHeardOf,
+            Attempt::Again => self.ask_again(reference).await,
+        }
+    }
+
     async fn ask_again(&self, reference: &str) -> ProcessorOutcome {
         let timeout = Duration::from_millis(self.config.processor_timeout_ms);
         match tokio::time::timeout(timeout, self.processor.inquire(reference)).await {
@@ -346,21 +413,34 @@ impl<S: Store> Driver<S> {
         D: FnOnce(Payment, Timestamp) -> Result<Change, Rejection> + Send + 'static,
     {
         let now = self.now();
-        let (tenant, id) = (payment.tenant, payment.id);
-        let decide = move |payment: Payment, _| Ok(answer_waiting(decide(payment, now)?));
+        let (tenant, id, number) = (payment.tenant, payment.id, payment.operation_number);
+        let decide = move |payment: Payment, _| {
+            // An outcome belongs to the operation that was asked about, and to no later one.
+            if payment.operation_number != number {
+                let needed = "the operation was settled meanwhile";
+                return Err(Rejection::State { status: payment.status, needed });
+            }
+            Ok(answer_waiting(decide(payment, now)?))
+        };
         Ok(self.store.settle(tenant, id, None, now, decide).await?)
     }
 
-    /// Drives a refund to its end. `None` if it is being driven already.
+    /// Drives a refund to its end.
     pub async fn drive_refund(
         self: &Arc<Self>,
         call: Call,
-        payment: Payment,
-        refund: Refund,
-    ) -> Option<Result<Refund, Fault>> {
+        tenant: TenantId,
+        payment: PaymentId,
+        id: RefundId,
+    ) -> Result<Result<Refund, Fault>, Busy> {
         let driver = Arc::clone(self);
-        let key = (payment.tenant.clone(), refund.id.uuid());
-        self.detached(key, async move { driver.settle_refund(&call, payment, refund).await }).await
+        let key = (tenant.clone(), id.uuid());
+        let work = async move {
+            let found = driver.store.refund(tenant, payment, id).await?;
+            let (payment, refund) = found.ok_or_else(payment_not_found)?;
+            driver.settle_refund(&call, payment, refund).await
+        };
+        self.detached(key, None, work).await
     }
 
     async fn settle_refund(&self, call: &Call, payment: Payment, refund: Refund) -> Result<Refund, Fault> {
@@ -394,7 +474,8 @@ impl<S: Store> Driver<S> {
         }
     }
 
-    pub(crate) async fn see_posting_through(&self, call: &Call, number: i64, posting: &Posting) {
+    /// Whether the ledger has it now.
+    async fn see_posting_through(&self, call: &Call, number: i64, posting: &Posting) -> bool {
         match self.clients.post(call, posting).await {
             Ok(Posted::Done) => {
                 // Not waited for: doing it again would be harmless.
@@ -404,36 +485,58 @@ impl<S: Store> Driver<S> {
                         tracing::warn!(%error, "a confirmed posting could not be crossed off");
                     }
                 });
+                true
             }
             Ok(Posted::Refused(code)) => {
                 tracing::error!(payment = %posting.payment, code, "the ledger refuses a posting; it is kept for inspection");
+                false
             }
             Err(fault) => {
                 tracing::warn!(payment = %posting.payment, %fault, "a posting waits for the ledger");
+                false
             }
         }
     }
 
-    /// Takes up a payment in the background.
-    pub(crate) async fn resume(self: &Arc<Self>, tenant: TenantId, id: PaymentId) -> Result<(), Fault> {
-        let Some(payment) = self.store.payment(tenant.clone(), id).await? else { return Ok(()) };
-        let _ = self.drive(self.background_call(&tenant), payment).await.transpose()?;
-        Ok(())
+    /// Takes something up in the background. What cannot be done now is put off, so that it neither
+    /// keeps others from their turn nor is tried all the time.
+    pub(crate) async fn take_up(self: &Arc<Self>, work: Work) {
+        let settled = match work.clone() {
+            Work::Payment(tenant, id) => {
+                let driven = self.drive(self.background_call(&tenant), tenant, id).await;
+                driven.map_or(true, |outcome| is_done(outcome.err().as_ref()))
+            }
+            Work::Refund(tenant, payment, id) => {
+                let driven = self.drive_refund(self.background_call(&tenant), tenant, payment, id).await;
+                driven.map_or(true, |outcome| is_done(outcome.err().as_ref()))
+            }
+            Work::Posting(number, posting) => {
+                let call = self.background_call(&posting.tenant);
+                self.see_posting_through(&call, number, &posting).await
+            }
+        };
+        if settled {
+            return;
+        }
+        if let Err(error) = self.store.put_off(work, due::retry(self.now())).await {
+            tracing::warn!(%error, "work that was due could not be put off");
+        }
     }
+}
 
-    /// Takes up a refund in the background.
-    pub(crate) async fn resume_refund(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        payment: PaymentId,
-        id: RefundId,
-    ) -> Result<(), Fault> {
-        let Some(found) = self.store.payment(tenant.clone(), payment).await? else { return Ok(()) };
-        let refunds = self.store.refunds(tenant.clone(), payment).await?.unwrap_or_default();
-        let Some(refund) = refunds.into_iter().find(|refund| refund.id == id) else { return Ok(()) };
-        let _ = self.drive_refund(self.background_call(&tenant), found, refund).await.transpose()?;
-        Ok(())
+fn is_done(fault: Option<&Fault>) -> bool {
+    if let Some(fault) = fault {
+        tracing::warn!(%fault, "work that was due will be tried again");
     }
+    fault.is_none()
+}
+
+fn payment_not_found() -> Fault {
+    Fault::new(Reason::PaymentNotFound, "There is no such payment.")
+}
+
+fn same_id() -> Fault {
+    Fault::new(Reason::Conflict, "The same id was made twice; try again.")
 }
 
 /// The answer goes into the same commit as the state that it speaks of.

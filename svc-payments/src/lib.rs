@@ -26,8 +26,12 @@ use mesh::{Parts, Service, ServiceContext, StartError};
 use paymesh_proto::payments::v1::payment_service_server::PaymentServiceServer;
 
 use crate::{
-    clients::Clients, config::Config, driver::Driver, processor::simulator::Simulator,
-    service::Payments as Handlers, store::EmbeddedStore,
+    clients::Clients,
+    config::Config,
+    driver::Driver,
+    processor::simulator::Simulator,
+    service::Payments as Handlers,
+    store::{EmbeddedStore, Store as _},
 };
 
 /// The payments service.
@@ -39,6 +43,8 @@ impl Service for Payments {
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let store = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
+        // Nothing can be under way in a process that has just begun, so the background takes up everything.
+        store.make_all_due(context.clock().now()).await?;
         let simulator = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
         let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
         let clients = Clients::new(

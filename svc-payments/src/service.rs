@@ -1,6 +1,6 @@
 //! The gRPC face: messages in, domain commands to the driver, messages out.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use mesh::{
     Call, Fault, Reason,
@@ -24,9 +24,14 @@ use crate::{
         refund,
     },
     driver::{Driver, Outcome, answer_waiting},
-    store::{Begun, Claim, Decision, Filter, Store},
-    validate,
+    store::{Begun, Claim, Decision, Filter, Page, Store},
+    validate::{self, PageKind},
 };
+
+/// How many of a tenant's payments a page has where the caller does not say.
+const PAYMENTS_PER_PAGE: usize = 20;
+/// Likewise of a payment's refunds and events.
+const PARTS_PER_PAGE: usize = 100;
 
 /// Serves payments over a store.
 pub struct Payments<S>(Arc<Driver<S>>);
@@ -79,7 +84,7 @@ impl<S: Store> Payments<S> {
         let found = match self.find_out(&call, &tenant, &request, &new).await {
             Ok(found) => found,
             // An answer that was given stays the answer, whatever has become of the token since.
-            Err(fault) => return self.answered_before(claim).await?.ok_or(fault),
+            Err(fault) => return self.answered_before(claim).await?.ok_or_else(|| retry_soon(fault)),
         };
         let key = claim.scope.key.clone();
         let change = create::create(new, found, id, tenant, key.as_str(), now);
@@ -149,8 +154,8 @@ impl<S: Store> Payments<S> {
             Outcome::Underway { subject } => subject,
         };
         let id = subject.parse().map_err(|_| idempotency::in_progress())?;
-        let payment = self.load(&claim.scope.tenant, id).await?;
-        self.0.drive(call, payment).await.ok_or_else(idempotency::in_progress)??;
+        let driven = self.0.drive(call, claim.scope.tenant.clone(), id).await;
+        driven.map_err(|_busy| idempotency::in_progress())??;
         self.answered_before(claim).await?.ok_or_else(idempotency::in_progress)
     }
 
@@ -169,14 +174,19 @@ impl<S: Store> Payments<S> {
     where
         D: FnOnce(Payment, money::Timestamp) -> Result<Decision, Rejection> + Send + 'static,
     {
-        match self.0.begin(call.clone(), claim.clone(), payment, decide).await {
-            Some(outcome) => self.payment_answer(call, claim, outcome?).await,
-            // The payment is being driven: by the same request, or by another one.
-            None => match self.0.store.find_claim(claim).await? {
-                Some(Begun::Answered(answer)) => replayed(&answer),
-                Some(_) => Err(idempotency::in_progress()),
-                None => Err(busy()),
-            },
+        let held = match self.0.begin(call.clone(), claim.clone(), payment, decide).await {
+            Ok(outcome) => return self.payment_answer(call, claim, outcome?).await,
+            Err(held) => held,
+        };
+        // The payment is being driven: by the same request, which may not be on record yet…
+        if let Some(fault) = held.same_key(&claim) {
+            return Err(fault);
+        }
+        // … or by another one, or by an earlier one that is taken up again.
+        match self.0.store.find_claim(claim).await? {
+            Some(Begun::Answered(answer)) => replayed(&answer),
+            Some(_) => Err(idempotency::in_progress()),
+            None => Err(busy()),
         }
     }
 
@@ -189,8 +199,8 @@ impl<S: Store> Payments<S> {
         let amount = validate::optional_amount(request.amount)?;
         let claim = claim(&call, Rpc::CapturePayment, &request, id.to_string())?;
         let key = claim.scope.key.clone();
-        self.change(call, claim, id, move |payment, now| {
-            capture::begin_capture(payment, amount, key.as_str(), now).map(Decision::of)
+        self.change(call, claim, id, move |payment, _now| {
+            capture::begin_capture(payment, amount, key.as_str()).map(Decision::of)
         })
         .await
     }
@@ -232,12 +242,9 @@ impl<S: Store> Payments<S> {
             Outcome::Replayed(answer) => return replayed(&answer),
             Outcome::Underway { subject } => subject,
         };
-        let tenant = &claim.scope.tenant;
-        let found = self.load(tenant, payment).await?;
-        let refunds = self.0.store.refunds(tenant.clone(), payment).await?.unwrap_or_default();
-        let earlier = refunds.into_iter().find(|refund| refund.id.to_string() == subject);
-        let earlier = earlier.ok_or_else(idempotency::in_progress)?;
-        self.0.drive_refund(call, found, earlier).await.ok_or_else(idempotency::in_progress)??;
+        let earlier = subject.parse().map_err(|_| idempotency::in_progress())?;
+        let driven = self.0.drive_refund(call, claim.scope.tenant.clone(), payment, earlier).await;
+        driven.map_err(|_busy| idempotency::in_progress())??;
         match self.0.store.find_claim(claim).await? {
             Some(Begun::Answered(answer)) => replayed(&answer),
             _ => Err(idempotency::in_progress()),
@@ -249,27 +256,70 @@ impl<S: Store> Payments<S> {
         call: &Call,
         request: proto::ListPaymentsRequest,
     ) -> Result<proto::ListPaymentsResponse, Fault> {
-        let size = validate::page_size(request.page_size)?;
+        let size = validate::page_size(request.page_size, PAYMENTS_PER_PAGE)?;
         let wanted = proto::payment::Status::try_from(request.status)
             .map_err(|_| Fault::invalid("status", "must be a status of a payment"))?;
         let filter = Filter {
             status: convert::status_from_proto(wanted),
             reference: Some(request.reference).filter(|reference| !reference.is_empty()),
-            before: validate::page_token(&request.page_token)?,
-            // One more than asked for tells whether there is a next page.
+            before: validate::page_token(PageKind::Payments, &request.page_token)?,
             limit: size + 1,
         };
         let mut payments = self.0.store.payments(call.tenant()?.clone(), filter).await?;
-        let more = payments.len() > size;
-        payments.truncate(size);
-        let next_page_token = match payments.last() {
-            Some(last) if more => validate::next_page_token(last.id),
-            _ => String::new(),
-        };
-        Ok(proto::ListPaymentsResponse {
-            payments: payments.iter().map(convert::payment).collect(),
-            next_page_token,
-        })
+        let next_page_token = cut(PageKind::Payments, size, &mut payments, |last| last.id);
+        let payments = payments.iter().map(convert::payment).collect();
+        Ok(proto::ListPaymentsResponse { payments, next_page_token })
+    }
+
+    async fn list_refunds(
+        &self,
+        call: &Call,
+        request: &proto::ListRefundsRequest,
+    ) -> Result<proto::ListRefundsResponse, Fault> {
+        let id = validate::payment_id(&request.payment_id)?;
+        let size = validate::page_size(request.page_size, PARTS_PER_PAGE)?;
+        let after = validate::page_token(PageKind::Refunds, &request.page_token)?;
+        let payment = self.load(call.tenant()?, id).await?;
+        let page = Page { after, limit: size + 1 };
+        let mut refunds = self.0.store.refunds(payment.tenant.clone(), id, page).await?.unwrap_or_default();
+        let next_page_token = cut(PageKind::Refunds, size, &mut refunds, |last| last.id);
+        let refunds = refunds.iter().map(|refund| convert::refund(refund, &payment)).collect();
+        Ok(proto::ListRefundsResponse { refunds, next_page_token })
+    }
+
+    async fn list_events(
+        &self,
+        call: &Call,
+        request: &proto::ListPaymentEventsRequest,
+    ) -> Result<proto::ListPaymentEventsResponse, Fault> {
+        let id = validate::payment_id(&request.payment_id)?;
+        let size = validate::page_size(request.page_size, PARTS_PER_PAGE)?;
+        let after = validate::page_token(PageKind::Events, &request.page_token)?;
+        let page = Page { after, limit: size + 1 };
+        let found = self.0.store.events(call.tenant()?.clone(), id, page).await?;
+        let (payment, mut recorded) =
+            found.ok_or_else(|| Fault::new(Reason::PaymentNotFound, "There is no such payment."))?;
+        let next_page_token = cut(PageKind::Events, size, &mut recorded, |last| last.sequence);
+        let events = recorded.iter().map(|event| convert::event(&payment, event)).collect();
+        Ok(proto::ListPaymentEventsResponse { events, next_page_token })
+    }
+}
+
+/// A service that cannot be reached now can be reached soon.
+fn retry_soon(fault: Fault) -> Fault {
+    match fault.reason() {
+        Reason::Unavailable if fault.retry_after().is_none() => fault.retry_after_s(1),
+        _ => fault,
+    }
+}
+
+/// One more than asked for was read: that it is there tells of a next page, whose token is made here.
+fn cut<T, K: Display>(kind: PageKind, size: usize, items: &mut Vec<T>, key: impl FnOnce(&T) -> K) -> String {
+    let more = items.len() > size;
+    items.truncate(size);
+    match items.last() {
+        Some(last) if more => validate::next_page_token(kind, &key(last)),
+        _ => String::new(),
     }
 }
 
@@ -343,12 +393,7 @@ impl<S: Store> PaymentService for Payments<S> {
         request: Request<proto::ListRefundsRequest>,
     ) -> Result<Response<proto::ListRefundsResponse>, Status> {
         let call = Call::of(&request)?;
-        let id = validate::payment_id(&request.get_ref().payment_id)?;
-        let payment = self.load(call.tenant()?, id).await?;
-        let refunds = self.0.store.refunds(payment.tenant.clone(), id).await.map_err(Fault::from)?;
-        let refunds =
-            refunds.unwrap_or_default().iter().map(|refund| convert::refund(refund, &payment)).collect();
-        Ok(Response::new(proto::ListRefundsResponse { refunds }))
+        Ok(Response::new(self.list_refunds(&call, request.get_ref()).await?))
     }
 
     async fn list_payment_events(
@@ -356,11 +401,6 @@ impl<S: Store> PaymentService for Payments<S> {
         request: Request<proto::ListPaymentEventsRequest>,
     ) -> Result<Response<proto::ListPaymentEventsResponse>, Status> {
         let call = Call::of(&request)?;
-        let id = validate::payment_id(&request.get_ref().payment_id)?;
-        let found = self.0.store.events(call.tenant()?.clone(), id).await.map_err(Fault::from)?;
-        let not_found = || Fault::new(Reason::PaymentNotFound, "There is no such payment.");
-        let (payment, recorded) = found.ok_or_else(not_found)?;
-        let events = recorded.iter().map(|event| convert::event(&payment, event)).collect();
-        Ok(Response::new(proto::ListPaymentEventsResponse { events }))
+        Ok(Response::new(self.list_events(&call, request.get_ref()).await?))
     }
 }

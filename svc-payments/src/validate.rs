@@ -1,5 +1,7 @@
 //! Checks what comes in, field by field, before anything else is done with it.
 
+use std::{fmt::Display, str::FromStr};
+
 use mesh::{Call, Fault, IdempotencyKey, Reason, Violations};
 use money::{Currency, PaymentId, TokenId, chargeable};
 use paymesh_proto::payments::v1 as proto;
@@ -11,7 +13,8 @@ const DESCRIPTION_MAX: usize = 1_000;
 const METADATA_MAX: usize = 50;
 const METADATA_KEY_MAX: usize = 40;
 const METADATA_VALUE_MAX: usize = 500;
-const PAGE_SIZE_DEFAULT: i32 = 20;
+/// As at the edge: a name with more digits could be a card number and is not repeated.
+const METADATA_KEY_DIGITS_NAMED_MAX: usize = 7;
 const PAGE_SIZE_MAX: i32 = 100;
 
 /// The key that an RPC that moves money must come with.
@@ -76,8 +79,11 @@ pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPa
             violations.add("metadata", "must not have an empty key");
         }
         text(&mut violations, "metadata", key, METADATA_KEY_MAX);
-        // A key is the caller's own text: it is named only where it is short enough to be one.
-        let field = if key.len() <= METADATA_KEY_MAX { format!("metadata.{key}") } else { "metadata".into() };
+        // A key is the caller's own text: it is named only where it is short enough to be one, and has
+        // fewer digits than any card number.
+        let digits = key.bytes().filter(u8::is_ascii_digit).count();
+        let nameable = key.len() <= METADATA_KEY_MAX && digits <= METADATA_KEY_DIGITS_NAMED_MAX;
+        let field = if nameable { format!("metadata.{key}") } else { "metadata".into() };
         text(&mut violations, &field, value, METADATA_VALUE_MAX);
     }
     violations.finish()?;
@@ -95,26 +101,54 @@ pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPa
     })
 }
 
-/// How many to list.
-pub(crate) fn page_size(asked: i32) -> Result<usize, Fault> {
+/// How many to list; `otherwise` where the caller does not say.
+pub(crate) fn page_size(asked: i32, otherwise: usize) -> Result<usize, Fault> {
     match asked {
-        0 => Ok(PAGE_SIZE_DEFAULT as usize),
+        0 => Ok(otherwise),
         1..=PAGE_SIZE_MAX => Ok(usize::try_from(asked).unwrap_or_default()),
         _ => Err(Fault::invalid("page_size", format!("must be 0 to {PAGE_SIZE_MAX}"))),
     }
 }
 
-/// Where a page begins: after the payment that the page before ended with.
-pub(crate) fn page_token(token: &str) -> Result<Option<PaymentId>, Fault> {
+/// What a page token means: where its page begins, in a list of this kind.
+pub(crate) fn page_token<K: FromStr>(kind: PageKind, token: &str) -> Result<Option<K>, Fault> {
     if token.is_empty() {
         return Ok(None);
     }
     let wrong = || Fault::invalid("page_token", "must be the next_page_token of an earlier page");
-    let digits = token.strip_prefix("p1").ok_or_else(wrong)?;
-    Ok(Some(format!("pay_{digits}").parse().map_err(|_| wrong())?))
+    let digits = token.strip_prefix(kind.mark()).ok_or_else(wrong)?;
+    Ok(Some(format!("{}{digits}", kind.prefix()).parse().map_err(|_| wrong())?))
 }
 
-/// The token for the page after this payment.
-pub(crate) fn next_page_token(last: PaymentId) -> String {
-    format!("p1{}", last.uuid().simple())
+/// The token for the page after this one.
+pub(crate) fn next_page_token(kind: PageKind, last: &impl Display) -> String {
+    let last = last.to_string();
+    format!("{}{}", kind.mark(), last.strip_prefix(kind.prefix()).unwrap_or(&last))
+}
+
+/// Lists that come in pages. A token of one is none of another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PageKind {
+    Payments,
+    Refunds,
+    Events,
+}
+
+impl PageKind {
+    const fn mark(self) -> &'static str {
+        match self {
+            Self::Payments => "p1",
+            Self::Refunds => "r1",
+            Self::Events => "e1",
+        }
+    }
+
+    /// What the keys of the list begin with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Payments => "pay_",
+            Self::Refunds => "re_",
+            Self::Events => "",
+        }
+    }
 }

@@ -30,6 +30,8 @@ type HttpBody = BoxBody<Bytes, std::convert::Infallible>;
 /// What a test may change.
 pub(crate) struct Options {
     pub(crate) request_timeout_ms: u64,
+    pub(crate) header_timeout_ms: u64,
+    pub(crate) connections_max: usize,
     pub(crate) http2: bool,
     /// Stand-ins also for the services that these tests do not call.
     pub(crate) all_services: bool,
@@ -51,7 +53,13 @@ impl Edge {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options { request_timeout_ms: 20_000, http2: false, all_services: false };
+        let mut options = Options {
+            request_timeout_ms: 20_000,
+            header_timeout_ms: 10_000,
+            connections_max: 100,
+            http2: false,
+            all_services: false,
+        };
         change(&mut options);
         let dir = tempfile::tempdir().unwrap();
         let mut harness = Harness::new(dir.path()).unwrap();
@@ -75,6 +83,8 @@ impl Edge {
             listener: Some(listener),
             api_keys: vec![key("acme", "sk_test"), key("globex", "sk_other")],
             request_timeout_ms: options.request_timeout_ms,
+            header_timeout_ms: options.header_timeout_ms,
+            connections_max: options.connections_max,
             ..EdgeConfig::default()
         };
         let running = harness.start::<edge_gateway::Edge>(config).await.unwrap();
@@ -98,6 +108,11 @@ impl Edge {
     /// A GET with the key of `acme`.
     pub(crate) fn get(&self, path: &str) -> Builder {
         self.request(Method::GET, path).header("authorization", KEY)
+    }
+
+    /// A bare connection.
+    pub(crate) async fn connect(&self) -> tokio::net::TcpStream {
+        tokio::net::TcpStream::connect(self.address).await.unwrap()
     }
 
     pub(crate) async fn stop(self) {

@@ -9,10 +9,24 @@ use super::{
     transition::{Event, Status},
 };
 
-/// Fraud assessment decided against going on.
-pub fn stopped_by_fraud(payment: Payment, fraud: Fraud, now: Timestamp) -> Result<Change, Rejection> {
+/// Only an authorization that is under way, and whose outcome nobody asked for yet, can be stopped.
+fn begun(payment: Payment) -> Result<Change, Rejection> {
+    if payment.operation != Some(Operation::Authorize) || payment.status != Status::Processing {
+        return Err(Rejection::State { status: payment.status, needed: "no authorization is beginning" });
+    }
+    Ok(Change::of(payment))
+}
+
+/// Fraud assessment decided against going on. `reserved`: an earlier attempt, cut off by a crash, had
+/// the amount reserved on our books; it is released.
+pub fn stopped_by_fraud(
+    payment: Payment,
+    fraud: Fraud,
+    reserved: bool,
+    now: Timestamp,
+) -> Result<Change, Rejection> {
     let outcome = fraud.outcome;
-    let mut change = Change::of(payment);
+    let mut change = begun(payment)?;
     change.payment.fraud = Some(fraud);
     change.settle_operation();
     match outcome {
@@ -23,12 +37,15 @@ pub fn stopped_by_fraud(payment: Payment, fraud: Fraud, now: Timestamp) -> Resul
             change.step(Event::Failed, change.payment.amount, now)?;
         }
     }
+    if reserved {
+        change.postings.push(posting::release(&change.payment));
+    }
     Ok(change)
 }
 
 /// The ledger refused the reservation.
 pub fn refused_by_ledger(payment: Payment, fraud: Fraud, now: Timestamp) -> Result<Change, Rejection> {
-    let mut change = Change::of(payment);
+    let mut change = begun(payment)?;
     change.payment.fraud = Some(fraud);
     change.payment.failure =
         Some(Failure::new("LEDGER_REJECTED", "The ledger refused to reserve the amount."));

@@ -11,12 +11,7 @@ use super::{
 };
 
 /// Begins a capture of `amount`, or of all that is authorized.
-pub fn begin_capture(
-    payment: Payment,
-    amount: Option<i64>,
-    key: &str,
-    now: Timestamp,
-) -> Result<Change, Rejection> {
+pub fn begin_capture(payment: Payment, amount: Option<i64>, key: &str) -> Result<Change, Rejection> {
     must_be_idle(&payment)?;
     if payment.status != Status::Authorized {
         return Err(Rejection::State { status: payment.status, needed: "only AUTHORIZED can be captured" });
@@ -26,7 +21,7 @@ pub fn begin_capture(
     if amount > available {
         return Err(Rejection::CaptureExceedsAuthorized { available });
     }
-    Ok(begin(payment, Operation::Capture { amount }, Rpc::CapturePayment, key, now))
+    Ok(begin(payment, Operation::Capture { amount }, Rpc::CapturePayment, key))
 }
 
 /// Begins to give the payment up. What never reached the processor is given up at once.
@@ -38,7 +33,7 @@ pub fn begin_cancel(
 ) -> Result<Change, Rejection> {
     must_be_idle(&payment)?;
     match payment.status {
-        Status::Authorized => Ok(begin(payment, Operation::Void { reason }, Rpc::CancelPayment, key, now)),
+        Status::Authorized => Ok(begin(payment, Operation::Void { reason }, Rpc::CancelPayment, key)),
         Status::InReview => {
             let mut change = Change::of(payment);
             change.payment.waiting = Some(Waiting { rpc: Rpc::CancelPayment, key: key.into() });
@@ -61,12 +56,14 @@ fn must_be_idle(payment: &Payment) -> Result<(), Rejection> {
     }
 }
 
-fn begin(payment: Payment, operation: Operation, rpc: Rpc, key: &str, now: Timestamp) -> Change {
+/// `updated_at` stays: it is the time of the latest event, and this is none.
+fn begin(payment: Payment, operation: Operation, rpc: Rpc, key: &str) -> Change {
     let mut change = Change::of(payment);
     change.payment.operation = Some(operation);
     change.payment.operation_number = change.payment.operation_number.saturating_add(1);
     change.payment.waiting = Some(Waiting { rpc, key: key.into() });
-    change.payment.updated_at = now;
+    // Why an earlier capture or void was refused says nothing about this one.
+    change.payment.failure = None;
     change
 }
 
@@ -75,6 +72,10 @@ pub fn answered(payment: Payment, outcome: ProcessorOutcome, now: Timestamp) -> 
     let mut change = Change::of(payment);
     let operation = change.payment.operation.clone();
     match (operation, outcome) {
+        (Some(Operation::Authorize) | None, _) => {
+            let status = change.payment.status;
+            return Err(Rejection::State { status, needed: "no capture or void is under way" });
+        }
         (_, ProcessorOutcome::Unanswered) => unanswered(&mut change, now)?,
         (Some(Operation::Capture { amount }), ProcessorOutcome::Approved { .. }) => {
             let whole = amount == change.payment.amount_authorized;
@@ -96,10 +97,6 @@ pub fn answered(payment: Payment, outcome: ProcessorOutcome, now: Timestamp) -> 
         (Some(Operation::Capture { .. } | Operation::Void { .. }), ProcessorOutcome::NeverHeardOf) => {
             change.settle_operation();
             change.step(Event::OperationRefused, 0, now)?;
-        }
-        (Some(Operation::Authorize) | None, _) => {
-            let status = change.payment.status;
-            return Err(Rejection::State { status, needed: "no capture or void is under way" });
         }
     }
     Ok(change)

@@ -88,6 +88,11 @@ impl Failure {
         Self { code: code.into(), decline_code: String::new(), message: message.into() }
     }
 
+    /// The vault does not know the card any more, so the processor cannot be asked.
+    pub fn token_not_found() -> Self {
+        Self::new("TOKEN_NOT_FOUND", "The card's token is gone; nothing was charged.")
+    }
+
     /// The processor never heard of it: nothing was charged.
     pub fn never_heard_of() -> Self {
         Self::new("NOT_FOUND_AT_PROCESSOR", "The processor never received the request; nothing was charged.")

@@ -90,8 +90,8 @@ pub struct Payment {
     pub waiting: Option<Waiting>,
     /// How often the processor was asked about an unknown outcome.
     pub inquiries: u32,
-    /// Numbers the operations, so that each has a processor key and ledger transfers of its own.
-    pub operation_number: u8,
+    /// Numbers the operations, so that each has a processor key of its own.
+    pub operation_number: u32,
 }
 
 /// Something that happened, numbered without a gap.

@@ -162,4 +162,22 @@ mod tests {
         assert_eq!(reached.len(), Status::ALL.len());
         assert!(TRANSITIONS.iter().any(|(from, _, to)| *from == S::Unknown && *to != S::Unknown));
     }
+
+    /// The diagram for people shows the steps between two states that the table has, and no other.
+    #[test]
+    fn the_diagram_is_the_table() {
+        let diagram = include_str!("../../../ARCHITECTURE.md");
+        let drawn: HashSet<(&str, &str)> = diagram
+            .lines()
+            .filter_map(|line| line.trim().split_once(" --> "))
+            .map(|(from, to)| (from, to.split(':').next().unwrap_or_default()))
+            .filter(|(from, _)| *from != "[*]")
+            .collect();
+        let known: HashSet<(&str, &str)> = TRANSITIONS
+            .iter()
+            .filter(|(from, _, to)| from != to)
+            .map(|(from, _, to)| (from.name(), to.name()))
+            .collect();
+        assert_eq!(drawn, known);
+    }
 }

@@ -69,7 +69,8 @@ impl Simulator {
     async fn look_up(&self, reference: &str) -> Inquiry {
         let reference = reference.to_owned();
         let latest = self.clock.now().as_nanos().saturating_sub(SETTLES_AFTER_NS);
-        let found = self.journal.read(move |connection| find(connection, &reference)).await;
+        // In the writer's queue, behind any request that came before: what it says never arrived, never will.
+        let found = self.journal.write(move |connection| find(connection, &reference)).await;
         match found {
             Ok(None) => Inquiry::NeverHeardOf,
             Ok(Some((_, false, at))) if at > latest => Inquiry::Pending,
@@ -219,6 +220,27 @@ mod tests {
             assert_eq!(simulator.perform(number, sale("4242424242424242")).await, outcome);
         }
         assert_eq!(simulator.inquire("never sent").await, Inquiry::NeverHeardOf);
+    }
+
+    /// What was sent before the question is known when the question is answered, also if the sender did
+    /// not wait for it.
+    #[tokio::test]
+    async fn what_was_sent_is_never_said_to_be_unheard_of() {
+        let (_dir, _, simulator) = simulator();
+        for number in 0..200 {
+            let reference = format!("r{number}");
+            {
+                let mut sent = simulator.perform(&reference, sale("4242424242424242"));
+                let once =
+                    std::future::poll_fn(|context| std::task::Poll::Ready(sent.as_mut().poll(context)));
+                assert!(once.await.is_pending(), "the answer takes a thread");
+            }
+            let found = simulator.inquire(&reference).await;
+            assert!(
+                matches!(found, Inquiry::Settled(ProcessorOutcome::Approved { .. })),
+                "{number}: {found:?}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

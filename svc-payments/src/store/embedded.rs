@@ -7,7 +7,7 @@ use mesh::{
 use money::{PaymentId, RefundId, TenantId, Timestamp};
 use rusqlite::{Connection, params_from_iter, types::Value};
 
-use super::{Begun, Claim, CommitError, Committed, Decision, Filter, Store, Work, rows};
+use super::{Begun, Claim, CommitError, Committed, Decision, Filter, Page, Store, Work, rows};
 use crate::domain::{
     payment::{Change, Payment, Recorded, Rejection},
     refund::Refund,
@@ -149,9 +149,14 @@ impl Store for EmbeddedStore {
         self.0.read(move |connection| list(connection, &tenant, &filter)).await
     }
 
-    async fn refunds(&self, tenant: TenantId, payment: PaymentId) -> Result<Option<Vec<Refund>>, StoreError> {
+    async fn refunds(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        page: Page<RefundId>,
+    ) -> Result<Option<Vec<Refund>>, StoreError> {
         let read = move |connection: &Connection| match rows::payment(connection, &tenant, payment)? {
-            Some(_) => Ok(Some(rows::refunds(connection, payment)?)),
+            Some(_) => Ok(Some(rows::refunds(connection, payment, page)?)),
             None => Ok(None),
         };
         self.0.read(read).await
@@ -174,9 +179,10 @@ impl Store for EmbeddedStore {
         &self,
         tenant: TenantId,
         payment: PaymentId,
+        page: Page<i64>,
     ) -> Result<Option<(Payment, Vec<Recorded>)>, StoreError> {
         let read = move |connection: &Connection| match rows::payment(connection, &tenant, payment)? {
-            Some(found) => Ok(Some((found, rows::events(connection, payment)?))),
+            Some(found) => Ok(Some((found, rows::events(connection, payment, page)?))),
             None => Ok(None),
         };
         self.0.read(read).await
@@ -228,4 +234,22 @@ fn due(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Work
     let postings = rows::due_postings(connection, now, limit)?;
     work.extend(postings.into_iter().map(|(number, posting)| Work::Posting(number, Box::new(posting))));
     Ok(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EmbeddedStore;
+    use crate::store::contract::{self, Fixture};
+
+    struct OnDisk(tempfile::TempDir);
+
+    impl Fixture for OnDisk {
+        type Store = EmbeddedStore;
+
+        fn open(&self) -> EmbeddedStore {
+            EmbeddedStore::open(&self.0.path().join("payments.db")).unwrap()
+        }
+    }
+
+    contract::suite!(OnDisk(tempfile::tempdir().unwrap()));
 }

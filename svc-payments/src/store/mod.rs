@@ -98,6 +98,15 @@ pub struct Filter {
     pub limit: usize,
 }
 
+/// Which part of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<K> {
+    /// Only what comes after this one, in the list's own order.
+    pub after: Option<K>,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// Why a commit did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -186,6 +195,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn due(&self, now: Timestamp, limit: usize)
     -> impl Future<Output = Result<Vec<Work>, StoreError>> + Send;
 
+    /// What was due could not be done: it is due again at `until`, unless it is settled meanwhile.
+    fn put_off(&self, work: Work, until: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes everything that is under way due at once. For the start, when nobody can be working on it.
+    fn make_all_due(&self, now: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// One payment of the tenant.
     fn payment(
         &self,
@@ -200,17 +215,27 @@ pub trait Store: Clone + Send + Sync + 'static {
         filter: Filter,
     ) -> impl Future<Output = Result<Vec<Payment>, StoreError>> + Send;
 
-    /// A payment's refunds, newest first; `None` where there is no such payment.
+    /// A page of a payment's refunds, newest first; `None` where there is no such payment.
     fn refunds(
         &self,
         tenant: TenantId,
         payment: PaymentId,
+        page: Page<RefundId>,
     ) -> impl Future<Output = Result<Option<Vec<Refund>>, StoreError>> + Send;
 
-    /// A payment's events, oldest first; `None` where there is no such payment.
+    /// One refund with its payment.
+    fn refund(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        id: RefundId,
+    ) -> impl Future<Output = Result<Option<(Payment, Refund)>, StoreError>> + Send;
+
+    /// A page of a payment's events by their numbers, oldest first; `None` where there is no such payment.
     fn events(
         &self,
         tenant: TenantId,
         payment: PaymentId,
+        page: Page<i64>,
     ) -> impl Future<Output = Result<Option<(Payment, Vec<Recorded>)>, StoreError>> + Send;
 }

@@ -4,6 +4,8 @@ use mesh::StoreError;
 use money::{PaymentId, RefundId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::Page;
+use super::Work;
 use crate::domain::{
     due,
     payment::{Payment, Recorded},
@@ -55,11 +57,9 @@ CREATE INDEX refunds_due ON refunds (due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE postings (
     number INTEGER PRIMARY KEY,
     body BLOB NOT NULL,
-    at INTEGER NOT NULL
-) STRICT";
-
-/// A posting that nobody has seen through by then is taken up again, in nanoseconds.
-const POSTING_PATIENCE_NS: i64 = 5_000_000_000;
+    due_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX postings_due ON postings (due_at)";
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Corrupt(error.to_string()))
@@ -144,11 +144,21 @@ pub(super) fn insert_events(
     Ok(())
 }
 
-pub(super) fn events(connection: &Connection, payment: PaymentId) -> Result<Vec<Recorded>, StoreError> {
+fn at_most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn events(
+    connection: &Connection,
+    payment: PaymentId,
+    page: Page<i64>,
+) -> Result<Vec<Recorded>, StoreError> {
     let mut select = connection.prepare_cached(
-        "SELECT sequence, type, status, amount, at FROM events WHERE payment = ?1 ORDER BY sequence",
+        "SELECT sequence, type, status, amount, at FROM events
+         WHERE payment = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
     )?;
-    let rows = select.query_map([payment.uuid().as_bytes()], |row| {
+    let (id, after) = (payment.uuid(), page.after.unwrap_or(0));
+    let rows = select.query_map(params![id.as_bytes(), after, at_most(page.limit)], |row| {
         Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?, row.get(4)?))
     })?;
     rows.map(|row| {
@@ -198,10 +208,18 @@ pub(super) fn refund(
     body.map(|body| decode(&body)).transpose()
 }
 
-pub(super) fn refunds(connection: &Connection, payment: PaymentId) -> Result<Vec<Refund>, StoreError> {
-    let mut select =
-        connection.prepare_cached("SELECT body FROM refunds WHERE payment = ?1 ORDER BY id DESC")?;
-    let rows = select.query_map([payment.uuid().as_bytes()], |row| row.get::<_, Vec<u8>>(0))?;
+pub(super) fn refunds(
+    connection: &Connection,
+    payment: PaymentId,
+    page: Page<RefundId>,
+) -> Result<Vec<Refund>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT body FROM refunds WHERE payment = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+    )?;
+    // No UUIDv7 is as high as the highest UUID.
+    let (id, before) = (payment.uuid(), page.after.map_or(uuid::Uuid::max(), |after| after.uuid()));
+    let values = params![id.as_bytes(), before.as_bytes(), at_most(page.limit)];
+    let rows = select.query_map(values, |row| row.get::<_, Vec<u8>>(0))?;
     rows.map(|body| decode(&body?)).collect()
 }
 
@@ -220,8 +238,8 @@ pub(super) fn insert_posting(
     posting: &Posting,
     now: Timestamp,
 ) -> Result<i64, StoreError> {
-    let mut insert = connection.prepare_cached("INSERT INTO postings (body, at) VALUES (?1, ?2)")?;
-    Ok(insert.insert(params![encode(posting)?, now.as_nanos()])?)
+    let mut insert = connection.prepare_cached("INSERT INTO postings (body, due_at) VALUES (?1, ?2)")?;
+    Ok(insert.insert(params![encode(posting)?, due::posting(now).as_nanos()])?)
 }
 
 pub(super) fn delete_postings(connection: &Connection, numbers: &[i64]) -> Result<(), StoreError> {
@@ -238,13 +256,39 @@ pub(super) fn due_postings(
     limit: usize,
 ) -> Result<Vec<(i64, Posting)>, StoreError> {
     let mut select = connection
-        .prepare_cached("SELECT number, body FROM postings WHERE at <= ?1 ORDER BY number LIMIT ?2")?;
-    let latest = now.as_nanos().saturating_sub(POSTING_PATIENCE_NS);
-    let rows = select.query_map(params![latest, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
-    })?;
+        .prepare_cached("SELECT number, body FROM postings WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?;
+    let rows = select
+        .query_map(params![now.as_nanos(), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
     rows.map(|row| row.map_err(StoreError::from).and_then(|(number, body)| Ok((number, decode(&body)?))))
         .collect()
+}
+
+/// Moves the time that something is due, but never forward what was moved further back meanwhile.
+pub(super) fn put_off(connection: &Connection, work: &Work, until: Timestamp) -> Result<(), StoreError> {
+    let until = until.as_nanos();
+    match work {
+        Work::Payment(tenant, id) => connection
+            .prepare_cached("UPDATE payments SET due_at = ?3 WHERE tenant = ?1 AND id = ?2 AND due_at < ?3")?
+            .execute(params![tenant.as_str(), id.uuid().as_bytes(), until])?,
+        Work::Refund(_, payment, id) => connection
+            .prepare_cached("UPDATE refunds SET due_at = ?3 WHERE payment = ?1 AND id = ?2 AND due_at < ?3")?
+            .execute(params![payment.uuid().as_bytes(), id.uuid().as_bytes(), until])?,
+        Work::Posting(number, _) => connection
+            .prepare_cached("UPDATE postings SET due_at = ?2 WHERE number = ?1 AND due_at < ?2")?
+            .execute([*number, until])?,
+    };
+    Ok(())
+}
+
+/// Makes everything due that is under way.
+pub(super) fn make_all_due(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    for table in ["payments", "refunds", "postings"] {
+        let update = format!("UPDATE {table} SET due_at = ?1 WHERE due_at > ?1");
+        connection.prepare_cached(&update)?.execute([now.as_nanos()])?;
+    }
+    Ok(())
 }
 
 /// Ids of a tenant's thing, as they are stored.

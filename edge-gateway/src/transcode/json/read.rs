@@ -193,6 +193,10 @@ impl<'s> Reader<'s> {
     }
 
     fn unknown(&mut self, message: &'s Message, name: String) {
+        // What will not be told need not be guessed at: a body may hold very many unknown fields.
+        if self.violations.len() >= VIOLATIONS_MAX {
+            return;
+        }
         let known = message.fields.iter().map(|field| field.name.as_str());
         let detail = match did_you_mean(&name, known) {
             Some(known) => format!("is not a known field; did you mean `{known}`?").into(),

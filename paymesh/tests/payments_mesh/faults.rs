@@ -1,0 +1,263 @@
+//! svc-payments with a store and a processor that stop when they are told to. What has stopped never
+//! goes on: to everyone else it is as if the process had been killed at that point.
+
+use std::sync::{Arc, Mutex};
+
+use mesh::{Parts, ServiceContext, StartError, StoreError};
+use money::{PaymentId, RefundId, TenantId, Timestamp};
+use paymesh_proto::payments::v1::payment_service_server::PaymentServiceServer;
+use serde::Deserialize;
+use svc_payments::{
+    clients::Clients,
+    config::Config,
+    domain::{
+        operation::ProcessorOutcome,
+        payment::{Change, Payment, Recorded, Rejection},
+        refund::Refund,
+    },
+    driver::Driver,
+    processor::{Answer, Inquiry, Processor, ProcessorRequest, simulator::Simulator},
+    service,
+    store::{Begun, Claim, CommitError, Committed, Decision, EmbeddedStore, Filter, Page, Store, Work},
+};
+use tokio::sync::Notify;
+
+use crate::gate::until;
+
+/// What becomes of processor calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Line {
+    #[default]
+    Good,
+    /// They arrive, and the answer is lost.
+    AnswerLost,
+    /// They never arrive.
+    RequestLost,
+    /// They wait until [`Faults::release`] is notified.
+    Held,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    steps: usize,
+    stop_at: Option<usize>,
+    stopped: bool,
+    line: Line,
+}
+
+/// Where things go wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    state: Mutex<State>,
+    pub(crate) stopped: Notify,
+    pub(crate) arrived: Notify,
+    pub(crate) release: Notify,
+}
+
+impl Faults {
+    /// From now on, stop before the step of this number: 0 is the next one.
+    pub(crate) fn stop_at(&self, step: usize) {
+        *self.state.lock().unwrap() = State { stop_at: Some(step), ..State::default() };
+    }
+
+    /// Waits until so many steps were taken.
+    pub(crate) async fn quiet(&self, steps: usize) {
+        until("the steps are taken", async || (self.state.lock().unwrap().steps >= steps).then_some(()))
+            .await;
+    }
+
+    pub(crate) fn set_line(&self, line: Line) {
+        self.state.lock().unwrap().line = line;
+    }
+
+    fn line(&self) -> Line {
+        self.state.lock().unwrap().line
+    }
+
+    /// Before and after everything that has an effect.
+    async fn step(&self) {
+        let goes_on = {
+            let mut state = self.state.lock().unwrap();
+            state.stopped |= state.stop_at == Some(state.steps);
+            state.steps += 1;
+            !state.stopped
+        };
+        if !goes_on {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The configuration of the service with faults.
+#[derive(Default, Deserialize)]
+pub(crate) struct Rig {
+    #[serde(skip)]
+    pub(crate) config: Config,
+    #[serde(skip)]
+    pub(crate) faults: Arc<Faults>,
+}
+
+/// svc-payments, as far as its handlers go: nothing happens in the background.
+pub(crate) struct FaultyPayments;
+
+impl mesh::Service for FaultyPayments {
+    const NAME: &'static str = "svc-payments";
+    type Config = Rig;
+
+    async fn build(rig: Rig, context: &ServiceContext) -> Result<Parts, StartError> {
+        let Rig { config, faults } = rig;
+        let inner = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
+        let store = FaultyStore { inner, faults: Arc::clone(&faults) };
+        let inner = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
+        let processor = Arc::new(FaultyProcessor { inner, faults });
+        let clients = Clients::new(
+            context.upstream("svc-crypto")?,
+            context.upstream("svc-fraud")?,
+            context.upstream("svc-ledger")?,
+            context.upstream("svc-tax")?,
+        );
+        let identity = context.identity().clone();
+        let driver = Driver::new(store, clients, processor, context.clock(), context.ids(), identity, config);
+        let handlers = service::Payments::new(driver);
+        Ok(Parts::new().serve(PaymentServiceServer::new(handlers)))
+    }
+}
+
+struct FaultyProcessor {
+    inner: Simulator,
+    faults: Arc<Faults>,
+}
+
+impl Processor for FaultyProcessor {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn perform<'a>(&'a self, reference: &'a str, request: ProcessorRequest) -> Answer<'a, ProcessorOutcome> {
+        Box::pin(async move {
+            self.faults.step().await;
+            let line = self.faults.line();
+            if line == Line::RequestLost {
+                std::future::pending::<()>().await;
+            }
+            if line == Line::Held {
+                self.faults.arrived.notify_one();
+                self.faults.release.notified().await;
+            }
+            let outcome = self.inner.perform(reference, request).await;
+            if line == Line::AnswerLost {
+                std::future::pending::<()>().await;
+            }
+            self.faults.step().await;
+            outcome
+        })
+    }
+
+    fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry> {
+        self.inner.inquire(reference)
+    }
+}
+
+#[derive(Clone)]
+struct FaultyStore {
+    inner: EmbeddedStore,
+    faults: Arc<Faults>,
+}
+
+impl FaultyStore {
+    async fn around<T>(&self, effect: impl Future<Output = T>) -> T {
+        self.faults.step().await;
+        let outcome = effect.await;
+        self.faults.step().await;
+        outcome
+    }
+}
+
+impl Store for FaultyStore {
+    async fn create(&self, claim: Claim, change: Change, now: Timestamp) -> Result<Begun, CommitError> {
+        self.around(self.inner.create(claim, change, now)).await
+    }
+
+    async fn begin<D>(
+        &self,
+        claim: Claim,
+        payment: PaymentId,
+        now: Timestamp,
+        decide: D,
+    ) -> Result<Begun, CommitError>
+    where
+        D: FnOnce(Payment) -> Result<Decision, Rejection> + Send + 'static,
+    {
+        self.around(self.inner.begin(claim, payment, now, decide)).await
+    }
+
+    async fn settle<D>(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        refund: Option<RefundId>,
+        now: Timestamp,
+        decide: D,
+    ) -> Result<Committed, CommitError>
+    where
+        D: FnOnce(Payment, Option<Refund>) -> Result<Decision, Rejection> + Send + 'static,
+    {
+        self.around(self.inner.settle(tenant, payment, refund, now, decide)).await
+    }
+
+    async fn postings_done(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+        self.around(self.inner.postings_done(numbers)).await
+    }
+
+    async fn find_claim(&self, claim: Claim) -> Result<Option<Begun>, CommitError> {
+        self.inner.find_claim(claim).await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Work>, StoreError> {
+        self.inner.due(now, limit).await
+    }
+
+    async fn put_off(&self, work: Work, until: Timestamp) -> Result<(), StoreError> {
+        self.inner.put_off(work, until).await
+    }
+
+    async fn make_all_due(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.make_all_due(now).await
+    }
+
+    async fn payment(&self, tenant: TenantId, id: PaymentId) -> Result<Option<Payment>, StoreError> {
+        self.inner.payment(tenant, id).await
+    }
+
+    async fn payments(&self, tenant: TenantId, filter: Filter) -> Result<Vec<Payment>, StoreError> {
+        self.inner.payments(tenant, filter).await
+    }
+
+    async fn refunds(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        page: Page<RefundId>,
+    ) -> Result<Option<Vec<Refund>>, StoreError> {
+        self.inner.refunds(tenant, payment, page).await
+    }
+
+    async fn refund(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        id: RefundId,
+    ) -> Result<Option<(Payment, Refund)>, StoreError> {
+        self.inner.refund(tenant, payment, id).await
+    }
+
+    async fn events(
+        &self,
+        tenant: TenantId,
+        payment: PaymentId,
+        page: Page<i64>,
+    ) -> Result<Option<(Payment, Vec<Recorded>)>, StoreError> {
+        self.inner.events(tenant, payment, page).await
+    }
+}
