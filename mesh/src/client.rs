@@ -143,6 +143,8 @@ mod tests {
         while accepted.len() < CONNECTIONS {
             accepted.push(tokio::time::timeout(CONNECT_DEADLINE, listener.accept()).await.unwrap().unwrap());
         }
-        calls.into_iter().for_each(|call| call.abort());
+        for call in calls {
+            call.abort();
+        }
     }
 }

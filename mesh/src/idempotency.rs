@@ -28,11 +28,12 @@ pub const SCHEMA: &str = "CREATE TABLE idempotency (
     subject TEXT NOT NULL,
     answer BLOB,
     created_at INTEGER NOT NULL,
+    answered_at INTEGER,
     PRIMARY KEY (tenant, rpc, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_by_age ON idempotency (created_at)";
 
-/// How long a record is kept at least, in seconds.
+/// How long an answer is kept at least, in seconds.
 pub const KEPT_S: i64 = 24 * 3_600;
 
 /// What a key is unique within.
@@ -107,11 +108,16 @@ pub fn find(
 }
 
 /// Keeps the answer. Call it in the transaction that makes the answer true. The first answer stays.
-pub fn finish(connection: &Connection, scope: &Scope, answer: &[u8]) -> Result<(), StoreError> {
+pub fn finish(
+    connection: &Connection,
+    scope: &Scope,
+    answer: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let mut update = connection.prepare_cached(
-        "UPDATE idempotency SET answer = ?4 WHERE tenant = ?1 AND rpc = ?2 AND key = ?3 AND answer IS NULL",
+        "UPDATE idempotency SET answer = ?4, answered_at = ?5 WHERE tenant = ?1 AND rpc = ?2 AND key = ?3 AND answer IS NULL",
     )?;
-    update.execute(params![scope.tenant.as_str(), scope.rpc, scope.key.as_str(), answer])?;
+    update.execute(params![scope.tenant.as_str(), scope.rpc, scope.key.as_str(), answer, now.as_nanos()])?;
     Ok(())
 }
 
@@ -120,14 +126,14 @@ const PRUNED_AT_ONCE: u32 = 1_000;
 /// How often old records are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Deletes answered records older than [`KEPT_S`], oldest first, and says how many. A record that is
+/// Deletes records that were answered more than [`KEPT_S`] ago, oldest first, and says how many. A record that is
 /// still underway is kept however old it is: someone has to finish what it speaks of.
 pub fn prune(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
     let oldest = now.as_nanos().saturating_sub(KEPT_S.saturating_mul(1_000_000_000));
     let mut delete = connection.prepare_cached(
         "DELETE FROM idempotency WHERE (tenant, rpc, key) IN (
             SELECT tenant, rpc, key FROM idempotency
-            WHERE created_at < ?1 AND answer IS NOT NULL ORDER BY created_at LIMIT ?2)",
+            WHERE created_at < ?1 AND answered_at < ?1 ORDER BY created_at LIMIT ?2)",
     )?;
     Ok(delete.execute(params![oldest, PRUNED_AT_ONCE])?)
 }
@@ -211,8 +217,8 @@ mod tests {
         assert_eq!(begin(1, "pay_1").unwrap(), Known::New);
         assert_eq!(begin(1, "pay_2").unwrap(), Known::Underway { subject: "pay_1".into() });
         assert!(matches!(begin(2, "pay_2"), Err(Reuse::OtherRequest)));
-        finish(&connection, &scope("k"), b"first").unwrap();
-        finish(&connection, &scope("k"), b"second").unwrap();
+        finish(&connection, &scope("k"), b"first", Timestamp::EPOCH).unwrap();
+        finish(&connection, &scope("k"), b"second", Timestamp::EPOCH).unwrap();
         assert_eq!(begin(1, "pay_2").unwrap(), Known::Answered(b"first".into()));
         assert!(matches!(begin(2, "pay_2"), Err(Reuse::OtherRequest)));
         assert_eq!(find(&connection, &scope("other"), &[1; 32]).unwrap(), None);
@@ -225,9 +231,10 @@ mod tests {
         for key in ["answered", "underway"] {
             begin(&connection, &scope(key), &[1; 32], "pay_1", Timestamp::EPOCH).unwrap();
         }
-        finish(&connection, &scope("answered"), b"answer").unwrap();
-        assert_eq!(prune(&connection, Timestamp::from_seconds(KEPT_S)).unwrap(), 0, "kept for a day");
-        assert_eq!(prune(&connection, Timestamp::from_seconds(KEPT_S + 1)).unwrap(), 1);
+        let late = Timestamp::from_seconds(1_000);
+        finish(&connection, &scope("answered"), b"answer", late).unwrap();
+        assert_eq!(prune(&connection, Timestamp::from_seconds(KEPT_S + 1_000)).unwrap(), 0, "kept for a day");
+        assert_eq!(prune(&connection, Timestamp::from_seconds(KEPT_S + 1_001)).unwrap(), 1);
         assert_eq!(find(&connection, &scope("answered"), &[1; 32]).unwrap(), None);
         assert!(find(&connection, &scope("underway"), &[1; 32]).unwrap().is_some());
     }

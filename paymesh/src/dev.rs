@@ -140,7 +140,8 @@ impl Dev {
         };
         ground.start::<svc_crypto::Crypto>(svc_crypto::config::Config::default()).await?;
         ground.start::<svc_ledger::Ledger>(svc_ledger::Config::default()).await?;
-        ground.start::<svc_fraud::Fraud>(svc_fraud::Config::default()).await?;
+        let fraud = svc_fraud::Config::development().map_err(StartError::Config)?;
+        ground.start::<svc_fraud::Fraud>(fraud).await?;
         ground.start::<svc_tax::Tax>(svc_tax::Config::default()).await?;
         let mut payments = svc_payments::config::Config::default();
         if let Some(timeout) = options.processor_timeout_ms {

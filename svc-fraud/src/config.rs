@@ -12,7 +12,7 @@ const DEVELOPMENT_RULES: &str = include_str!("rules.dev.toml");
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The rules. Without them the built-in development set is in use (`src/rules.dev.toml`, which also
-    /// shows the form).
+    /// shows the form), and a warning says so: it is not for payments with real cards.
     pub rules: Option<RulesText>,
     /// The most cards and tenants whose velocities are kept; the longest idle is forgotten first.
     pub velocity_entities_max: usize,
@@ -36,12 +36,23 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The development rules by choice, hence without a warning.
+    pub fn development() -> Result<Self, String> {
+        let rules = toml::from_str(DEVELOPMENT_RULES).map_err(|error| error.to_string())?;
+        Ok(Self { rules: Some(rules), ..Self::default() })
+    }
+
     /// The rules, checked. The error says which rule is wrong and what would be right.
     pub fn rules(&self) -> Result<RuleSet, String> {
         let compiled = if let Some(text) = &self.rules {
             RuleSet::compile(text)
         } else {
-            tracing::info!("no fraud rules are configured: the development rules are in use");
+            tracing::warn!(
+                "no fraud rules are configured, so the development rules are in use: they let test cards pass \
+                 without limits, and each card that shares their first six and last four digits; give rules of \
+                 your own in the table [service.rules] of svc-fraud's configuration file, in the form of \
+                 svc-fraud/src/rules.dev.toml"
+            );
             let text: RulesText = toml::from_str(DEVELOPMENT_RULES).map_err(|error| error.to_string())?;
             RuleSet::compile(&text)
         };
@@ -56,12 +67,33 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Seek as _, SeekFrom},
+        sync::Arc,
+    };
+
     use super::*;
 
+    /// What is logged when the rules are read.
+    fn logged(config: &Config) -> String {
+        let mut log = tempfile::tempfile().unwrap();
+        let writer = Arc::new(log.try_clone().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || config.rules().map(drop)).unwrap();
+        let mut text = String::new();
+        log.seek(SeekFrom::Start(0)).unwrap();
+        log.read_to_string(&mut text).unwrap();
+        text
+    }
+
     #[test]
-    fn an_empty_table_is_the_development_set() {
+    fn an_empty_table_is_the_development_set_and_is_warned_of() {
         let config: Config = toml::from_str("").unwrap();
         assert!(config.rules().unwrap().len() > 5);
+        let warning = logged(&config);
+        assert!(warning.contains("WARN") && warning.contains("[service.rules]"), "{warning}");
+        let own = Config { rules: Some(toml::from_str(DEVELOPMENT_RULES).unwrap()), ..config };
+        assert_eq!(logged(&own), "");
     }
 
     #[test]

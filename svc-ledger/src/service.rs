@@ -5,7 +5,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use mesh::{Call, Clock, Fault, Reason, Violations};
+use mesh::{BatchError, Call, Clock, Fault, Reason, StoreError, Violations};
 use paymesh_proto::ledger::v1 as proto;
 use paymesh_proto::ledger::v1::{
     AccountResult, AuditRequest, AuditResponse, CreateAccountsRequest, CreateAccountsResponse,
@@ -146,13 +146,26 @@ impl<S: Store> LedgerService for Rpc<S> {
     }
 
     async fn audit(&self, _request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
-        let report = self.store.audit().await.map_err(Fault::from)?;
+        let report = self.store.audit().await.map_err(audit_fault)?;
         Ok(Response::new(AuditResponse {
             ok: report.offences.is_empty(),
             accounts: report.accounts,
             transfers: report.transfers,
             offences: report.offences,
         }))
+    }
+}
+
+/// When to ask again while an audit is under way, in seconds.
+const AUDIT_RETRY_AFTER_S: u32 = 10;
+
+fn audit_fault(error: StoreError) -> Fault {
+    match error {
+        StoreError::Queue(BatchError::Full) => {
+            Fault::new(Reason::Overloaded, "An audit is under way; try again when it is over.")
+                .retry_after_s(AUDIT_RETRY_AFTER_S)
+        }
+        other => other.into(),
     }
 }
 
@@ -181,4 +194,16 @@ fn list_query(tenant: money::TenantId, request: &ListAccountsRequest) -> Result<
     }
     violations.finish()?;
     Ok(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_audit_is_told_when_to_come_again() {
+        let fault = audit_fault(StoreError::Queue(BatchError::Full));
+        assert_eq!((fault.reason(), fault.retry_after()), (Reason::Overloaded, Some(AUDIT_RETRY_AFTER_S)));
+        assert_eq!(audit_fault(StoreError::Queue(BatchError::Closed)).reason(), Reason::Unavailable);
+    }
 }

@@ -95,8 +95,16 @@ impl<S: Store> TaxService for TaxApi<S> {
             scope: Scope { tenant: tenant.clone(), rpc: CALCULATE, key: key.clone() },
             fingerprint: fingerprint(&request),
         });
-        let calculation = self.calculation(request)?;
-        match self.store.keep(tenant, calculation, key).await.map_err(Fault::from)? {
+        let kept = match (self.calculation(request), key) {
+            (Ok(calculation), key) => self.store.keep(tenant, calculation, key).await.map_err(Fault::from)?,
+            // What is refused by today's rates may have been answered by earlier ones.
+            (Err(fault), Some(key)) => {
+                let first = self.store.replay(key).await.map_err(Fault::from)?;
+                Kept::Replayed(first.ok_or(fault)?)
+            }
+            (Err(fault), None) => return Err(fault.into()),
+        };
+        match kept {
             Kept::New(calculation) => Ok(Response::new(wire::to_proto(&calculation))),
             Kept::Replayed(calculation) => {
                 let mut response = Response::new(wire::to_proto(&calculation));

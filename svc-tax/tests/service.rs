@@ -17,7 +17,7 @@ struct World {
     harness: Harness,
     running: Running,
     clock: Arc<ManualClock>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -27,7 +27,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_609_459_140)));
         let mut harness = Harness::with_clock(dir.path(), Arc::clone(&clock) as _).unwrap();
         let running = harness.start::<Tax>(Config::default()).await.unwrap();
-        Self { harness, running, clock, _dir: dir }
+        Self { harness, running, clock, dir }
     }
 
     fn client(&self, caller: &str) -> TaxServiceClient<mesh::Upstream> {
@@ -104,6 +104,40 @@ async fn a_key_gives_the_first_answer_again() {
     let other = CalculateRequest { prices_include_tax: true, ..request() };
     assert_eq!(world.calculate(other, Some("k1")).await.unwrap_err().reason(), Reason::IdempotencyKeyReused);
     assert_ne!(world.calculate(request(), Some("k2")).await.unwrap().0.id, first.id);
+}
+
+#[tokio::test]
+async fn a_key_gives_the_first_answer_again_whatever_became_of_the_rates() {
+    let mut world = World::new().await;
+    let rates = world.dir.path().join("rates.toml");
+    let table = r#"
+        [[jurisdiction]]
+        code = "XA"
+        name = "Test"
+        rates = [{ begin = "2020-01-01", standard = "10" }]
+    "#;
+    std::fs::write(&rates, table).unwrap();
+    world.running.stop().await;
+    let config = Config { rates_file: Some(rates) };
+    world.running = world.harness.start::<Tax>(config).await.unwrap();
+    let address = Address { country: "XA".into(), ..Address::default() };
+    let there = CalculateRequest {
+        lines: vec![line(10_000, Category::Standard)],
+        ship_to: Some(address),
+        ..request()
+    };
+    let (first, _) = world.calculate(there.clone(), Some("k1")).await.unwrap();
+    assert_eq!(first.amount_tax, 1_000);
+
+    world.running.stop().await;
+    world.running = world.harness.start::<Tax>(Config::default()).await.unwrap();
+    for key in [None, Some("k2")] {
+        let fault = world.calculate(there.clone(), key).await.unwrap_err();
+        assert_eq!(fault.reason(), Reason::InvalidRequest, "there are no rates for it now");
+    }
+    assert_eq!(world.calculate(there.clone(), Some("k1")).await.unwrap(), (first, true));
+    let other = CalculateRequest { prices_include_tax: true, ..there };
+    assert_eq!(world.calculate(other, Some("k1")).await.unwrap_err().reason(), Reason::IdempotencyKeyReused);
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ fn put_card(connection: &Connection, put: PutCard) -> Result<Put, PutError> {
     };
     let token = Token { id, shown: put.shown, created_at };
     if let Some(request) = &put.idempotency {
-        idempotency::finish(connection, &request.scope, &(request.answer)(&token))?;
+        idempotency::finish(connection, &request.scope, &(request.answer)(&token), put.now)?;
     }
     Ok(Put::Stored(token))
 }

@@ -10,11 +10,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mesh::{Embedded, StoreError};
+use mesh::{BatchError, Embedded, StoreError};
 use money::{Currency, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::Store;
+use super::{Store, counts::Counts};
 use crate::domain::{
     Assessment, Entity, Fingerprint, Limits, Outcome, RuleSet, Subject, Window, Windows, decide,
 };
@@ -52,7 +52,7 @@ pub struct Options {
 pub struct EmbeddedStore {
     engine: Embedded,
     rules: Arc<RuleSet>,
-    windows: Arc<Mutex<Windows>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl EmbeddedStore {
@@ -71,40 +71,33 @@ impl EmbeddedStore {
             evicted = windows.evicted(),
             "the velocity windows are rebuilt"
         );
-        Ok(Self { engine, rules: Arc::new(rules), windows: Arc::new(Mutex::new(windows)) })
+        Ok(Self { engine, rules: Arc::new(rules), counts: Arc::new(Mutex::new(Counts::new(windows))) })
     }
 }
 
 impl Store for EmbeddedStore {
     async fn assess(&self, subjects: Vec<Subject>, now: Timestamp) -> Result<Vec<Assessment>, StoreError> {
-        let (rules, windows) = (Arc::clone(&self.rules), Arc::clone(&self.windows));
-        // What this job counted. Jobs share a transaction, so it may have to be taken back after the
-        // job itself went well.
-        let counted: Arc<Mutex<Vec<Subject>>> = Arc::default();
-        let counting = Arc::clone(&counted);
-        let outcome = self
-            .engine
-            .write(move |connection| {
-                let mut windows = lock(&windows);
-                let mut counted = lock(&counting);
-                let assess =
-                    |subject| assess_one(connection, &rules, &mut windows, &mut counted, subject, now);
-                subjects.into_iter().map(assess).collect::<Result<Vec<_>, StoreError>>()
-            })
-            .await;
-        if outcome.is_err() {
-            let mut windows = lock(&self.windows);
-            for subject in lock(&counted).drain(..) {
-                for entity in subject.entities() {
-                    windows.forget(&entity, subject.currency, subject.amount.unsigned_abs(), now);
-                }
-            }
-        }
-        outcome
+        let (rules, counts) = (Arc::clone(&self.rules), Arc::clone(&self.counts));
+        let job = move |connection: &Connection| {
+            let mut counts = lock(&counts);
+            counts.take_back(|counted| is_kept(connection, counted))?;
+            let assess = |subject| assess_one(connection, &rules, &mut counts, subject, now);
+            let assessments = subjects.into_iter().map(assess).collect::<Result<Vec<_>, StoreError>>()?;
+            Ok::<_, StoreError>((assessments, counts.turn()))
+        };
+        let (engine, counts) = (self.engine.clone(), Arc::clone(&self.counts));
+        // A task of its own: a caller that no longer waits must not leave its counts provisional for good.
+        let assessing = tokio::spawn(async move {
+            let (assessments, turn) = engine.write(job).await?;
+            lock(&counts).confirm(turn);
+            Ok(assessments)
+        });
+        // It does not panic; it ends early only with the runtime.
+        assessing.await.unwrap_or(Err(StoreError::Queue(BatchError::Closed)))
     }
 }
 
-/// A panic elsewhere leaves the windows as they are: counts, at worst one short.
+/// A panic elsewhere leaves the windows as they are: at worst one count is wrong.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -112,23 +105,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn assess_one(
     connection: &Connection,
     rules: &RuleSet,
-    windows: &mut Windows,
-    counted: &mut Vec<Subject>,
+    counts: &mut Counts,
     subject: Subject,
     now: Timestamp,
 ) -> Result<Assessment, StoreError> {
     if let Some(first) = find(connection, &subject)? {
         return Ok(first);
     }
-    let decision = decide(rules, windows, &subject, now);
+    let decision = decide(rules, counts.windows(), &subject, now);
     insert(connection, &subject, &decision.assessment, decision.counted)?;
     if decision.counted {
-        for entity in subject.entities() {
-            windows.record(&entity, subject.currency, subject.amount.unsigned_abs(), now);
-        }
-        counted.push(subject);
+        counts.count(subject, now);
     }
     Ok(decision.assessment)
+}
+
+/// Whether an assessment of this payment is in the store, or in the transaction under way.
+fn is_kept(connection: &Connection, subject: &Subject) -> Result<bool, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT 1 FROM assessments WHERE tenant = ?1 AND payment_id = ?2")?;
+    Ok(select.exists(params![subject.tenant.as_str(), subject.payment_id.uuid().as_bytes()])?)
 }
 
 fn find(connection: &Connection, subject: &Subject) -> Result<Option<Assessment>, StoreError> {
@@ -226,7 +222,7 @@ fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Result<T, Store
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{future::poll_fn, task::Poll};
 
     use super::*;
     use crate::store::contract::{self, Fixture, at, rules, subject};
@@ -256,6 +252,13 @@ mod tests {
 
     contract::suite!(OnDisk::new());
 
+    /// Payments by the card "card" within the hour.
+    fn counted(store: &EmbeddedStore, now: Timestamp) -> u64 {
+        let subject = subject("acme", 0, "card");
+        let counts = lock(&store.counts);
+        counts.windows().velocity(&subject.entities()[0], subject.currency, now).of(Window::Hour).count
+    }
+
     #[tokio::test]
     async fn a_start_reads_no_more_rows_than_it_may() {
         let fixture = OnDisk::new();
@@ -265,51 +268,91 @@ mod tests {
         }
         drop(store);
         let store = fixture.with(Options { rebuild_rows_max: 2, ..OPTIONS }, at(5)).await;
-        let velocity = |store: &EmbeddedStore| {
-            let subject = subject("acme", 0, "card");
-            lock(&store.windows)
-                .velocity(&subject.entities()[0], subject.currency, at(5))
-                .of(Window::Hour)
-                .count
-        };
-        assert_eq!(velocity(&store), 2, "the newest");
+        assert_eq!(counted(&store, at(5)), 2, "the newest");
         drop(store);
-        assert_eq!(velocity(&fixture.open(at(5)).await), 5);
+        assert_eq!(counted(&fixture.open(at(5)).await, at(5)), 5);
     }
 
-    /// A commit that fails takes the counts back that its jobs had made.
-    #[tokio::test(flavor = "multi_thread")]
+    /// A transaction that assesses payment 13 fails when it is committed, though the job went well.
+    async fn doom_payment_13(store: &EmbeddedStore) {
+        let schema = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+            CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+            CREATE TRIGGER doom AFTER INSERT ON assessments
+                WHEN NEW.payment_id = X'0000000000000000000000000000000D'
+                BEGIN INSERT INTO child VALUES (7); END";
+        store.engine.write(move |c| Ok::<_, StoreError>(c.execute_batch(schema)?)).await.unwrap();
+    }
+
+    /// Asks and goes away at once, as a caller at its deadline does; waits until the job was carried out.
+    async fn assess_and_go_away(store: &EmbeddedStore, payment: u64) {
+        let before = lock(&store.counts).turn();
+        {
+            let mut asking = std::pin::pin!(store.assess(vec![subject("acme", payment, "card")], at(0)));
+            poll_fn(|context| Poll::Ready(asking.as_mut().poll(context).is_ready())).await;
+        }
+        while lock(&store.counts).turn() == before {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn what_could_not_be_committed_was_not_counted() {
         let fixture = OnDisk::new();
         let store = fixture.open(at(0)).await;
-        let schema = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
-            CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)";
-        store.engine.write(move |c| Ok::<_, StoreError>(c.execute_batch(schema)?)).await.unwrap();
-
-        // While one job holds the writer, an assessment and a job whose wrong is found only by COMMIT
-        // queue up behind it and so share a transaction.
-        let ((entered, is_in), (leave, may_leave)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
-        let engine = store.engine.clone();
-        let holder = tokio::spawn(async move {
-            let hold = move |_: &Connection| {
-                let _ = entered.send(());
-                let _ = may_leave.recv();
-                Ok::<_, StoreError>(())
-            };
-            engine.write(hold).await
-        });
-        tokio::task::spawn_blocking(move || is_in.recv()).await.unwrap().unwrap();
-        let doomed = store.assess(vec![subject("acme", 1, "card")], at(0));
-        let spoiler =
-            store.engine.write(|c| Ok::<_, StoreError>(c.execute_batch("INSERT INTO child VALUES (7)")?));
-        let release = async { leave.send(()).unwrap() };
-        let (doomed, spoiler, ()) = tokio::join!(doomed, spoiler, release);
-        assert!(matches!(doomed, Err(StoreError::Commit(_))), "{doomed:?}");
-        assert!(matches!(spoiler, Err(StoreError::Commit(_))), "{spoiler:?}");
-        holder.await.unwrap().unwrap();
-        assert_eq!(lock(&store.windows).cells(), 0);
-
+        doom_payment_13(&store).await;
         store.assess(vec![subject("acme", 1, "card")], at(0)).await.unwrap();
-        assert_eq!(lock(&store.windows).cells(), 6, "three windows of a card and a tenant");
+        for _ in 0..3 {
+            let batch = vec![subject("acme", 12, "card"), subject("acme", 13, "card")];
+            let doomed = store.assess(batch, at(0)).await;
+            assert!(matches!(doomed, Err(StoreError::Commit(_))), "{doomed:?}");
+        }
+        store.assess(vec![subject("acme", 12, "card")], at(0)).await.unwrap();
+        assert_eq!(counted(&store, at(0)), 2, "payments 1 and 12");
+        assert_eq!(lock(&store.counts).provisional(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_committed_is_not_counted_though_nobody_waits() {
+        let fixture = OnDisk::new();
+        let store = fixture.open(at(0)).await;
+        doom_payment_13(&store).await;
+        for _ in 0..5 {
+            assess_and_go_away(&store, 13).await;
+        }
+        // Three payments within an hour are allowed, and a fourth would be reviewed.
+        for payment in 1..=3 {
+            let answers = store.assess(vec![subject("acme", payment, "card")], at(0)).await.unwrap();
+            assert_eq!(answers[0].outcome, Outcome::Allow);
+        }
+        assert_eq!(counted(&store, at(0)), 3);
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_stays_counted_though_nobody_waits() {
+        let fixture = OnDisk::new();
+        let store = fixture.open(at(0)).await;
+        for payment in 1..=3 {
+            assess_and_go_away(&store, payment).await;
+        }
+        while lock(&store.counts).provisional() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let answers = store.assess(vec![subject("acme", 4, "card")], at(0)).await.unwrap();
+        assert_eq!(answers[0].outcome, Outcome::Review);
+        assert_eq!(counted(&store, at(0)), 4);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_leaves_no_counts() {
+        let fixture = OnDisk::new();
+        let store = fixture.open(at(0)).await;
+        let counts = Arc::clone(&store.counts);
+        let panicking = store.engine.write::<(), StoreError, _>(move |_| {
+            lock(&counts).count(subject("acme", 1, "card"), at(0));
+            panic!("planted")
+        });
+        assert!(panicking.await.is_err());
+        store.assess(vec![subject("acme", 2, "card")], at(0)).await.unwrap();
+        assert_eq!(counted(&store, at(0)), 1);
     }
 }

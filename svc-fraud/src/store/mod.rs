@@ -2,6 +2,7 @@
 //!
 //! Every implementation passes the one suite in `contract.rs`.
 
+mod counts;
 mod embedded;
 
 #[cfg(test)]

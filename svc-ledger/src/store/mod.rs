@@ -84,6 +84,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         tenant: TenantId,
     ) -> impl Future<Output = Result<TrialBalance, StoreError>> + Send;
 
-    /// Replays the journal of all tenants on one consistent state.
+    /// Replays the journal of all tenants on one consistent state. It takes as long as the journal is
+    /// long and goes on when its caller no longer waits, so there is one at a time: meanwhile others are
+    /// refused with [`BatchError::Full`](mesh::BatchError::Full).
     fn audit(&self) -> impl Future<Output = Result<AuditReport, StoreError>> + Send;
 }

@@ -51,7 +51,7 @@ fn write(connection: &Connection, decision: Decision, now: Timestamp) -> Result<
         rows::put_refund(connection, refund, now)?;
     }
     if let Some((scope, answer)) = &decision.answer {
-        idempotency::finish(connection, scope, answer)?;
+        idempotency::finish(connection, scope, answer, now)?;
     }
     let mut postings = Vec::with_capacity(decision.change.postings.len());
     for posting in &decision.change.postings {

@@ -69,6 +69,19 @@ pub(crate) async fn a_key_gives_its_first_calculation(fixture: impl Fixture) {
     }
 }
 
+/// A key's first calculation can be asked for, and asking does not use the key up.
+pub(crate) async fn a_key_is_looked_up_without_being_used(fixture: impl Fixture) {
+    let store = fixture.open();
+    assert_eq!(store.replay(key("acme", "k", 1)).await.unwrap(), None);
+    let first = store.keep(tenant("acme"), calculation(1), Some(key("acme", "k", 1))).await.unwrap();
+    assert_eq!(first, Kept::New(calculation(1)));
+    for store in [store, fixture.open()] {
+        assert_eq!(store.replay(key("acme", "k", 1)).await.unwrap(), Some(calculation(1)));
+        assert_eq!(store.replay(key("globex", "k", 1)).await.unwrap(), None);
+        assert!(matches!(store.replay(key("acme", "k", 2)).await, Err(Reuse::OtherRequest)));
+    }
+}
+
 /// A key is refused for another request, and free for another tenant.
 pub(crate) async fn a_key_is_for_one_request_of_one_tenant(fixture: impl Fixture) {
     let store = fixture.open();
@@ -108,6 +121,7 @@ macro_rules! suite {
         $crate::store::contract::suite!(@ $fixture,
             what_is_kept_is_found_by_its_tenant,
             a_key_gives_its_first_calculation,
+            a_key_is_looked_up_without_being_used,
             a_key_is_for_one_request_of_one_tenant,
             concurrent_requests_with_one_key_keep_one,
         );

@@ -59,19 +59,23 @@ impl Store for EmbeddedStore {
                     return Ok(Kept::New(calculation));
                 };
                 let subject = calculation.id.to_string();
-                match idempotency::begin(connection, &scope, &fingerprint, &subject, calculation.created_at)?
-                {
-                    Known::New => {
-                        insert(connection, &tenant, calculation.id, &record)?;
-                        idempotency::finish(connection, &scope, &record)?;
-                        Ok(Kept::New(calculation))
-                    }
-                    Known::Answered(answer) => Ok(Kept::Replayed(read(&answer)?)),
-                    // A key and its answer are written in one transaction: there is no in between.
-                    Known::Underway { subject } => {
-                        Err(StoreError::Corrupt(format!("the key of {subject} has no answer")).into())
-                    }
+                let known =
+                    idempotency::begin(connection, &scope, &fingerprint, &subject, calculation.created_at)?;
+                if let Some(first) = first_answer(known)? {
+                    return Ok(Kept::Replayed(first));
                 }
+                insert(connection, &tenant, calculation.id, &record)?;
+                idempotency::finish(connection, &scope, &record, calculation.created_at)?;
+                Ok(Kept::New(calculation))
+            })
+            .await
+    }
+
+    async fn replay(&self, Key { scope, fingerprint }: Key) -> Result<Option<Calculation>, Reuse> {
+        self.engine
+            .read(move |connection| {
+                let known = idempotency::find(connection, &scope, &fingerprint)?.unwrap_or(Known::New);
+                Ok(first_answer(known)?)
             })
             .await
     }
@@ -88,6 +92,17 @@ impl Store for EmbeddedStore {
                 record.map(|record| read(&record)).transpose()
             })
             .await
+    }
+}
+
+fn first_answer(known: Known) -> Result<Option<Calculation>, StoreError> {
+    match known {
+        Known::New => Ok(None),
+        Known::Answered(answer) => read(&answer).map(Some),
+        // A key and its answer are written in one transaction: there is no in between.
+        Known::Underway { subject } => {
+            Err(StoreError::Corrupt(format!("the key of {subject} has no answer")))
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         key: Option<Key>,
     ) -> impl Future<Output = Result<Kept, Reuse>> + Send;
 
+    /// What came of the first request with this key, if there was one.
+    fn replay(&self, key: Key) -> impl Future<Output = Result<Option<Calculation>, Reuse>> + Send;
+
     /// The tenant's calculation of this id, if there is one.
     fn find(
         &self,

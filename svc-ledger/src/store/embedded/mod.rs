@@ -32,6 +32,7 @@ use mesh::{
     store::{Embedded, StoreError},
 };
 use money::{TenantId, Timestamp};
+use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::write::Batch;
@@ -55,6 +56,7 @@ pub struct EmbeddedStore {
     engine: Embedded,
     transfers: Batcher<Batch, Answer>,
     waiting: Arc<Semaphore>,
+    auditing: Arc<Semaphore>,
 }
 
 impl EmbeddedStore {
@@ -68,7 +70,8 @@ impl EmbeddedStore {
             let engine = engine.clone();
             move |calls| carry_out(engine.clone(), calls)
         });
-        Ok(Self { engine, transfers, waiting: Arc::new(Semaphore::new(ITEMS_WAITING_MAX)) })
+        let waiting = Arc::new(Semaphore::new(ITEMS_WAITING_MAX));
+        Ok(Self { engine, transfers, waiting, auditing: Arc::new(Semaphore::new(1)) })
     }
 
     fn admit(&self, items: usize) -> Result<OwnedSemaphorePermit, StoreError> {
@@ -77,7 +80,9 @@ impl EmbeddedStore {
     }
 }
 
-/// Carries out the calls that were gathered, in jobs of at most a full batch each.
+/// Carries out the calls that were gathered, in jobs of at most a full batch each. Once the engine has
+/// failed, the calls that are left are answered with that: each further try could take as long as the
+/// engine waits for a locked file, and everyone waits meanwhile.
 async fn carry_out(engine: Embedded, calls: Vec<Batch>) -> Vec<Answer> {
     let mut answers = Vec::with_capacity(calls.len());
     let mut calls = calls.into_iter().peekable();
@@ -89,8 +94,13 @@ async fn carry_out(engine: Embedded, calls: Vec<Batch>) -> Vec<Answer> {
             job.push(next);
         }
         answers.extend(carry_out_job(&engine, job).await);
+        if let Some(Err(last)) = answers.last()
+            && failed_for_all(last).is_some()
+        {
+            break;
+        }
     }
-    answers
+    refuse_rest(answers, calls.len())
 }
 
 async fn carry_out_job(engine: &Embedded, job: Vec<Batch>) -> Vec<Answer> {
@@ -100,15 +110,39 @@ async fn carry_out_job(engine: &Embedded, job: Vec<Batch>) -> Vec<Answer> {
         Ok(results) => return results.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
-    if job.len() == 1 {
-        return vec![Err(error)];
+    if job.len() == 1 || failed_for_all(&error).is_some() {
+        return refuse_rest(vec![Err(error)], job.len() - 1);
     }
     // Nothing was done. What one call met with (a row that cannot be read) is not the others' trouble.
     let mut answers = Vec::with_capacity(job.len());
     for index in 0..job.len() {
-        let job = Arc::clone(&job);
-        let alone = engine.write(move |connection| write::transfer(connection, &job[index..=index]));
-        answers.push(alone.await.map(|mut results| results.pop().unwrap_or_default()));
+        let one = Arc::clone(&job);
+        let alone = engine.write(move |connection| write::transfer(connection, &one[index..=index])).await;
+        let failed = alone.as_ref().is_err_and(|error| failed_for_all(error).is_some());
+        answers.push(alone.map(|mut results| results.pop().unwrap_or_default()));
+        if failed {
+            break;
+        }
+    }
+    let rest = job.len() - answers.len();
+    refuse_rest(answers, rest)
+}
+
+/// The failure again, if it is one of the engine and not of a call: the transaction could not be begun or
+/// committed, or the writer takes nothing more.
+fn failed_for_all(error: &StoreError) -> Option<StoreError> {
+    match error {
+        StoreError::Commit(reason) => Some(StoreError::Commit(reason.clone())),
+        StoreError::Queue(reason) => Some(StoreError::Queue(*reason)),
+        StoreError::Engine(_) | StoreError::Newer { .. } | StoreError::Corrupt(_) | StoreError::Io(_) => None,
+    }
+}
+
+/// Answers `rest` more calls with the failure that the answers end with.
+fn refuse_rest(mut answers: Vec<Answer>, rest: usize) -> Vec<Answer> {
+    for _ in 0..rest {
+        let failure = answers.last().and_then(|last| last.as_ref().err()).and_then(failed_for_all);
+        answers.push(Err(failure.unwrap_or(StoreError::Queue(BatchError::Closed))));
     }
     answers
 }
@@ -164,6 +198,12 @@ impl Store for EmbeddedStore {
     }
 
     async fn audit(&self) -> Result<AuditReport, StoreError> {
-        self.engine.read_aside(read::audit).await
+        let one = Arc::clone(&self.auditing).try_acquire_owned().map_err(|_| BatchError::Full)?;
+        let audit = move |connection: &Connection| {
+            // Given back when the audit is over, which may be after its caller went away.
+            let _one = one;
+            read::audit(connection)
+        };
+        self.engine.read_aside(audit).await
     }
 }

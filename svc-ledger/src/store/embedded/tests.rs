@@ -1,6 +1,6 @@
 //! The contract on the embedded store, and what is its own: files, tampering, bounds.
 
-use std::path::Path;
+use std::{future::poll_fn, path::Path, task::Poll, time::Duration};
 
 use super::*;
 use crate::{
@@ -164,4 +164,87 @@ async fn more_than_the_writer_can_take_soon_is_refused() {
     assert!(matches!(refused, Err(StoreError::Queue(BatchError::Full))));
     drop(held);
     assert_eq!(store.transfer(batch, at(100)).await.unwrap()[0].code, TransferCode::DebitAccountNotFound);
+}
+
+/// Calls that are carried out as three jobs: the second is full by itself.
+fn three_jobs(store: &EmbeddedStore) -> Vec<Batch> {
+    let call = |range: std::ops::Range<u128>| Batch {
+        items: range.map(|bits| transfer(bits, TransferFlags::default(), Given::Nothing)).collect(),
+        now: at(1_000),
+        _admitted: store.admit(1).unwrap(),
+    };
+    let full = 1_000..1_000 + BATCH_MAX as u128;
+    vec![call(100..101), call(101..102), call(102..103), call(full), call(103..104)]
+}
+
+fn all_failed_to_commit(answers: &[Answer]) -> bool {
+    answers.len() == 5 && answers.iter().all(|answer| matches!(answer, Err(StoreError::Commit(_))))
+}
+
+fn all_created(answers: &[Answer]) -> bool {
+    let created = |results: &Vec<TransferResult>| results.iter().all(|r| r.code == TransferCode::Created);
+    answers.len() == 5 && answers.iter().all(|answer| answer.as_ref().is_ok_and(created))
+}
+
+/// While another holds the file, each try would wait for it again: all calls fail with the first.
+#[tokio::test]
+async fn a_locked_file_fails_all_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let store = filled(&path).await;
+    let give_up_at_once =
+        |connection: &Connection| Ok::<_, StoreError>(connection.busy_timeout(Duration::ZERO)?);
+    store.engine.write(give_up_at_once).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answers = carry_out(store.engine.clone(), three_jobs(&store)).await;
+    assert!(all_failed_to_commit(&answers), "{answers:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let answers = carry_out(store.engine.clone(), three_jobs(&store)).await;
+    assert!(all_created(&answers), "nothing was done before: {answers:?}");
+}
+
+/// One commit that fails is tried once, and no other after it: each of the other calls would succeed
+/// if it were tried, in the same job or in a later one.
+#[tokio::test]
+async fn after_a_failed_commit_nothing_more_is_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let store = filled(&path).await;
+    let other = Connection::open(&path).unwrap();
+    // COMMIT fails once transfer 101 was inserted.
+    let doom = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER doom AFTER INSERT ON transfers WHEN NEW.id = X'00000000000000000000000000000065'
+            BEGIN INSERT INTO child VALUES (7); END";
+    other.execute_batch(doom).unwrap();
+    let answers = carry_out(store.engine.clone(), three_jobs(&store)).await;
+    assert!(all_failed_to_commit(&answers), "{answers:?}");
+    other.execute_batch("DROP TRIGGER doom").unwrap();
+    let answers = carry_out(store.engine.clone(), three_jobs(&store)).await;
+    assert!(all_created(&answers), "nothing was done before: {answers:?}");
+}
+
+/// An audit whose caller went away goes on, and until it is over there is no other.
+#[test]
+fn there_is_one_audit_at_a_time() {
+    // With its one blocking thread held, an audit that was asked for cannot begin.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (store, _dir) = fresh();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let holder = tokio::task::spawn_blocking(move || held.recv());
+        {
+            let mut first = std::pin::pin!(store.audit());
+            let polled = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_ready())).await;
+            assert!(!polled);
+        }
+        assert!(matches!(store.audit().await, Err(StoreError::Queue(BatchError::Full))));
+        release.send(()).unwrap();
+        holder.await.unwrap().unwrap();
+        while store.auditing.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.audit().await.unwrap().offences, Vec::<String>::new());
+    });
 }
