@@ -29,6 +29,14 @@ pub(crate) enum BenchError {
     /// The edge did not answer as it should.
     #[error("{0}")]
     Edge(String),
+    /// The user, or whoever started this, asked for its end.
+    #[error("ended by {name}; what was started here is stopped")]
+    Interrupted {
+        /// The signal's name.
+        name: &'static str,
+        /// Its number.
+        number: u8,
+    },
     /// A thread of the load generator panicked.
     #[error("a thread of the load generator panicked")]
     Panicked,

@@ -6,6 +6,7 @@ mod cpu;
 mod disk;
 mod echo;
 mod error;
+mod interrupt;
 mod load;
 mod payments;
 mod report;
@@ -13,6 +14,8 @@ mod report;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::error::BenchError;
 
 // The services run on it too: with both sides on one machine, it is worth a fifth of the throughput.
 #[global_allocator]
@@ -48,7 +51,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
-            ExitCode::FAILURE
+            match error {
+                // As a shell would report it.
+                BenchError::Interrupted { number, .. } => ExitCode::from(128 + number),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

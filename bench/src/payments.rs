@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use crate::error::BenchError;
+use crate::interrupt::Signals;
 use crate::load::{Bound, Pace, Run};
 use crate::payments::edge::{Connection, Edge};
 use crate::payments::target::Target;
@@ -119,17 +120,27 @@ pub(crate) fn run(args: &PaymentsArgs) -> Result<(), BenchError> {
         .build()
         .map_err(BenchError::io("a runtime"))?;
     eprintln!("starting the mesh, or finding it ...");
-    let target = runtime.block_on(Target::find_or_start(args))?;
+    // From here on there is something to clear away, so a signal ends the run instead of the process.
+    let mut signals = runtime.block_on(async { Signals::catch() })?;
+    let target = runtime.block_on(signals.unless_any(Target::find_or_start(args)))?;
+    let outcome = runtime.block_on(signals.unless_any(measure(&target, args.plan())));
+    // In order, also after a failure; dropping it instead would kill it.
+    let stopped = runtime.block_on(signals.unless_any(target.stop()));
+    let (outcome, sync) = outcome?;
+    print(args.plan(), &outcome, limit.as_ref(), sync.as_ref());
+    stopped?;
+    outcome.verdict(args.capture)
+}
+
+/// The payments, and what the disk under them takes.
+async fn measure(target: &Target, plan: Plan) -> Result<(Outcome, Option<Histogram<u64>>), BenchError> {
     let sync = target.data_dir().map(disk::fdatasync_us).transpose()?;
-    let plan = args.plan();
     eprintln!("making payments ...");
     let before = target.pid().and_then(cpu::used_by);
-    let mut outcome = runtime.block_on(drive(&target.edge, plan))?;
+    let mut outcome = drive(&target.edge, plan).await?;
     let after = target.pid().and_then(cpu::used_by);
     outcome.figures.cpu_per_request = report::per_request(before, after, outcome.all);
-    print(plan, &outcome, limit.as_ref(), sync.as_ref());
-    target.stop()?;
-    outcome.verdict(args.capture)
+    Ok((outcome, sync))
 }
 
 fn print(plan: Plan, outcome: &Outcome, limit: Option<&Figures>, sync: Option<&Histogram<u64>>) {

@@ -16,9 +16,9 @@ pub(crate) enum Error {
     /// A program that a task needs is not installed.
     Missing {
         /// The program.
-        program: &'static str,
+        program: String,
         /// How to get it.
-        install: &'static str,
+        install: String,
     },
     /// Steps that failed, each with the command that runs it alone.
     Steps(Vec<(&'static str, String)>),

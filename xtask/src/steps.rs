@@ -1,17 +1,20 @@
 //! The tasks that run `cargo`: test, lint, bench, deny. Each says what it runs before it runs it.
 
-use std::process::Command;
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
 use crate::error::Error;
-use crate::process::{answers, cargo, root, shown, succeeds};
+use crate::process::{answers, cargo, root, shown, succeeds, succeeds_watched};
 use crate::{servers, tidy};
 
 /// Run all that the CI runs: format, tidy, clippy, docs, tests
 ///
-/// The steps run in this order and the first failure ends the run. Servers that the tests need are
+/// The steps run in this order and the first failure ends the run. Where rustup left rustfmt or clippy
+/// out, it is asked for them. Servers that the tests need are
 /// found or started first (see `cargo xtask help servers`) and stopped afterwards.
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -76,19 +79,58 @@ impl Step {
         Some(command)
     }
 
-    /// Says so when the toolchain lacks what this step needs.
-    fn check_tools(self) -> Result<(), Error> {
-        let (subcommand, program, install) = match self {
-            Self::Format => ("fmt", "rustfmt (`cargo fmt`)", "rustup component add rustfmt"),
-            Self::Clippy => ("clippy", "clippy (`cargo clippy`)", "rustup component add clippy"),
-            Self::Tidy | Self::Docs | Self::Tests => return Ok(()),
-        };
-        if answers(cargo().args([subcommand, "--version"])) {
-            Ok(())
-        } else {
-            Err(Error::Missing { program, install })
+    /// The component that this step needs beside `cargo`, and its subcommand.
+    const fn component(self) -> Option<Component> {
+        match self {
+            Self::Format => Some(Component { name: "rustfmt", subcommand: "fmt" }),
+            Self::Clippy => Some(Component { name: "clippy", subcommand: "clippy" }),
+            Self::Tidy | Self::Docs | Self::Tests => None,
         }
     }
+}
+
+/// A part of the toolchain that rustup's minimal profile leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Component {
+    name: &'static str,
+    subcommand: &'static str,
+}
+
+impl Component {
+    fn is_there(self) -> bool {
+        answers(cargo().args([self.subcommand, "--version"]))
+    }
+}
+
+/// Sees to it that the toolchain has what the steps need: asks rustup for it, and says what to install
+/// where that does not help.
+fn check_tools(
+    steps: &[Step],
+    is_there: impl Fn(Component) -> bool,
+    add: impl FnOnce(&[&'static str]) -> bool,
+) -> Result<(), Error> {
+    let mut missing: Vec<Component> = steps.iter().filter_map(|step| step.component()).collect();
+    missing.retain(|component| !is_there(*component));
+    let names: Vec<_> = missing.iter().map(|component| component.name).collect();
+    // Where rustup succeeds, it may still have been for a toolchain that is not the one in use.
+    if missing.is_empty() || (add(&names) && missing.iter().all(|component| is_there(*component))) {
+        return Ok(());
+    }
+    Err(Error::Missing {
+        program: names.join(" and "),
+        install: format!("rustup component add {} (or your system's package of that name)", names.join(" ")),
+    })
+}
+
+/// Adds components with rustup, if it is here.
+fn rustup_adds(components: &[&'static str]) -> bool {
+    if !answers(Command::new("rustup").arg("--version")) {
+        return false;
+    }
+    let mut command = Command::new("rustup");
+    command.args(["component", "add"]).args(components).current_dir(root()).stdin(Stdio::null());
+    println!("── toolchain: {} missing: {}", components.join(" and "), shown(&command));
+    succeeds(&mut command).unwrap_or(false)
 }
 
 /// Whether arguments for `cargo test` choose packages, so that `--workspace` would undo the choice.
@@ -115,12 +157,11 @@ pub(crate) fn lint() -> Result<(), Error> {
 }
 
 fn run(steps: &[Step], keep_going: bool, cargo_test: &[String]) -> Result<(), Error> {
-    for step in steps {
-        step.check_tools()?;
-    }
+    check_tools(steps, Component::is_there, rustup_adds)?;
     // Before anything is built: a run that must fail for want of a server should do so at once.
     let servers = if steps.contains(&Step::Tests) { servers::obtain_all(None)? } else { Vec::new() };
 
+    let tally = Arc::new(Mutex::new(Tally::default()));
     let mut done: Vec<(Step, bool, Duration)> = Vec::new();
     for step in steps.iter().copied() {
         let start = Instant::now();
@@ -134,7 +175,14 @@ fn run(steps: &[Step], keep_going: bool, cargo_test: &[String]) -> Result<(), Er
                     command.envs(servers.iter().map(|server| (server.variable, &server.address)));
                 }
                 println!("── {}: {}", step.name(), shown(&command));
-                succeeds(&mut command)?
+                if step == Step::Tests {
+                    let shared = Arc::clone(&tally);
+                    succeeds_watched(&mut command, move |line| {
+                        shared.lock().unwrap_or_else(PoisonError::into_inner).add(line);
+                    })?
+                } else {
+                    succeeds(&mut command)?
+                }
             }
         };
         let time = start.elapsed();
@@ -145,7 +193,43 @@ fn run(steps: &[Step], keep_going: bool, cargo_test: &[String]) -> Result<(), Er
         }
     }
     drop(servers);
-    summarize(steps, &done)
+    let summary = summarize(steps, &done);
+    if steps.contains(&Step::Tests) {
+        println!("{}", tally.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    summary
+}
+
+/// What all test programs of a run said together.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// Counts a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`; any other is nothing.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for count in counts.split(';') {
+            let (number, kind) = count.trim().split_once(' ').unwrap_or_default();
+            let number: u64 = number.parse().unwrap_or(0);
+            match kind {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
 }
 
 const fn verdict(passed: bool) -> &'static str {
@@ -242,7 +326,10 @@ pub(crate) struct DenyArgs {
 /// `cargo xtask deny`.
 pub(crate) fn deny(args: &DenyArgs) -> Result<(), Error> {
     if !answers(cargo().args(["deny", "--version"])) {
-        return Err(Error::Missing { program: "cargo-deny", install: "cargo install --locked cargo-deny" });
+        return Err(Error::Missing {
+            program: "cargo-deny".to_owned(),
+            install: "cargo install --locked cargo-deny".to_owned(),
+        });
     }
     let mut command = cargo();
     // The lock file also holds what no build of ours ever has; `tidy` knows which reasons are stale.
@@ -275,6 +362,57 @@ mod tests {
             let command = Step::Tests.command(&words(all)).unwrap();
             assert!(shown(&command).contains("--workspace"), "{all}");
         }
+    }
+
+    const RUSTFMT: Component = Component { name: "rustfmt", subcommand: "fmt" };
+
+    #[test]
+    fn nothing_is_added_to_a_toolchain_that_has_all() {
+        check_tools(Step::value_variants(), |_| true, |_| panic!("asked for nothing")).unwrap();
+        check_tools(&[Step::Tidy, Step::Tests], |_| false, |_| panic!("needs nothing")).unwrap();
+    }
+
+    #[test]
+    fn what_is_missing_is_added_at_once() {
+        let added = std::cell::RefCell::new(Vec::new());
+        let add = |names: &[&'static str]| {
+            added.borrow_mut().extend_from_slice(names);
+            true
+        };
+        let all = Step::value_variants();
+        check_tools(all, |component| added.borrow().contains(&component.name), add).unwrap();
+        assert_eq!(*added.borrow(), ["rustfmt", "clippy"]);
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_named_with_what_to_do() {
+        for rustup in [false, true] {
+            let error = check_tools(
+                &[Step::Format, Step::Clippy],
+                |component| component == RUSTFMT,
+                |names| {
+                    assert_eq!(names, ["clippy"]);
+                    rustup
+                },
+            );
+            let text = error.unwrap_err().to_string();
+            assert!(text.starts_with("clippy is missing; "), "{text}");
+            assert!(text.contains("rustup component add clippy"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_results_of_all_test_programs_are_added_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 12 tests",
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 4 filtered out; finished in 1.00s",
+            "test results::test result ... ok",
+        ] {
+            tally.add(line);
+        }
+        assert_eq!(tally.to_string(), "15 passed, 2 failed");
     }
 
     #[test]

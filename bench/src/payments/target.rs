@@ -1,8 +1,10 @@
 //! The mesh under load: one that runs already, or `paymesh dev` started for this run.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -16,6 +18,8 @@ use crate::error::BenchError;
 /// How long a mesh may take until all of it is ready.
 const START_MAX: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How long it may take to end in order: twice the mesh's own limit for that, and a margin.
+const STOP_MAX: Duration = Duration::from_secs(80);
 /// Beside the data: what the mesh logs.
 const LOG: &str = "bench-mesh.log";
 
@@ -61,8 +65,11 @@ impl Target {
     }
 
     /// Stops what was started here, and insists on an orderly end.
-    pub(super) fn stop(self) -> Result<(), BenchError> {
-        self.child.map_or(Ok(()), Mesh::stop)
+    pub(super) async fn stop(self) -> Result<(), BenchError> {
+        match self.child {
+            Some(mesh) => mesh.stop().await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -73,10 +80,28 @@ fn read(dev_json: &Path) -> Result<Edge, BenchError> {
     Edge::new(&dev.edge_url, &dev.api_key)
 }
 
+/// Which file it is: `dev.json` is replaced as a whole, by a rename, once the mesh is ready.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    file: (u64, u64),
+    modified: (i64, i64),
+}
+
+impl Version {
+    /// Nothing where there is no file.
+    fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        Some(Self { file: (about.dev(), about.ino()), modified: (about.mtime(), about.mtime_nsec()) })
+    }
+}
+
 /// A mesh of our own. Killed when dropped before its orderly end.
 struct Mesh {
     child: Child,
     data_dir: PathBuf,
+    /// The `dev.json` of an earlier mesh in this directory, or of one that still runs there. It is not
+    /// ours to remove: that another one runs is found out by the new one, which then ends.
+    earlier: Option<Version>,
     _temporary: Option<TempDir>,
 }
 
@@ -97,17 +122,19 @@ impl Mesh {
         let data_dir = data_dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(beside).to_path_buf();
         let failed = || BenchError::io(format!("the data directory {}", data_dir.display()));
         fs::create_dir_all(&data_dir).map_err(failed())?;
-        let _ = fs::remove_file(data_dir.join("dev.json"));
+        let earlier = Version::of(&data_dir.join("dev.json"));
         let log = File::create(data_dir.join(LOG)).map_err(failed())?;
         let child = Command::new(&program)
             .args(["dev", "--edge-addr", "127.0.0.1:0", "--data-dir"])
             .arg(&data_dir)
+            // Ctrl-C is for us alone, and we stop it: a second signal would cut its orderly end short.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed())?)
             .stderr(log)
             .spawn()
             .map_err(BenchError::io(program.display().to_string()))?;
-        Ok(Self { child, data_dir, _temporary: temporary })
+        Ok(Self { child, data_dir, earlier, _temporary: temporary })
     }
 
     /// Waits until every service is.
@@ -118,8 +145,9 @@ impl Mesh {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(BenchError::Edge(format!("the mesh ended ({status}): {}", self.last_words())));
             }
-            // Until it is written whole, and until the edge listens, there is nothing to ask.
-            if let Ok(edge) = read(&dev_json)
+            // Until it is written, and until the edge listens, there is nothing to ask.
+            if Version::of(&dev_json) != self.earlier
+                && let Ok(edge) = read(&dev_json)
                 && let Ok(mut connection) = edge.connect().await
                 && matches!(connection.is_ready().await, Ok(true))
             {
@@ -138,16 +166,32 @@ impl Mesh {
         log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
     }
 
-    fn stop(mut self) -> Result<(), BenchError> {
+    async fn stop(mut self) -> Result<(), BenchError> {
         let pid = self.child.id().to_string();
         let failed = || BenchError::io("stopping the mesh");
         // The shell's own `kill`: the standard library sends nothing but SIGKILL.
         Command::new("sh").args(["-c", r#"kill -s TERM "$1""#, "sh", &pid]).status().map_err(failed())?;
-        let status = self.child.wait().map_err(failed())?;
+        let status = self.ended().await.map_err(failed())?;
         if status.success() {
             return Ok(());
         }
         Err(BenchError::Edge(format!("the mesh did not end in order ({status}): {}", self.last_words())))
+    }
+}
+
+impl Mesh {
+    /// Asks now and then: with a wait that blocks, no signal would be heard.
+    async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        let deadline = Instant::now() + STOP_MAX;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                return Err(std::io::Error::other(format!("still there after {} s", STOP_MAX.as_secs())));
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
     }
 }
 
@@ -182,4 +226,23 @@ fn program() -> Result<PathBuf, BenchError> {
          --dev-json or --edge-url",
         program.display()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_is_another_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, draft) = (directory.path().join("dev.json"), directory.path().join("draft"));
+        assert_eq!(Version::of(&file), None);
+        fs::write(&file, "the same").unwrap();
+        let earlier = Version::of(&file);
+        assert!(earlier.is_some());
+        assert_eq!(Version::of(&file), earlier);
+        fs::write(&draft, "the same").unwrap();
+        fs::rename(&draft, &file).unwrap();
+        assert_ne!(Version::of(&file), earlier);
+    }
 }

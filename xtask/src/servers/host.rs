@@ -11,10 +11,12 @@ use std::process::{ChildStderr, Command};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::process::{answers, output_of};
+use crate::process::{answers, answers_within, output_of};
 
 /// How long a server may take until it is ready. A container's image may have to be fetched first.
 const START_MAX: Duration = Duration::from_secs(120);
+/// How long Docker's daemon may take to say that it is there.
+const DOCKER_ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// How many lines of its log are shown when it does not get ready.
 const LAST_WORDS: usize = 3;
 
@@ -73,9 +75,15 @@ impl Host {
     }
 }
 
-/// Whether Docker's daemon answers.
-pub(super) fn docker_runs() -> bool {
-    answers(Command::new("docker").arg("info"))
+/// Whether Docker's daemon answers; if not, why not.
+pub(super) fn docker_runs() -> Result<(), String> {
+    if answers_within(Command::new("docker").arg("info"), DOCKER_ANSWERS_MAX) {
+        Ok(())
+    } else if answers_within(Command::new("docker").arg("--version"), DOCKER_ANSWERS_MAX) {
+        Err(format!("its daemon does not answer, not within {} s", DOCKER_ANSWERS_MAX.as_secs()))
+    } else {
+        Err("it is not installed, or does not run".to_owned())
+    }
 }
 
 /// `id` of coreutils: the standard library does not say who we are.
@@ -89,11 +97,24 @@ fn unprivileged_user() -> Option<(u32, u32)> {
 }
 
 /// A port that nothing listens on at the moment.
-pub(super) fn free_port() -> Result<u16, String> {
+fn free_port() -> Result<u16, String> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
         .map_err(|error| format!("no free port: {error}"))
+}
+
+/// Starts a server on a free port, and once more on another when it does not get ready: between our
+/// look and its own, anything may have taken the port.
+pub(super) fn with_free_port<T>(mut start: impl FnMut(u16) -> Result<T, String>) -> Result<T, String> {
+    let first = free_port()?;
+    start(first).or_else(|reason| {
+        // Held while the next is chosen, so that it is another one.
+        let _held = TcpListener::bind((Ipv4Addr::LOCALHOST, first));
+        let second = free_port()?;
+        eprintln!("── servers: not started on port {first}: {reason}; once more on {second}");
+        start(second)
+    })
 }
 
 /// `bytes` random bytes in hex, from the system.
@@ -176,6 +197,24 @@ mod tests {
         drop(sender);
         let error = wait_for(&lines, "ready", || true).unwrap_err();
         assert!(error.ends_with("FATAL: data directory is broken"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_gets_one_other_port() {
+        let mut ports = Vec::new();
+        let started = with_free_port(|port| {
+            ports.push(port);
+            if ports.len() == 2 { Ok(port) } else { Err("address already in use".to_owned()) }
+        });
+        assert_eq!(started, Ok(ports[1]));
+        assert_ne!(ports[0], ports[1]);
+
+        let mut attempts = 0;
+        let failed = with_free_port(|_| {
+            attempts += 1;
+            Err::<(), _>(format!("failure {attempts}"))
+        });
+        assert_eq!(failed, Err("failure 2".to_owned()));
     }
 
     #[test]

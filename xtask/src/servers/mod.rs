@@ -24,7 +24,7 @@ use host::Host;
 ///   environment  its variable is set: that server is used as it is, and must answer
 ///   installed    its programs are installed: started on a free port, in a directory of its own
 ///   docker       Docker runs here: started in a container
-///   packages     this is Debian and we are root: installed by apt-get, then started
+///   packages     nothing is installed, this is Debian and we are root: apt-get, then started
 /// A started server is stopped by its pid, and its directory removed, when this command ends, by
 /// itself, by Ctrl-C, or killed.
 ///
@@ -63,15 +63,14 @@ impl fmt::Display for Source {
 }
 
 /// What is known about this machine when the source of a server is chosen.
+///
+/// Whether Docker runs is not among it: its daemon is asked only when the plan comes to it.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, named")]
 struct Facts {
     /// The server's variable is set.
     variable: bool,
     /// Its programs were found.
     installed: bool,
-    /// `docker info` succeeds.
-    docker: bool,
     /// We are root, and `apt-get` is here.
     packages: bool,
 }
@@ -79,7 +78,8 @@ struct Facts {
 /// The sources to try, in order; the next one only when the one before fails.
 ///
 /// A variable that is set is a decision: if its server does not answer, the run fails, instead of
-/// quietly testing against another one.
+/// quietly testing against another one. Packages are for a machine without the server: where it is
+/// installed and fails, apt-get would change the system without touching the reason.
 fn plan(facts: Facts, only: Option<Source>) -> Vec<Source> {
     if let Some(source) = only {
         return vec![source];
@@ -87,7 +87,8 @@ fn plan(facts: Facts, only: Option<Source>) -> Vec<Source> {
     if facts.variable {
         return vec![Source::Environment];
     }
-    [(Source::Installed, facts.installed), (Source::Docker, facts.docker), (Source::Packages, facts.packages)]
+    let packages = !facts.installed && facts.packages;
+    [(Source::Installed, facts.installed), (Source::Docker, true), (Source::Packages, packages)]
         .into_iter()
         .filter_map(|(source, holds)| holds.then_some(source))
         .collect()
@@ -144,20 +145,19 @@ fn obtain(server: &dyn Server, host: &Host, only: Option<Source>) -> Result<Read
     let facts = Facts {
         variable: variable.is_some(),
         installed: !server.installations().is_empty(),
-        // Asked only where it matters: it may wait for a daemon that is not there.
-        docker: variable.is_none() && host::docker_runs(),
         packages: host.installs_packages(),
     };
     let mut failures = Vec::new();
-    for source in plan(facts, only) {
+    let plan = plan(facts, only);
+    let tried = Facts { installed: facts.installed && plan.contains(&Source::Installed), ..facts };
+    for source in plan {
         let result = match source {
             Source::Environment => variable
                 .clone()
                 .map(|address| Started { address, process: None, ended: None })
                 .ok_or_else(|| format!("{} is not set", server.variable())),
             Source::Installed => start_first(server, host),
-            Source::Docker if !facts.docker => Err("its daemon does not answer".to_owned()),
-            Source::Docker => server.start_docker(host),
+            Source::Docker => host::docker_runs().and_then(|()| server.start_docker(host)),
             Source::Packages => server.install_packages().and_then(|()| start_first(server, host)),
         };
         match result.and_then(|started| Ok((server.check(&started.address)?, started))) {
@@ -171,21 +171,25 @@ fn obtain(server: &dyn Server, host: &Host, only: Option<Source>) -> Result<Read
             }
         }
     }
-    Err(Error::Server(no_server(server, &failures)))
+    Err(Error::Server(no_server(server, tried, &failures)))
 }
 
-fn no_server(server: &dyn Server, failures: &[String]) -> String {
-    let tried = if failures.is_empty() {
-        String::new()
+fn no_server(server: &dyn Server, facts: Facts, failures: &[String]) -> String {
+    let (name, variable) = (server.name(), server.variable());
+    let tried = failures.join("; ");
+    // To be told to install what is installed helps nobody: there, the reason is what counts.
+    if facts.variable {
+        format!("no {name} for the tests (tried {tried}): start the one that {variable} names, or unset it")
+    } else if facts.installed {
+        format!(
+            "no {name} for the tests, though it is installed (tried {tried}): mend the installation, or set {variable} to one that is running"
+        )
     } else {
-        format!(" (tried {})", failures.join("; ").trim_end())
-    };
-    format!(
-        "no {} for the tests{tried}: {}, or set {} to one that is running",
-        server.name(),
-        server.advice(),
-        server.variable()
-    )
+        format!(
+            "no {name} for the tests (tried {tried}): {}, or set {variable} to one that is running",
+            server.advice()
+        )
+    }
 }
 
 fn start_first(server: &dyn Server, host: &Host) -> Result<Started, String> {
@@ -254,6 +258,7 @@ fn launch(
     let mut process = Guarded::spawn(&mut command, stop).map_err(|error| error.to_string())?;
     let stderr = process.child().stderr.take().ok_or("its log cannot be read")?;
     let (lines, ended) = host::follow(stderr);
+    // Where that fails, dropping the process stops it and removes what is its own.
     host::wait_for(&lines, ready, || check(&address).is_ok())?;
     Ok(Started { address, process: Some(process), ended: Some(ended) })
 }
@@ -269,7 +274,7 @@ impl fmt::Debug for Started {
 mod tests {
     use super::*;
 
-    const ALL: Facts = Facts { variable: true, installed: true, docker: true, packages: true };
+    const ALL: Facts = Facts { variable: true, installed: true, packages: true };
 
     #[test]
     fn a_set_variable_is_the_only_source() {
@@ -278,18 +283,29 @@ mod tests {
 
     #[test]
     fn sources_are_tried_from_the_nearest_to_the_farthest() {
-        let facts = Facts { variable: false, ..ALL };
-        assert_eq!(plan(facts, None), [Source::Installed, Source::Docker, Source::Packages]);
-        let facts = Facts { installed: false, ..facts };
+        let facts = Facts { installed: false, variable: false, ..ALL };
         assert_eq!(plan(facts, None), [Source::Docker, Source::Packages]);
-        let facts = Facts { docker: false, ..facts };
-        assert_eq!(plan(facts, None), [Source::Packages]);
+        assert_eq!(plan(Facts::default(), None), [Source::Docker]);
     }
 
     #[test]
-    fn a_machine_with_nothing_has_no_source_and_one_line_of_advice() {
-        assert_eq!(plan(Facts::default(), None), []);
-        let text = no_server(&postgres::Postgres, &[]);
+    fn packages_are_left_alone_where_the_server_is_installed() {
+        let facts = Facts { variable: false, ..ALL };
+        assert_eq!(plan(facts, None), [Source::Installed, Source::Docker]);
+    }
+
+    #[test]
+    fn an_installed_server_that_fails_is_told_with_its_reason_and_not_to_be_installed() {
+        let facts = Facts { variable: false, ..ALL };
+        let text = no_server(&postgres::Postgres, facts, &["installed: initdb failed: no space".to_owned()]);
+        assert!(text.contains("though it is installed") && text.contains("no space"), "{text}");
+        assert!(!text.contains("apt-get") && text.contains("PAYMESH_TEST_POSTGRES_URL"), "{text}");
+    }
+
+    #[test]
+    fn a_machine_with_nothing_gets_one_line_of_advice() {
+        let docker = "Docker: it is not installed".to_owned();
+        let text = no_server(&postgres::Postgres, Facts::default(), &[docker]);
         assert!(!text.contains('\n'), "{text}");
         assert!(text.contains("install PostgreSQL") && text.contains("PAYMESH_TEST_POSTGRES_URL"), "{text}");
     }

@@ -1,12 +1,13 @@
 //! PostgreSQL: where its programs are, and how a cluster of its own is made and started.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::host::{Host, free_port, random_hex};
+use super::host::{Host, random_hex, with_free_port};
 use super::wire::Address;
 use super::{Server, Started, launch};
-use crate::guard::Stop;
+use crate::guard::{Guarded, Stop};
 use crate::process::output_of;
 
 /// The oldest version that the stores are written for.
@@ -51,32 +52,32 @@ impl Server for Postgres {
     }
 
     fn start_installed(&self, programs: &Path, host: &Host) -> Result<Started, String> {
-        let directory = host.directory("postgres")?;
-        let result = initialize(programs, &directory, host)
-            .and_then(|password| start(programs, &directory, &password, host));
-        if result.is_err() {
-            // Where a server was started, its guardian has removed it already.
-            let _ = std::fs::remove_dir_all(&directory);
-        }
-        result
+        let mut cluster = Some(Cluster::make(programs, host)?);
+        with_free_port(|port| {
+            // A server that fails takes its cluster with it.
+            let cluster = cluster.take().map_or_else(|| Cluster::make(programs, host), Ok)?;
+            start(programs, &cluster, port, host)
+        })
     }
 
     fn start_docker(&self, _host: &Host) -> Result<Started, String> {
-        let (port, password) = (free_port()?, random_hex(16)?);
-        let container = format!("paymesh-postgres-{}", random_hex(8)?);
-        let mut command = Command::new("docker");
-        command
-            .args(["run", "--rm", "--name", &container, "--stop-signal", "SIGINT"])
-            .args(["--publish", &format!("127.0.0.1:{port}:5432")])
-            // By name only, so that the password is not in the list of processes.
-            .args(["--env", "POSTGRES_USER", "--env", "POSTGRES_PASSWORD", "--env", "POSTGRES_DB"])
-            .env("POSTGRES_USER", USER)
-            .env("POSTGRES_PASSWORD", &password)
-            .env("POSTGRES_DB", "postgres")
-            .arg(IMAGE)
-            .args(settings());
-        let stop = Stop { signal: SIGNAL, container: Some(container), ..Stop::default() };
-        launch(command, &stop, address(&password, port), READY, |address| self.check(address))
+        let password = random_hex(16)?;
+        with_free_port(|port| {
+            let container = format!("paymesh-postgres-{}", random_hex(8)?);
+            let mut command = Command::new("docker");
+            command
+                .args(["run", "--rm", "--name", &container, "--stop-signal", "SIGINT"])
+                .args(["--publish", &format!("127.0.0.1:{port}:5432")])
+                // By name only, so that the password is not in the list of processes.
+                .args(["--env", "POSTGRES_USER", "--env", "POSTGRES_PASSWORD", "--env", "POSTGRES_DB"])
+                .env("POSTGRES_USER", USER)
+                .env("POSTGRES_PASSWORD", &password)
+                .env("POSTGRES_DB", "postgres")
+                .arg(IMAGE)
+                .args(settings());
+            let stop = Stop { signal: SIGNAL, container: Some(container), ..Stop::default() };
+            launch(command, &stop, address(&password, port), READY, |address| self.check(address))
+        })
     }
 
     fn install_packages(&self) -> Result<(), String> {
@@ -121,49 +122,80 @@ fn major(version: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
+/// A cluster in a directory of its own, made but not started.
+struct Cluster {
+    directory: PathBuf,
+    /// The superuser's.
+    password: String,
+}
+
+impl Cluster {
+    fn make(programs: &Path, host: &Host) -> Result<Self, String> {
+        let directory = host.directory("postgres")?;
+        let made = initialize(programs, &directory, host);
+        if made.is_err() {
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        Ok(Self { password: made?, directory })
+    }
+}
+
 /// Makes a cluster below `directory` and answers with its superuser's password.
+///
+/// It takes a second or two, and its guardian removes the directory if we are killed meanwhile.
 fn initialize(programs: &Path, directory: &Path, host: &Host) -> Result<String, String> {
     let password = random_hex(16)?;
     let file = directory.join("password");
     host.write(&file, &password)?;
-    let output = host
-        .command(&programs.join("initdb"), directory)
-        .args([
-            "--username",
-            USER,
-            "--auth",
-            "scram-sha-256",
-            "--encoding",
-            "UTF8",
-            "--locale",
-            "C",
-            "--no-sync",
-        ])
+    let mut command = host.command(&programs.join("initdb"), directory);
+    command
+        .args(["--username", USER, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"])
+        .arg("--no-sync")
         .arg("--pwfile")
         .arg(&file)
         .arg("--pgdata")
         .arg(directory.join("data"))
         .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("initdb does not run: {error}"))?;
-    if output.status.success() {
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let stop =
+        Stop { signal: "TERM", group: true, directory: Some(directory.to_path_buf()), ..Stop::default() };
+    let failed = |error: std::io::Error| format!("initdb does not run: {error}");
+    let mut initdb = Guarded::spawn(&mut command, &stop).map_err(failed)?;
+    let mut said = Vec::new();
+    if let Some(mut log) = initdb.child().stderr.take() {
+        log.read_to_end(&mut said).map_err(failed)?;
+    }
+    if initdb.wait().map_err(failed)?.success() {
         Ok(password)
     } else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("initdb failed: {}", said.trim().lines().last().unwrap_or_default()))
+        Err(format!("initdb failed: {}", reason(&String::from_utf8_lossy(&said))))
     }
 }
 
-fn start(programs: &Path, directory: &Path, password: &str, host: &Host) -> Result<Started, String> {
-    let port = free_port()?;
+/// The line of `initdb`'s words that says why: the last ones may only tell that it tidies up.
+fn reason(said: &str) -> &str {
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let telling = lines.clone().find(|line| line.contains("error:") || line.contains("FATAL:"));
+    telling.or_else(|| lines.next_back()).unwrap_or("it did not say why")
+}
+
+fn start(programs: &Path, cluster: &Cluster, port: u16, host: &Host) -> Result<Started, String> {
+    let directory = &cluster.directory;
     let mut command = host.command(&programs.join("postgres"), directory);
     command
         .arg("-D")
         .arg(directory.join("data"))
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
         .args(settings());
-    let stop = Stop { signal: SIGNAL, directory: Some(directory.to_path_buf()), ..Stop::default() };
-    launch(command, &stop, address(password, port), READY, |address| Postgres.check(address))
+    let stop = Stop { signal: SIGNAL, directory: Some(directory.clone()), ..Stop::default() };
+    let address = address(&cluster.password, port);
+    let started = launch(command, &stop, address, READY, |address| Postgres.check(address));
+    if started.is_err() {
+        // Its guardian has removed it, unless not even that could be started.
+        let _ = std::fs::remove_dir_all(directory);
+    }
+    started
 }
 
 /// Made for tests: nothing in this cluster outlives its process, so nothing need be on disk.
@@ -228,6 +260,14 @@ mod tests {
     #[test]
     fn a_directory_without_programs_does_not_run() {
         assert!(!runs(Path::new("/nonexistent")));
+    }
+
+    #[test]
+    fn initdb_is_quoted_where_it_says_why() {
+        let said = "initdb: error: could not create directory \"data\": No space left on device\ninitdb: removing contents of data directory\n\n";
+        assert!(reason(said).ends_with("No space left on device"));
+        assert_eq!(reason("Segmentation fault\n"), "Segmentation fault");
+        assert_eq!(reason("\n"), "it did not say why");
     }
 
     #[test]

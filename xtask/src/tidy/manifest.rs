@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::text::places;
 use super::{File, Finding, Rule, Tree};
 
 /// All rules of this module.
@@ -30,7 +31,7 @@ pub(crate) struct Manifest {
     pub(crate) name: String,
     /// The names of its `[[bench]]` targets.
     pub(crate) benches: Vec<String>,
-    /// Its dependencies of every kind, each with its line.
+    /// Its dependencies of every kind, each with its line, by the names of their packages.
     dependencies: Vec<(usize, String)>,
     path: String,
 }
@@ -49,7 +50,7 @@ impl Manifest {
                     && before.ends_with("dependencies")
                     && !before.starts_with("workspace")
                 {
-                    dependencies.push((at + 1, dependency.to_owned()));
+                    dependencies.push((at + 1, dependency.trim_matches('"').to_owned()));
                 }
                 continue;
             }
@@ -60,15 +61,63 @@ impl Manifest {
             } else if section == "bench" && key == "name" {
                 benches.push(value.to_owned());
             } else if section.ends_with("dependencies") && !section.starts_with("workspace") {
-                let dependency = key.split('.').next().unwrap_or(key);
-                dependencies.push((at + 1, dependency.trim_matches('"').to_owned()));
+                dependencies.push((at + 1, package_of(key, value).to_owned()));
+            } else if key == "package"
+                && section.rsplit_once('.').is_some_and(|(before, _)| before.ends_with("dependencies"))
+                && let Some((_, dependency)) = dependencies.last_mut()
+            {
+                value.clone_into(dependency);
             }
         }
         Some(Self { name: name?, benches, dependencies, path: file.path.clone() })
     }
 }
 
+/// The package behind a line in a table of dependencies: the key, unless it is only a new name for it.
+fn package_of<'a>(key: &'a str, value: &'a str) -> &'a str {
+    let (name, field) = key.split_once('.').unwrap_or((key, ""));
+    let renamed = if field == "package" { Some(value) } else { inline(value, "package") };
+    renamed.unwrap_or_else(|| name.trim_matches('"'))
+}
+
+/// The string under `key` in an inline table.
+fn inline<'a>(table: &'a str, key: &'a str) -> Option<&'a str> {
+    if !table.starts_with('{') {
+        return None;
+    }
+    places(table, key).find_map(|at| {
+        let value = table.get(at + key.len()..)?.trim_start().strip_prefix('=')?.trim_start();
+        value.strip_prefix('"')?.split('"').next()
+    })
+}
+
+/// The new names that the workspace gives to packages.
+fn renamed_by_workspace(tree: &Tree) -> BTreeMap<&str, &str> {
+    let mut renamed = BTreeMap::new();
+    let mut section = "";
+    for line in tree.file("Cargo.toml").map_or("", |file| file.text.as_str()).lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+        } else if let Some((key, value)) = line.split_once('=') {
+            let (key, value) = (key.trim(), value.trim().trim_matches('"'));
+            if section == "workspace.dependencies" {
+                let name = key.split('.').next().unwrap_or(key);
+                let package = package_of(key, value);
+                if package != name {
+                    renamed.insert(name, package);
+                }
+            } else if let Some(name) = section.strip_prefix("workspace.dependencies.")
+                && key == "package"
+            {
+                renamed.insert(name, value);
+            }
+        }
+    }
+    renamed
+}
+
 fn arrows(tree: &Tree) -> Vec<Finding> {
+    let renamed = renamed_by_workspace(tree);
     let manifests: Vec<Manifest> = tree.manifests().collect();
     let mut findings = Vec::new();
     for manifest in &manifests {
@@ -76,8 +125,9 @@ fn arrows(tree: &Tree) -> Vec<Finding> {
             continue;
         };
         for (line, dependency) in &manifest.dependencies {
-            let ours = manifests.iter().any(|other| other.name == *dependency);
-            if ours && !allowed.contains(&dependency.as_str()) {
+            let dependency = renamed.get(dependency.as_str()).copied().unwrap_or(dependency);
+            let ours = manifests.iter().any(|other| other.name == dependency);
+            if ours && !allowed.contains(&dependency) {
                 let what = format!(
                     "{} may not know {dependency}: services meet only through the contract",
                     manifest.name
@@ -265,6 +315,34 @@ mod tests {
         ]);
         let found: Vec<_> = arrows(&tree).into_iter().map(|finding| (finding.path, finding.line)).collect();
         assert_eq!(found, [("mesh/Cargo.toml".to_owned(), 5), ("svc-b/Cargo.toml".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn services_that_know_one_another_by_a_new_name_are_found() {
+        let other = "[package]\nname = \"svc-b\"\n";
+        let workspace = "[workspace.dependencies]\nshared = { path = \"svc-b\", package = \"svc-b\" }\n";
+        let found = |dependency: &str| -> Vec<usize> {
+            let text = format!("{SERVICE}{dependency}\n");
+            let tree = Tree::of(&[
+                ("Cargo.toml", workspace),
+                ("svc-a/Cargo.toml", &text),
+                ("svc-b/Cargo.toml", other),
+            ]);
+            arrows(&tree).into_iter().map(|finding| finding.line).collect()
+        };
+        for offence in [
+            "ledger = { package = \"svc-b\", path = \"../svc-b\" }",
+            "ledger = {path=\"../svc-b\",package=\"svc-b\"}",
+            "ledger.package = \"svc-b\"",
+            "\"svc-b\" = { path = \"../svc-b\" }",
+            "shared.workspace = true",
+            "shared = { workspace = true, features = [] }",
+        ] {
+            assert_eq!(found(offence), [12], "{offence}");
+        }
+        let table = "[dev-dependencies.ledger]\npath = \"../svc-b\"\npackage = \"svc-b\"";
+        assert_eq!(found(table), [12], "{table}");
+        assert_eq!(found("svc = { package = \"serde\", version = \"1\" }"), []);
     }
 
     const LOCK: &str = "version = 4\n\n[[package]]\nname = \"openssl\"\nversion = \"0.10.1\"\n\n[[package]]\nname = \"syn\"\nversion = \"2.0.1\"\n\n[[package]]\nname = \"syn\"\nversion = \"3.0.0\"\n\n[[package]]\nname = \"bytes\"\nversion = \"1.2.3\"\n";

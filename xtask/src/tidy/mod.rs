@@ -1,23 +1,28 @@
 //! Reads the sources for what the compiler does not check.
 //!
 //! A rule is a function from the [`Tree`] to findings, so that its test plants an offence in a tree of
-//! its own. The rules that look at text are in [`text`], those that look at manifests, the lock file
-//! and `deny.toml` in [`manifest`].
+//! its own. The rules that look at text are in [`text`], those for the pure cores in [`purity`], those
+//! that look at manifests, the lock file and `deny.toml` in [`manifest`].
 
 mod code;
 mod manifest;
+mod purity;
 mod text;
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::Error;
 use crate::process::root;
 pub(crate) use manifest::Manifest;
 
-/// Directories that hold nothing of ours, or nothing that is written by hand.
-const NOT_OURS: &[&str] = &["target", ".git", ".paymesh", "node_modules"];
+/// Directories that hold nothing that is written by hand. Those of tools (a point before the name) hold
+/// nothing of ours either, but for [`OURS`].
+const NOT_OURS: &[&str] = &["target", "node_modules"];
+
+/// What is ours below directories of tools, from the root.
+const OURS: &[&str] = &[".ci", ".cargo/config.toml"];
 
 /// What is read: by ending, or by the whole path.
 const READ: &[&str] =
@@ -72,12 +77,14 @@ impl Tree {
             for entry in fs::read_dir(&directory).map_err(Error::io(doing()))? {
                 let entry = entry.map_err(Error::io(doing()))?;
                 let kind = entry.file_type().map_err(Error::io(doing()))?;
+                let path = relative(root, &entry.path());
+                if !is_ours(&path) {
+                    continue;
+                }
                 if kind.is_dir() {
-                    if !NOT_OURS.iter().any(|name| entry.file_name() == *name) {
-                        directories.push(entry.path());
-                    }
+                    directories.push(entry.path());
                 } else if kind.is_file() {
-                    files.extend(file(root, &entry.path())?);
+                    files.extend(file(path, &entry.path())?);
                 }
             }
         }
@@ -100,8 +107,12 @@ impl Tree {
 
     /// What all rules find, in the order of the files.
     fn findings(&self) -> Vec<Finding> {
-        let mut findings: Vec<Finding> =
-            text::RULES.iter().chain(manifest::RULES).flat_map(|rule| rule(self)).collect();
+        let mut findings: Vec<Finding> = text::RULES
+            .iter()
+            .chain(purity::RULES)
+            .chain(manifest::RULES)
+            .flat_map(|rule| rule(self))
+            .collect();
         findings.sort();
         findings
     }
@@ -116,8 +127,24 @@ impl Tree {
     }
 }
 
-fn file(root: &Path, path: &PathBuf) -> Result<Option<File>, Error> {
-    let relative = path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/");
+fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+}
+
+/// Whether a file or directory is read, as far as its place tells.
+fn is_ours(relative: &str) -> bool {
+    let name = relative.rsplit('/').next().unwrap_or_default();
+    if NOT_OURS.contains(&name) {
+        return false;
+    }
+    let of_a_tool = relative.split('/').any(|part| part.starts_with('.'));
+    // A file of ours, what leads to it, and what is below it.
+    let leads =
+        |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    !of_a_tool || OURS.iter().any(|ours| leads(ours, relative) || leads(relative, ours))
+}
+
+fn file(relative: String, path: &Path) -> Result<Option<File>, Error> {
     if !READ.iter().any(|ending| relative.ends_with(ending)) {
         return Ok(None);
     }
@@ -176,5 +203,21 @@ mod tests {
         assert!(tree.file("xtask/src/tidy/mod.rs").is_some());
         assert!(tree.files.iter().all(|file| !file.path.starts_with("target/")));
         assert!(tree.manifests().any(|manifest| manifest.name == "xtask"));
+    }
+
+    #[test]
+    fn directories_of_tools_are_left_out() {
+        let root = std::env::temp_dir().join(format!("xtask-tidy-{}", std::process::id()));
+        let read = [".cargo/config.toml", ".ci/run", "Cargo.toml", "a/src/lib.rs", "a/src/target.rs"];
+        let left_out =
+            [".cargo/registry/x.rs", ".git/x.md", ".venv/lib/x.md", "a/.cache/x.rs", "target/x.rs"];
+        for path in read.iter().chain(&left_out) {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let tree = Tree::read(&root).unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(tree.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), read);
     }
 }

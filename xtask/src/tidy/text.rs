@@ -1,11 +1,11 @@
-//! Rules about the text of files: length, white space, words that must not stay, purity of the cores.
+//! Rules about the text of files: length, white space, words that must not stay, floats.
 
 use super::code::{code_only, is_word};
 use super::{File, Finding, Rule, Tree};
 
 /// All rules of this module.
 pub(super) const RULES: &[Rule] =
-    &[length, white_space, unfinished, leftovers, module_docs, floats, pure_cores, short_mains];
+    &[length, white_space, unfinished, leftovers, module_docs, floats, short_mains];
 
 /// More lines than one reads in one sitting.
 const LINES_MAX: usize = 1_000;
@@ -22,21 +22,6 @@ const LEFTOVERS: &[(&str, &str)] = &[
     ("unimplemented!", "is not done"),
     ("#[ignore", "a test that does not run proves nothing"),
     ("thread::sleep", "blocks a runtime thread, and a test that sleeps is slow or wrong"),
-];
-
-/// What a pure core may not name: effects come in as arguments and go out as values.
-const IMPURE: &[(&str, &str)] = &[
-    ("tokio", "the runtime"),
-    ("async", "the runtime"),
-    ("await", "the runtime"),
-    ("std::fs", "files"),
-    ("std::net", "the network"),
-    ("std::env", "the environment"),
-    ("SystemTime", "the clock"),
-    ("Instant", "the clock"),
-    ("rand", "randomness"),
-    ("tonic", "the wire"),
-    ("rusqlite", "the store"),
 ];
 
 fn length(tree: &Tree) -> Vec<Finding> {
@@ -125,21 +110,6 @@ fn floats(tree: &Tree) -> Vec<Finding> {
     )
 }
 
-fn pure_cores(tree: &Tree) -> Vec<Finding> {
-    words(
-        tree.rust().filter(|file| file.is_domain()),
-        |file| code_only(&file.text),
-        |file, at, line| {
-            let (name, what) = IMPURE.iter().find(|(name, _)| has(line, name))?;
-            Some(file.finding(
-                at,
-                "pure-core",
-                format!("{name} brings {what} into the domain: take it as an argument"),
-            ))
-        },
-    )
-}
-
 fn short_mains(tree: &Tree) -> Vec<Finding> {
     let mains = tree.rust().filter(|file| file.is_service() && file.is("/src/main.rs"));
     mains
@@ -168,13 +138,19 @@ fn words<'a>(
 }
 
 /// Lines with their numbers, from 1; a carriage return stays a part of its line.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split('\n').enumerate().map(|(at, line)| (at + 1, line))
 }
 
 /// Whether `needle` stands in the line as a word of its own.
-fn has(line: &str, needle: &str) -> bool {
-    line.match_indices(needle).any(|(at, _)| {
+pub(super) fn has(line: &str, needle: &str) -> bool {
+    places(line, needle).next().is_some()
+}
+
+/// Where `needle` stands as a word of its own.
+pub(super) fn places<'a>(text: &'a str, needle: &'a str) -> impl Iterator<Item = usize> + 'a {
+    text.match_indices(needle).map(|(at, _)| at).filter(move |at| {
+        let (at, line) = (*at, text);
         let before = line.get(..at).and_then(|text| text.chars().next_back());
         let after = line.get(at + needle.len()..).and_then(|text| text.chars().next());
         let joined_before = needle.starts_with(is_word) && before.is_some_and(is_word);
@@ -251,13 +227,6 @@ mod tests {
         assert_eq!(found(floats, "svc-tax/src/domain.rs", planted), [2, 3, 4]);
         assert_eq!(found(floats, "svc-tax/src/service.rs", planted), []);
         assert_eq!(found(floats, "bench/src/main.rs", planted), []);
-    }
-
-    #[test]
-    fn effects_are_found_in_domains() {
-        let planted = "use tokio::sync::Mutex;\nuse std::fs;\nuse std::net::IpAddr;\nlet t = Instant::now();\nlet s = SystemTime::now();\nlet r = rand::random();\nasync fn f() {}\nlet operand = random_id;\nuse rust_decimal::Decimal;\n";
-        assert_eq!(found(pure_cores, "svc-fraud/src/domain/rules.rs", planted), [1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(found(pure_cores, "svc-fraud/src/store/embedded.rs", planted), []);
     }
 
     #[test]
