@@ -150,7 +150,10 @@ impl Dev {
         ground.start::<svc_payments::Payments>(payments).await?;
         let edge_config = EdgeConfig {
             listener: Some(edge),
-            api_keys: keys.iter().map(|k| ApiKeyConfig::of_key(k.tenant.clone(), "dev", &k.key)).collect(),
+            api_keys: keys
+                .iter()
+                .map(|k| ApiKeyConfig::of_key(k.tenant.clone(), k.tenant.as_str(), &k.key))
+                .collect(),
             ready_services: SERVICES
                 .iter()
                 .filter(|name| name.starts_with("svc-"))

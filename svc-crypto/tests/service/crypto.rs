@@ -32,7 +32,7 @@ async fn open(world: &World, tenant: &str, request: DecryptRequest) -> Result<De
 async fn what_is_encrypted_decrypts_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::start(dir.path()).await;
-    let mut crypto = world.crypto("svc-fraud");
+    let mut crypto = world.crypto("svc-payments");
     let sealed =
         crypto.encrypt(call("acme", encrypt("notes", b"plaintext", b"aad"))).await.unwrap().into_inner();
     assert_eq!(sealed.key_version, 1);

@@ -1,0 +1,114 @@
+//! An OpenTelemetry collector that keeps everything: the OTLP services over gRPC, in this process.
+
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::{
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
+    },
+    common::v1::{KeyValue, any_value},
+    metrics::v1::metric,
+    trace::v1::Span,
+};
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+/// What has arrived.
+#[derive(Clone, Default)]
+pub(crate) struct Collector(Arc<Mutex<Received>>);
+
+#[derive(Default)]
+struct Received {
+    traces: Vec<ExportTraceServiceRequest>,
+    metrics: Vec<ExportMetricsServiceRequest>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().unwrap().traces.push(request.into_inner());
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.0.lock().unwrap().metrics.push(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    /// Starts it on a free port; returns its endpoint.
+    pub(crate) async fn start(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let server = tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(self.clone()))
+            .add_service(MetricsServiceServer::new(self.clone()))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        tokio::spawn(server);
+        endpoint
+    }
+
+    /// Everything as it came over the wire.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let received = self.0.lock().unwrap();
+        let traces = received.traces.iter().flat_map(prost::Message::encode_to_vec);
+        traces.chain(received.metrics.iter().flat_map(ExportMetricsServiceRequest::encode_to_vec)).collect()
+    }
+
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let received = self.0.lock().unwrap();
+        let resources = received.traces.iter().flat_map(|request| &request.resource_spans);
+        resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| scope.spans.clone()).collect()
+    }
+
+    /// The services that a sum of this name has a point of.
+    pub(crate) fn counted(&self, name: &str) -> Vec<String> {
+        let received = self.0.lock().unwrap();
+        let resources = received.metrics.iter().flat_map(|request| &request.resource_metrics);
+        let metrics = resources.flat_map(|resource| &resource.scope_metrics).flat_map(|scope| &scope.metrics);
+        let mut services: Vec<String> = metrics
+            .filter(|metric| metric.name == name)
+            .filter_map(|metric| match &metric.data {
+                Some(metric::Data::Sum(sum)) => Some(&sum.data_points),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|point| attribute(&point.attributes, "paymesh.service"))
+            .collect();
+        services.sort();
+        services.dedup();
+        services
+    }
+}
+
+/// The service that a span is of; empty for the edge.
+pub(crate) fn service_of(span: &Span) -> String {
+    attribute(&span.attributes, "service").unwrap_or_default()
+}
+
+/// A text among the attributes.
+fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let value = attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?;
+    match value.value.as_ref()? {
+        any_value::Value::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}
