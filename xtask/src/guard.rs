@@ -3,7 +3,8 @@
 //! Each guarded process gets a guardian: a small shell that waits on a pipe from this process. The
 //! pipe ends when this process says so, or when it dies, by Ctrl-C, SIGTERM, a panic or SIGKILL, and
 //! then the guardian stops the one process it was given, by its pid, and removes its directory. A
-//! signal handler would cost unsafe code or a dependency, and would not survive SIGKILL.
+//! signal handler would cost unsafe code or a dependency, and would not survive SIGKILL. Between the
+//! start of a process and that of its guardian there is about a millisecond in which nobody guards it.
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
