@@ -33,8 +33,8 @@ pub(crate) struct EchoArgs {
     /// How often to measure each, in turn; the median round is reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// What the mesh's stack logs: `info` as a service does, with a span for each call; `warn` as
-    /// `paymesh dev` does, without
+    /// What the mesh's stack logs: `info` as a service does, `warn` as `paymesh dev` does. Each call has a
+    /// span either way.
     #[arg(long, default_value = "info")]
     log: String,
     #[command(flatten)]
