@@ -100,6 +100,19 @@ impl Call {
         Self(Arc::new(Inner { peer, tenant, request_id, trace, deadline, idempotency_key }))
     }
 
+    /// A call that begins by itself, with nobody's request behind it: a background duty, an operator's
+    /// question. `fresh` makes its ids.
+    pub fn begin(peer: SpiffeId, tenant: Option<TenantId>, fresh: uuid::Uuid) -> Self {
+        Self::start(Origin {
+            peer,
+            tenant,
+            request_id: fresh.simple().to_string().into(),
+            trace: telemetry::start_trace(fresh),
+            deadline: None,
+            idempotency_key: None,
+        })
+    }
+
     /// The call that a gRPC request belongs to.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Fault> {
         request.extensions().get::<Self>().cloned().ok_or_else(|| {

@@ -50,6 +50,15 @@ pub struct Scope {
 /// A digest of the canonical request. Where a request carries secrets it must be keyed (HMAC).
 pub type Fingerprint = [u8; 32];
 
+/// The digest (SHA-256) of a request without secrets. Equal requests have equal bytes: prost writes fields
+/// in order, and the contract's maps are ordered.
+pub fn fingerprint(request: &impl prost::Message) -> Fingerprint {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &request.encode_to_vec());
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest.as_ref());
+    fingerprint
+}
+
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {

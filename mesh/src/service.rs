@@ -342,8 +342,9 @@ async fn supervise(service: &'static str, name: &'static str, work: Worker, drai
     drain.start();
 }
 
-/// One process per data directory: two would each believe that they alone do what is due there.
-fn lock(data_dir: &Path) -> Result<std::fs::File, StartError> {
+/// Takes a data directory for this process, for as long as the file is held: two would each believe that
+/// they alone do what is due there.
+pub fn lock(data_dir: &Path) -> Result<std::fs::File, StartError> {
     let path = data_dir.join("lock");
     let file = std::fs::File::create(&path).map_err(StartError::io(path.display().to_string()))?;
     match file.try_lock() {

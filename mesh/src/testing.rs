@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use crate::{
-    call::{Call, Origin},
+    call::Call,
     client::Upstream,
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
@@ -12,7 +12,6 @@ use crate::{
     pki::{CertificateAuthority, CertificateFiles},
     server,
     service::{Launch, Running, Service, Settings, StartError, start},
-    telemetry,
     tls::{Identity, TlsError},
 };
 
@@ -88,12 +87,9 @@ impl Harness {
 #[allow(clippy::expect_used)]
 pub fn call_of(tenant: &str) -> Call {
     let fresh = RandomIds.uuid_v7(SystemClock.now());
-    Call::start(Origin {
-        peer: SpiffeId::of("operator").expect("a legal name"),
-        tenant: Some(tenant.parse().expect("a tenant's name")),
-        request_id: fresh.simple().to_string().into(),
-        trace: telemetry::start_trace(fresh),
-        deadline: None,
-        idempotency_key: None,
-    })
+    Call::begin(
+        SpiffeId::of("operator").expect("a legal name"),
+        Some(tenant.parse().expect("a tenant's name")),
+        fresh,
+    )
 }

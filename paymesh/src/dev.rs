@@ -119,7 +119,10 @@ impl Dev {
         let mut directory = fs::DirBuilder::new();
         directory.recursive(true).mode(0o700).create(&options.data_dir).map_err(io("the data directory"))?;
         let data_dir = fs::canonicalize(&options.data_dir).map_err(io("the data directory"))?;
-        let lock = lock(&data_dir)?;
+        let lock = mesh::service::lock(&data_dir).map_err(|error| match error {
+            StartError::InUse(path) => DevError::InUse(path.display().to_string()),
+            other => other.into(),
+        })?;
 
         let edge = server::bind(options.edge_addr)
             .map_err(|source| DevError::EdgeAddress { address: options.edge_addr, source })?;
@@ -241,16 +244,6 @@ impl Ground<'_> {
         };
         self.running.push(mesh::start::<S>(config, launch).await?);
         Ok(())
-    }
-}
-
-/// One mesh per data directory: two would each believe that they alone drive its payments.
-fn lock(data_dir: &Path) -> Result<fs::File, DevError> {
-    let path = data_dir.join("lock");
-    let file = fs::File::create(&path).map_err(StartError::io(path.display().to_string()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => Err(DevError::InUse(data_dir.display().to_string())),
     }
 }
 

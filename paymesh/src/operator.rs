@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use mesh::{
-    Call, Clock as _, Fault, Ids as _, Origin, RandomIds, SpiffeId, StartError, SystemClock, Upstream,
-    pki::CertificateFiles, telemetry, tls::Identity,
+    Call, Clock as _, Fault, Ids as _, RandomIds, SpiffeId, StartError, SystemClock, Upstream,
+    pki::CertificateFiles, tls::Identity,
 };
 use money::TenantId;
 use paymesh_proto::ledger::v1::{AuditRequest, AuditResponse, ledger_service_client::LedgerServiceClient};
@@ -46,14 +46,7 @@ pub fn upstream(mesh: &Description, service: &str) -> Result<Upstream, StartErro
 /// A call that an operator begins.
 pub fn call(tenant: Option<TenantId>) -> Result<Call, StartError> {
     let fresh = RandomIds.uuid_v7(SystemClock.now());
-    Ok(Call::start(Origin {
-        peer: SpiffeId::of("operator")?,
-        tenant,
-        request_id: fresh.simple().to_string().into(),
-        trace: telemetry::start_trace(fresh),
-        deadline: None,
-        idempotency_key: None,
-    }))
+    Ok(Call::begin(SpiffeId::of("operator")?, tenant, fresh))
 }
 
 /// Has the ledger replay everything and compare.

@@ -9,9 +9,8 @@ use std::{
 };
 
 use mesh::{
-    Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId,
+    Call, Clock, Fault, IdempotencyKey, Ids, Reason, SpiffeId,
     idempotency::{self, Reuse, Scope},
-    telemetry,
 };
 use money::{PaymentId, RefundId, TenantId, Timestamp};
 use paymesh_proto::fraud::v1 as proto;
@@ -171,14 +170,7 @@ impl<S: Store> Driver<S> {
     /// A call that begins in the background, for a tenant.
     pub(crate) fn background_call(&self, tenant: &TenantId) -> Call {
         let fresh = self.ids.uuid_v7(self.now());
-        Call::start(Origin {
-            peer: self.identity.clone(),
-            tenant: Some(tenant.clone()),
-            request_id: fresh.simple().to_string().into(),
-            trace: telemetry::start_trace(fresh),
-            deadline: None,
-            idempotency_key: None,
-        })
+        Call::begin(self.identity.clone(), Some(tenant.clone()), fresh)
     }
 
     /// Drives a payment's operation to its end, or to the point where it is known to be unknown.

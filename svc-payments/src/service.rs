@@ -4,7 +4,7 @@ use std::{fmt::Display, sync::Arc};
 
 use mesh::{
     Call, Fault, Reason,
-    idempotency::{self, Fingerprint, Scope},
+    idempotency::{self, Scope},
 };
 use money::{PaymentId, RefundId, TenantId};
 use paymesh_proto::{
@@ -43,19 +43,10 @@ impl<S: Store> Payments<S> {
     }
 }
 
-/// The digest of a request. Equal requests have equal bytes: prost writes fields in order, and maps of
-/// this contract are ordered.
-fn fingerprint(request: &impl Message) -> Fingerprint {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &request.encode_to_vec());
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest.as_ref());
-    fingerprint
-}
-
 fn claim(call: &Call, rpc: Rpc, request: &impl Message, subject: String) -> Result<Claim, Fault> {
     let scope =
         Scope { tenant: call.tenant()?.clone(), rpc: rpc.name(), key: validate::idempotency_key(call)? };
-    Ok(Claim { scope, fingerprint: fingerprint(request), subject })
+    Ok(Claim { scope, fingerprint: idempotency::fingerprint(request), subject })
 }
 
 fn replayed<M: Message + Default>(answer: &[u8]) -> Result<Response<M>, Fault> {

@@ -8,7 +8,6 @@ use mesh::{
 };
 use money::{CalculationId, Currency};
 use paymesh_proto::tax::v1 as proto;
-use prost::Message as _;
 use proto::tax_service_server::TaxService;
 use tonic::{Request, Response, Status};
 
@@ -93,7 +92,7 @@ impl<S: Store> TaxService for TaxApi<S> {
         let request = request.into_inner();
         let key = call.idempotency_key().map(|key| Key {
             scope: Scope { tenant: tenant.clone(), rpc: CALCULATE, key: key.clone() },
-            fingerprint: fingerprint(&request),
+            fingerprint: idempotency::fingerprint(&request),
         });
         let kept = match (self.calculation(request), key) {
             (Ok(calculation), key) => self.store.keep(tenant, calculation, key).await.map_err(Fault::from)?,
@@ -126,14 +125,6 @@ impl<S: Store> TaxService for TaxApi<S> {
         let found = self.store.find(tenant, id).await.map_err(Fault::from)?;
         Ok(Response::new(wire::to_proto(&found.ok_or_else(not_found)?)))
     }
-}
-
-/// The messages have no maps, so their encoding is canonical.
-fn fingerprint(request: &proto::CalculateRequest) -> idempotency::Fingerprint {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &request.encode_to_vec());
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest.as_ref());
-    fingerprint
 }
 
 /// A line; what is wrong with its form is noted, and something harmless stands in for it.
