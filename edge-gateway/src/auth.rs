@@ -1,6 +1,8 @@
 //! Who calls: bearer API keys (RFC 6750). The tenant comes from here and from nowhere else.
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use mesh::{Fault, Reason, StartError};
 use money::TenantId;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
@@ -9,6 +11,34 @@ use crate::config::ApiKeyConfig;
 
 /// Keys longer than this are not looked at.
 const KEY_LENGTH_MAX: usize = 512;
+
+/// Who a request speaks for, once its credential was checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Principal {
+    /// The tenant whose data it may touch.
+    pub(crate) tenant: TenantId,
+    /// What the credential is called; shown in logs.
+    pub(crate) credential: Arc<str>,
+}
+
+/// Every way to say who one is.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    keys: ApiKeys,
+}
+
+impl Authenticator {
+    pub(crate) fn load(keys: &[ApiKeyConfig]) -> Result<Self, StartError> {
+        Ok(Self { keys: ApiKeys::load(keys)? })
+    }
+
+    /// Who the request from `address` speaks for.
+    #[allow(clippy::unused_async)] // other credentials have to be looked up elsewhere
+    pub(crate) async fn authenticate(&self, parts: &Parts, _address: IpAddr) -> Result<Principal, Fault> {
+        let key = self.keys.authenticate(&parts.headers)?;
+        Ok(Principal { tenant: key.tenant.clone(), credential: Arc::clone(&key.name) })
+    }
+}
 
 /// The keys that are known, as hashes.
 #[derive(Debug)]
@@ -20,7 +50,7 @@ pub(crate) struct ApiKeys {
 pub(crate) struct ApiKey {
     hash: [u8; SHA256_OUTPUT_LEN],
     pub(crate) tenant: TenantId,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
 }
 
 impl std::fmt::Debug for ApiKey {
@@ -52,7 +82,7 @@ impl ApiKeys {
             if let Some(other) = keys.iter().find(|key| key.hash == hash) {
                 return Err(wrong(&format!("is the same as the key {}", other.name)));
             }
-            keys.push(ApiKey { hash, tenant: config.tenant.clone(), name: config.name.clone() });
+            keys.push(ApiKey { hash, tenant: config.tenant.clone(), name: config.name.as_str().into() });
         }
         Ok(Self { keys })
     }

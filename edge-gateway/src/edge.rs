@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use mesh::{Parts, Service, ServiceContext, StartError, Upstream};
 
 use crate::{
-    auth::ApiKeys,
+    auth::Authenticator,
     config::EdgeConfig,
     gateway::{Gateway, Limits},
     metrics::EdgeMetrics,
@@ -29,7 +29,7 @@ impl Service for Edge {
     async fn build(config: EdgeConfig, context: &ServiceContext) -> Result<Parts, StartError> {
         let api = Transcoder::new(&paymesh_proto::descriptor_pool())
             .map_err(|error| StartError::Config(format!("the API: {error}")))?;
-        let keys = ApiKeys::load(&config.api_keys)?;
+        let authenticator = Authenticator::load(&config.api_keys)?;
         if config.api_keys.is_empty() {
             tracing::warn!("no API keys are configured: every request will be refused");
         }
@@ -70,7 +70,7 @@ impl Service for Edge {
             no_rpc: "none".into(),
             api,
             upstreams,
-            keys,
+            authenticator,
         };
         let patience = server::Patience {
             header_timeout: Duration::from_millis(config.header_timeout_ms),

@@ -7,13 +7,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
@@ -22,15 +23,14 @@ use mesh::{
 use tracing::Instrument as _;
 
 use crate::{
-    auth::ApiKeys,
+    auth::Authenticator,
+    body::{Answer, full},
     codec::RawCodec,
     metrics::EdgeMetrics,
     problem,
     readiness::Readiness,
     transcode::{Idempotency, NoMatch, Route, Transcoder},
 };
-
-type Answer = Response<Full<Bytes>>;
 
 /// How much of a body that is refused is read all the same, and for how long.
 const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -40,7 +40,7 @@ const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) struct Gateway {
     pub(crate) api: Transcoder,
     pub(crate) upstreams: BTreeMap<Arc<str>, Upstream>,
-    pub(crate) keys: ApiKeys,
+    pub(crate) authenticator: Authenticator,
     pub(crate) readiness: Readiness,
     pub(crate) openapi: Bytes,
     pub(crate) metrics: EdgeMetrics,
@@ -64,6 +64,8 @@ pub(crate) struct Limits {
 
 /// What is known of a request before its route is.
 struct Caller {
+    /// Where the connection comes from.
+    address: IpAddr,
     request_id: Arc<str>,
     trace: TraceContext,
     began: Instant,
@@ -72,10 +74,10 @@ struct Caller {
 
 impl Gateway {
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Answer {
         let under_way = self.metrics.begin();
         let (parts, mut body) = request.into_parts();
-        let caller = self.caller(&parts.headers);
+        let caller = self.caller(&parts.headers, address);
         let mut rpc = Arc::clone(&self.no_rpc);
         let answered = match self.document(&parts, &caller).await {
             Some(document) => Ok(document),
@@ -125,7 +127,7 @@ impl Gateway {
         problem::response(&Fault::new(Reason::Internal, "Something went wrong on our side."), &id)
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Caller {
+    fn caller(&self, headers: &HeaderMap, address: IpAddr) -> Caller {
         let fresh = self.ids.uuid_v7(self.clock.now());
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = match text(REQUEST_ID_HEADER.as_str()) {
@@ -135,6 +137,7 @@ impl Gateway {
         let trace = text(TraceContext::HEADER).and_then(TraceContext::parse);
         let began = Instant::now();
         Caller {
+            address,
             request_id,
             trace: trace.unwrap_or_else(|| mesh::telemetry::start_trace(fresh)),
             began,
@@ -186,22 +189,22 @@ impl Gateway {
         if !self.guarded.contains(first) {
             return Err(Self::not_documented(path).into());
         }
-        let key = self.keys.authenticate(&parts.headers)?;
+        let principal = self.authenticator.authenticate(parts, caller.address).await?;
         let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
         let (route, found) = self.api.find(method, path).map_err(no_route)?;
         *rpc = Arc::clone(&route.rpc);
         let idempotency_key = idempotency_key(route.idempotency, &parts.headers)?;
         let body = self.body(parts, body, caller.deadline).await?;
         let message = route.request.encode(&self.api.schema, &found.captures, parts.uri.query(), &body);
-        let call = self.call(caller, Some(key.tenant.clone()), idempotency_key);
+        let call = self.call(caller, Some(principal.tenant.clone()), idempotency_key);
         // At this level, whatever is logged within carries the request's ids, however little is logged.
         let span = tracing::error_span!(
             "edge",
             rpc = &*route.rpc,
             request_id = &*caller.request_id,
             trace_id = format_args!("{:032x}", caller.trace.trace_id),
-            tenant = key.tenant.as_str(),
-            key = key.name,
+            tenant = principal.tenant.as_str(),
+            credential = &*principal.credential,
         );
         mesh::telemetry::adopt(&span, caller.trace);
         let message = message.map_err(Fault::from)?;
@@ -375,7 +378,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::from(body.into()));
+    let mut response = Response::new(full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -388,7 +391,7 @@ fn without_body(answer: Answer) -> Answer {
     if let Some(length) = body.size_hint().exact() {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    Response::from_parts(parts, Full::default())
+    Response::from_parts(parts, full(Bytes::new()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! routes' first segment (`/v1`) nothing is told without a credential, not even whether a path exists.
 
 mod auth;
+mod body;
 mod codec;
 mod config;
 mod edge;

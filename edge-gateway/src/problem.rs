@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
 use mesh::{Fault, Reason};
 use serde::Serialize;
 
-use crate::transcode::RequestError;
+use crate::{
+    body::{Answer, full},
+    transcode::RequestError,
+};
 
 /// Where a problem's `type` leads.
 pub(crate) const TYPE_PREFIX: &str = "/problems/";
@@ -46,7 +47,7 @@ fn title_of(reason: Reason) -> String {
 }
 
 /// The answer that a fault is.
-pub(crate) fn response(fault: &Fault, request_id: &str) -> Response<Full<Bytes>> {
+pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
     let reason = fault.reason();
     let errors = fault
         .violations()
@@ -64,7 +65,7 @@ pub(crate) fn response(fault: &Fault, request_id: &str) -> Response<Full<Bytes>>
     };
     // Texts and numbers always serialize.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(full(body));
     *response.status_mut() =
         StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

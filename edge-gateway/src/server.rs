@@ -41,8 +41,8 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, patience
     let places = Arc::new(Semaphore::new(patience.connections_max));
     let connections = GracefulShutdown::new();
     while let Some(Ok(place)) = drain.unless_started(Arc::clone(&places).acquire_owned()).await {
-        let stream = match drain.unless_started(listener.accept()).await {
-            Some(Ok((stream, _))) => stream,
+        let (stream, address) = match drain.unless_started(listener.accept()).await {
+            Some(Ok(accepted)) => accepted,
             Some(Err(error)) => {
                 mesh::server::pause_after_failed_accept(&error).await;
                 continue;
@@ -61,7 +61,7 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, patience
                 seen.store(true, Ordering::Relaxed);
                 let gateway = Arc::clone(&gateway);
                 async move {
-                    let answered = mesh::panic_guard::guard(gateway.answer(request)).await;
+                    let answered = mesh::panic_guard::guard(gateway.answer(request, address.ip())).await;
                     Ok::<_, Infallible>(answered.unwrap_or_else(|_panic| gateway.broken()))
                 }
             });

@@ -25,6 +25,7 @@ pub mod telemetry;
 pub mod testing;
 pub mod tls;
 pub mod trace;
+pub mod watched;
 
 mod admin;
 mod stack;
@@ -42,3 +43,4 @@ pub use service::{Launch, Parts, Running, Service, ServiceContext, Settings, Sta
 pub use store::{Embedded, StoreError};
 pub use testing::Harness;
 pub use trace::TraceContext;
+pub use watched::Watched;
