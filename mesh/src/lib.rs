@@ -9,6 +9,7 @@ pub mod batch;
 pub mod call;
 pub mod client;
 pub mod clock;
+pub mod config;
 pub mod drain;
 pub mod fault;
 pub mod idempotency;

@@ -39,14 +39,17 @@ pub enum PkiError {
 }
 
 /// Where a workload's certificate, key and CA are, as PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
-    /// The CA's certificate: who is trusted.
+    /// The CA's certificate (PEM): who is trusted.
+    #[schemars(extend("x-file" = "public"), example = "pki/ca.pem")]
     pub ca: PathBuf,
-    /// The workload's certificate chain.
+    /// The workload's certificate chain (PEM); its SPIFFE id names the service.
+    #[schemars(extend("x-file" = "public"), example = "pki/svc-ledger.pem")]
     pub cert: PathBuf,
-    /// The workload's private key (PKCS #8).
+    /// The workload's private key (PEM, PKCS #8), for the service's eyes only.
+    #[schemars(extend("x-file" = "secret"), example = "pki/svc-ledger.key")]
     pub key: PathBuf,
 }
 

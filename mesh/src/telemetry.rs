@@ -20,7 +20,8 @@ use opentelemetry_sdk::{
     metrics::SdkMeterProvider,
     trace::{Sampler, SdkTracerProvider},
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
@@ -33,16 +34,19 @@ use tracing_subscriber::{
 use crate::trace::TraceContext;
 
 /// How to be seen from outside.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// Which events are logged, in the syntax of tracing's EnvFilter.
+    /// Which events are logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or `target=level`
+    /// pairs, such as `info,mesh=debug`.
     pub log: String,
-    /// `pretty` for a terminal, `json` for machines; by default whichever fits.
+    /// The form of the log.
     pub format: LogFormat,
-    /// Where an OpenTelemetry collector takes OTLP over gRPC, such as `http://127.0.0.1:4317`.
+    /// Where an OpenTelemetry collector takes OTLP over gRPC. Without it nothing is exported.
+    #[schemars(example = "http://127.0.0.1:4317")]
     pub otlp_endpoint: Option<String>,
-    /// Of how many thousand traces that start here how many are recorded.
+    /// Of a thousand traces that start here, how many are recorded.
+    #[schemars(range(max = 1000))]
     pub sample_per_mille: u16,
 }
 
@@ -53,7 +57,7 @@ impl Default for TelemetryConfig {
 }
 
 /// The form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON otherwise.
@@ -77,6 +81,12 @@ pub enum TelemetryError {
     /// A log is already being written by this process.
     #[error("telemetry: {0}")]
     Init(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// What is wrong with a configuration, without starting anything.
+pub(crate) fn check(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    EnvFilter::try_new(&config.log)?;
+    Ok(())
 }
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
