@@ -20,10 +20,8 @@ use crate::service::Service;
 /// Where the layers come from.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The file.
-    pub file: Option<PathBuf>,
-    /// Variables of the environment; those that are not of the tree are left alone.
-    pub environment: Vec<(String, String)>,
+    file: Option<PathBuf>,
+    environment: Vec<(String, String)>,
     supplied: Vec<(Vec<String>, Value, &'static str)>,
     flags: Vec<(String, Vec<String>, String)>,
 }
@@ -35,16 +33,18 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
+    /// A file, and variables of an environment; those that are not of the tree are left alone.
+    pub fn new(file: Option<PathBuf>, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        let environment = environment.into_iter().filter(|(name, _)| is_of_the_tree(name)).collect();
+        Self { file, environment, ..Self::default() }
+    }
+
     /// What the command line says, and the environment of this process.
     pub fn of(args: &ConfigArgs) -> Self {
         let variables = std::env::vars_os();
         let environment =
             variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let mut sources = Self {
-            file: args.config.clone(),
-            environment: environment.filter(|(name, _)| is_of_the_tree(name)).collect(),
-            ..Self::default()
-        };
+        let mut sources = Self::new(args.config.clone(), environment);
         for set in &args.set {
             sources.flags.push(("--set".into(), set.path.clone(), set.text.clone()));
         }
@@ -119,8 +119,7 @@ impl Tree {
 
     fn environment(&self, sources: &Sources, problems: &mut Vec<Problem>) -> Given {
         let mut layer = Given::empty(Origin::Supplied("environment"));
-        let mut variables: Vec<_> =
-            sources.environment.iter().filter(|(name, _)| is_of_the_tree(name)).collect();
+        let mut variables: Vec<_> = sources.environment.iter().collect();
         // In one order, whatever the system's: a table comes before its keys.
         variables.sort_unstable();
         for (name, value) in variables {

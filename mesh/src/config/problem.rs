@@ -51,6 +51,12 @@ impl std::error::Error for Problems {}
 pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let normal = |text: &str| text.to_lowercase().replace('-', "_");
     let name = normal(name);
+    let known: Vec<&str> = known.into_iter().collect();
+    // Whoever leaves out the unit at the end means the whole name.
+    let begun = known.iter().filter(|known| name.len() > 2 && normal(known).starts_with(&name));
+    if let Some(whole) = begun.min_by_key(|known| known.len()) {
+        return Some(whole);
+    }
     let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(&name, &normal(known)), known));
     // A third of the letters may be wrong, and two always: beyond that it is a guess.
     let (distance, known) = near.min_by_key(|(distance, _)| *distance)?;
@@ -88,7 +94,8 @@ mod tests {
         for (name, told) in [
             ("lgo", "did you mean log?"),
             ("otlp-endpoint", "did you mean otlp_endpoint?"),
-            ("header_timeout", "did you mean header_timeout_ms?"),
+            ("header_time", "did you mean header_timeout_ms?"),
+            ("heder_timeout_m", "did you mean header_timeout_ms?"),
             ("key", "the name of its file: key_file"),
             ("db_password", "never given inline"),
             ("xyzzy", "there are format, header_timeout_ms, key_file, log, otlp_endpoint"),
