@@ -29,6 +29,7 @@ pub mod trace;
 pub mod watched;
 
 mod admin;
+mod log_filter;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};

@@ -28,10 +28,14 @@ use tracing_subscriber::{
     EnvFilter, Layer as _,
     filter::{FilterExt as _, FilterFn, LevelFilter},
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
-use crate::trace::TraceContext;
+use crate::{
+    log_filter::{Apply, LogFilter},
+    trace::TraceContext,
+};
 
 /// How to be seen from outside.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -138,10 +142,17 @@ impl Telemetry {
             .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(process)));
         // The log's filter is the log's alone: what is logged does not decide what is traced.
         let spans = spans.map(|layer| layer.with_filter(LevelFilter::INFO));
-        let sent = EnvFilter::try_new(&config.log)?.and(FilterFn::new(is_not_of_the_export));
+        let (filter, written) = reload::Layer::new(filter);
+        let (sent_filter, sent) = reload::Layer::new(EnvFilter::try_new(&config.log)?);
         let logs = telemetry.logger.as_ref().map(OpenTelemetryTracingBridge::new);
-        let logs = logs.map(|layer| layer.with_filter(sent));
+        let is_sent = logs.is_some();
+        let logs = logs.map(|layer| layer.with_filter(sent_filter.and(FilterFn::new(is_not_of_the_export))));
         tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).with(logs).try_init()?;
+        let mut apply: Vec<Apply> = vec![Box::new(move |filter| written.reload(filter))];
+        if is_sent {
+            apply.push(Box::new(move |filter| sent.reload(filter)));
+        }
+        LogFilter::new(&config.log, apply).install();
         SAMPLE_PER_MILLE.store(config.sample_per_mille, Ordering::Relaxed);
         EXPORTING.store(telemetry.tracer.is_some(), Ordering::Relaxed);
         Ok(telemetry)

@@ -143,6 +143,18 @@ impl Drop for Served {
     }
 }
 
+/// What the admin port answers.
+fn asked(admin: &str, what: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    let length = body.len();
+    let request =
+        format!("{what} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn a_service_starts_from_the_example() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,10 +176,14 @@ fn a_service_starts_from_the_example() {
         }
         said += &format!("{line}\n");
     };
-    let mut stream = TcpStream::connect(admin).unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = asked(&admin, "GET /readyz", "");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = asked(&admin, "PUT /log?for_s=60", "warn,mesh=debug");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\nwarn,mesh=debug\nthen info\n"),
+        "{answer}"
+    );
+    let answer = asked(&admin, "PUT /log", "mesh=loud");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert!(dir.path().join("data/svc-payments").is_dir(), "its data is where the example says");
 }
