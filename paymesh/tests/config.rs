@@ -174,7 +174,8 @@ fn a_service_starts_from_the_example() {
         if event["message"] == "serving" {
             break event["admin_address"].as_str().unwrap().to_owned();
         }
-        said += &format!("{line}\n");
+        said.push_str(&line);
+        said.push('\n');
     };
     let answer = asked(&admin, "GET /readyz", "");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

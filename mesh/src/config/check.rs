@@ -47,15 +47,13 @@ impl Loaded {
             }
         }
         self.clashes(&all, &mut problems);
-        let mut seen = Vec::new();
-        // What is wrong in the common table is wrong in every service.
-        problems.retain(|problem| {
-            let text = problem.to_string();
-            let first = !seen.contains(&text);
-            seen.push(text);
-            first
-        });
-        if problems.is_empty() { Ok(all) } else { Err(Problems(problems)) }
+        let mut once: Vec<Problem> = Vec::new();
+        for problem in problems {
+            if !once.iter().any(|other| problem.is_that_of(other)) {
+                once.push(problem);
+            }
+        }
+        if once.is_empty() { Ok(all) } else { Err(Problems(once)) }
     }
 
     /// Two of the same address cannot be had. An address from the common table is meant for services that

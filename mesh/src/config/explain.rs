@@ -137,14 +137,12 @@ impl Loaded {
             .then(|| self.given.at(std::iter::once(COMMON).chain(rest.iter().map(String::as_str))))
             .flatten();
         match (own, common) {
-            (Some(Given::Table(..)), Some(under)) => {
+            (Some(over @ Given::Table(..)), Some(under)) => {
                 let mut whole = under.clone();
-                let over = own.cloned();
-                over.into_iter().for_each(|over| whole.overlay(over));
+                whole.overlay(over.clone());
                 (Some(whole.to_value()), Some(places(&whole)))
             }
-            (Some(given), _) => (Some(given.to_value()), Some(places(given))),
-            (None, Some(given)) => (Some(given.to_value()), Some(places(given))),
+            (Some(given), _) | (None, Some(given)) => (Some(given.to_value()), Some(places(given))),
             (None, None) => (None, None),
         }
     }

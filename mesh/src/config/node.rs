@@ -14,6 +14,7 @@ const DEPTH_MAX: usize = 32;
 
 /// What a setting, or a table of settings, is.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(super) struct Node {
     /// The documentation of the field, else of its type.
     pub(super) doc: String,
@@ -150,7 +151,7 @@ impl Node {
             || types == Some(&null)
             || types.and_then(Value::as_array).is_some_and(|t| t.contains(&null));
         if let Some(doc) = schema.get("description").and_then(Value::as_str) {
-            node.doc = doc.to_owned();
+            doc.clone_into(&mut node.doc);
         }
         node.default = schema.get("default").cloned();
         node.example = schema.get("examples").and_then(Value::as_array).and_then(|all| all.first()).cloned();

@@ -17,6 +17,12 @@ impl Problem {
     pub fn new(origin: Option<Origin>, path: &str, what: impl Into<String>) -> Self {
         Self { origin, path: path.to_owned(), what: what.into() }
     }
+
+    /// Whether both are of one place: what is wrong in the common table is wrong in every service.
+    pub(super) fn is_that_of(&self, other: &Self) -> bool {
+        let same_place = self.origin.is_some() || self.path == other.path;
+        self.origin == other.origin && self.what == other.what && same_place
+    }
 }
 
 impl fmt::Display for Problem {

@@ -128,7 +128,7 @@ impl Service for SvcTwo {
     const NAME: &'static str = "svc-two";
     type Config = ();
 
-    async fn build(_: (), _: &ServiceContext) -> Result<Parts, StartError> {
+    async fn build((): (), _: &ServiceContext) -> Result<Parts, StartError> {
         Ok(Parts::new())
     }
 }
