@@ -33,6 +33,7 @@ pub mod watched;
 
 mod admin;
 mod log_format;
+mod log_scope;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};

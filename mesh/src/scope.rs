@@ -84,8 +84,8 @@ mod tests {
     use super::*;
     use crate::testing::call_of;
 
-    fn scope(rpc: &'static str) -> Option<Scope> {
-        Some(Scope { service: "svc-test", rpc, call: call_of("acme"), has_span: false })
+    fn scope(rpc: &'static str) -> Scope {
+        Scope { service: "svc-test", rpc, call: call_of("acme"), has_span: false }
     }
 
     fn rpc() -> Option<&'static str> {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn scopes_nest_and_end_also_by_a_panic() {
-        let (mut outer, mut inner) = (scope("outer"), scope("inner"));
+        let (mut outer, mut inner) = (Some(scope("outer")), Some(scope("inner")));
         within(&mut outer, || {
             assert_eq!(rpc(), Some("outer"));
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_of_its_own_carries_the_scope() {
-        let mut outer = scope("outer");
+        let mut outer = Some(scope("outer"));
         let work = within(&mut outer, || {
             tokio::spawn(carry(async {
                 tokio::task::yield_now().await;

@@ -134,7 +134,7 @@ pub struct Settings {
     /// `queue_max_ms` a busy service refuses earlier.
     pub in_flight_max: u32,
     /// How long, in milliseconds, most requests of an RPC may wait for others before new ones are refused
-    /// with RESOURCE_EXHAUSTED. How many that are is found out while working; up to 64 of an RPC are always
+    /// with RESOURCE_EXHAUSTED. How many that are is found out while working; up to 128 of an RPC are always
     /// let in. 0 leaves only `in_flight_max`.
     pub queue_max_ms: u32,
     /// The largest message that is read of a request, in bytes; a larger one is refused with
@@ -144,7 +144,7 @@ pub struct Settings {
 }
 
 /// So few of an RPC at once are no overload, however slow they are.
-const UNLIMITED_IN_FLIGHT: u32 = 64;
+const UNLIMITED_IN_FLIGHT: u32 = 128;
 
 impl Default for Settings {
     fn default() -> Self {

@@ -30,7 +30,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::{log_format::WithScope, trace::TraceContext};
+use crate::{log_format::WithScope, log_scope::ScopeIds, trace::TraceContext};
 
 /// How to be seen from outside.
 #[derive(Debug, Clone, Deserialize)]
@@ -162,7 +162,11 @@ impl Telemetry {
         let meter = SdkMeterProvider::builder().with_reader(reader).with_resource(resource.clone()).build();
         global::set_meter_provider(meter.clone());
         let logs = opentelemetry_otlp::LogExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        let logger = SdkLoggerProvider::builder().with_batch_exporter(logs).with_resource(resource).build();
+        let logger = SdkLoggerProvider::builder()
+            .with_log_processor(ScopeIds)
+            .with_batch_exporter(logs)
+            .with_resource(resource)
+            .build();
         Ok(Self { tracer: Some(tracer), meter: Some(meter), logger: Some(logger) })
     }
 
