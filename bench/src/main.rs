@@ -9,6 +9,7 @@ mod edge;
 mod error;
 mod interrupt;
 mod load;
+mod overload;
 mod payments;
 mod report;
 
@@ -38,6 +39,7 @@ enum Command {
     Echo(echo::EchoArgs),
     Edge(edge::EdgeArgs),
     Payments(payments::PaymentsArgs),
+    Overload(overload::OverloadArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(args),
         Command::Edge(args) => edge::run(args),
         Command::Payments(args) => payments::run(args),
+        Command::Overload(args) => overload::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
