@@ -17,16 +17,12 @@ use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::sync::watch;
 
 use self::material::Material;
-pub use self::{
-    material::Lifetime,
-    peer::{Parting, Peer},
-    verify::spiffe_id,
-};
+pub use self::peer::{Parting, Peer};
 use crate::{
     clock::{Clock as _, SystemClock},
     drain::Drain,
     identity::SpiffeId,
-    pki::{CertificateFiles, PkiError},
+    pki::{CertificateFiles, Lifetime, PkiError},
     watched::Watched,
 };
 
@@ -40,14 +36,6 @@ const COMPLAIN_EVERY_S: i64 = 3_600;
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// rustls refused the certificate or key.
     #[error("TLS: {0}")]
     Config(#[from] rustls::Error),
@@ -71,7 +59,7 @@ pub enum TlsError {
         /// Whom the certificate names.
         found: SpiffeId,
     },
-    /// A certificate could not be made.
+    /// A file is not what it should be.
     #[error(transparent)]
     Pki(#[from] PkiError),
 }
