@@ -7,7 +7,7 @@ use mesh::telemetry::{Telemetry, TelemetryConfig};
 use paymesh::{
     Dev, DevOptions,
     args::{AuditArgs, Cli, Command, DevArgs},
-    demo,
+    certs, demo,
     describe::Description,
     operator, serve,
 };
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         None => dev(&cli.dev),
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
+        Some(Command::Certs(args)) => certs::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::{
     BUNDLE, CA_KEY, CertificateFiles, Lifetime, PkiError, Validity, certificates, file_error, spiffe_id,
-    write_file,
+    subject_name, write_file,
     x509::{host_names, public_key},
 };
 use crate::identity::SpiffeId;
@@ -22,6 +22,7 @@ pub struct CertificateAuthority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
     lifetime: Lifetime,
+    name: String,
 }
 
 /// A root that was just made, not yet written.
@@ -96,7 +97,13 @@ impl CertificateAuthority {
         let lifetime =
             Lifetime::of(&certificate).ok_or_else(|| content("holds a certificate without dates"))?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self { dir: dir.to_owned(), issuer, lifetime })
+        let name = subject_name(&certificate).unwrap_or_default();
+        Ok(Self { dir: dir.to_owned(), issuer, lifetime, name })
+    }
+
+    /// The common name of its certificate.
+    pub fn name(&self) -> String {
+        self.name.clone()
     }
 
     /// Makes a certificate for a workload and writes it beside the CA.
