@@ -95,6 +95,11 @@ impl Material {
         Ok(())
     }
 
+    /// Whether a handshake would send and trust the same with either.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.own.cert == other.own.cert && self.roots.roots == other.roots.roots
+    }
+
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }

@@ -4,6 +4,7 @@
 mod material;
 mod peer;
 mod verify;
+mod workload;
 
 use std::{
     fmt,
@@ -16,8 +17,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::sync::watch;
 
-use self::material::Material;
-pub use self::peer::{Parting, Peer};
+use self::{material::Material, workload::WorkloadApi};
+pub use self::{
+    peer::{Parting, Peer},
+    workload::ENDPOINT_VARIABLE,
+};
 use crate::{
     clock::{Clock as _, SystemClock},
     drain::Drain,
@@ -59,6 +63,12 @@ pub enum TlsError {
         /// Whom the certificate names.
         found: SpiffeId,
     },
+    /// The address of the Workload API is not one.
+    #[error("the Workload API's endpoint must be unix:///<absolute path of the agent's socket>")]
+    Endpoint,
+    /// The Workload API gave no certificate.
+    #[error("the Workload API: {0}")]
+    WorkloadApi(String),
     /// A file is not what it should be.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -70,6 +80,7 @@ pub enum TlsError {
 pub struct Identity {
     id: SpiffeId,
     material: Watched<Material>,
+    agent: Option<WorkloadApi>,
     expires_in_s: Gauge<i64, AtomicI64>,
 }
 
@@ -95,17 +106,25 @@ impl Identity {
             Ok(material)
         };
         let paths = vec![files.ca.clone(), files.cert.clone(), files.key.clone()];
-        Ok(Self::of(Watched::load("certificates", paths, read)?))
+        Ok(Self::of(Watched::load("certificates", paths, read)?, None))
     }
 
     /// As [`Identity::load`], but takes what a peer would refuse: to test that peers do.
     pub fn load_unchecked(files: &CertificateFiles) -> Result<Self, TlsError> {
-        Ok(Self::of(Watched::fixed("certificates", Material::read(files)?)))
+        Ok(Self::of(Watched::fixed("certificates", Material::read(files)?), None))
     }
 
-    fn of(material: Watched<Material>) -> Self {
+    /// Asks the SPIFFE Workload API at `endpoint` (`unix:///run/spire/agent.sock`), for up to a minute
+    /// until it knows this workload. [`Identity::keep`] follows what it sends from then on.
+    pub async fn from_workload_api(endpoint: &str) -> Result<Self, TlsError> {
+        let agent = WorkloadApi::at(endpoint)?;
+        let material = agent.first().await?;
+        Ok(Self::of(Watched::fixed("certificates", material), Some(agent)))
+    }
+
+    fn of(material: Watched<Material>, agent: Option<WorkloadApi>) -> Self {
         let id = material.current().id.clone();
-        Self { id, material, expires_in_s: Gauge::default() }
+        Self { id, material, agent, expires_in_s: Gauge::default() }
     }
 
     /// Who this workload is. The same for as long as the process runs.
@@ -146,11 +165,16 @@ impl Identity {
         self.expires_in_s.clone()
     }
 
-    /// The worker that keeps the certificates in step with their files and says in time when nobody
-    /// renews them. Ends when the drain begins.
+    /// The worker that keeps the certificates in step with their files, or with the Workload API, and says
+    /// in time when nobody renews them. Looks `every` so often; ends when the drain begins.
     pub async fn keep(self, every: Duration, drain: Drain) {
-        let following = self.material.clone().keep(every, drain.clone());
-        tokio::join!(following, self.watch_expiry(every, drain));
+        let following = async {
+            match &self.agent {
+                Some(agent) => agent.follow(&self.material, &drain).await,
+                None => self.material.clone().keep(every, drain.clone()).await,
+            }
+        };
+        tokio::join!(following, self.watch_expiry(every, drain.clone()));
     }
 
     async fn watch_expiry(&self, every: Duration, drain: Drain) {
