@@ -8,11 +8,10 @@ use serde::Deserialize;
 use crate::{
     clock::{RandomIds, SystemClock},
     drain::Drain,
-    pki::CertificateFiles,
     server,
     service::{Launch, Service, Settings, StartError, start},
     telemetry::{Telemetry, TelemetryConfig},
-    tls::Identity,
+    tls::{Identity, IdentityConfig},
 };
 
 /// A service's configuration file.
@@ -34,8 +33,9 @@ pub struct MeshConfig {
     pub listen: SocketAddr,
     /// Where `/metrics` and probes are answered.
     pub admin: SocketAddr,
-    /// The workload's certificate, key and CA.
-    pub identity: CertificateFiles,
+    /// The workload's certificate, key and CA, or where to ask for them.
+    #[serde(default)]
+    pub identity: IdentityConfig,
     /// State, upstreams and limits.
     pub settings: Settings,
     /// Logs, traces, metrics.
@@ -77,11 +77,13 @@ pub fn serve_from_file<S: Service>(path: &std::path::Path) -> Result<(), StartEr
             .map_err(|error| StartError::Config(error.to_string()))?;
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
+        // Before any id is used: it says of which mesh they are.
+        let identity = Identity::open(&config.mesh.identity).await?;
         let drain = Drain::new();
         let launch = Launch {
             rpc: listen("mesh.listen", config.mesh.listen)?,
             admin: listen("mesh.admin", config.mesh.admin)?,
-            identity: Identity::load(&config.mesh.identity)?,
+            identity,
             settings: config.mesh.settings,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),

@@ -309,11 +309,11 @@ async fn a_client_whose_root_is_no_longer_trusted_is_sent_away_gracefully() {
     let _alone = HOLDING_BACK.lock().await;
     let ground = Ground::new(86_400).await;
     let now = || SystemClock.now();
-    ground.change(|pki| drop(add_root(pki, now(), Validity::CA).unwrap())).await;
+    ground.change(|pki| assert!(add_root(pki, now(), Validity::CA).unwrap())).await;
     ground
         .ends_gracefully(async || {
             ground.change(|pki| drop(reissue(pki, now(), None).unwrap())).await;
-            ground.change(|pki| drop(drop_old_roots(pki, now()).unwrap())).await;
+            ground.change(|pki| assert_eq!(drop_old_roots(pki, now()).unwrap(), 1)).await;
         })
         .await;
     echo(ground.upstream()).await.unwrap();

@@ -14,6 +14,7 @@ use std::{
 use clap::{Args, Subcommand};
 use mesh::{
     Clock as _, StartError, SystemClock,
+    identity::{JoinError, NAMESPACE, TRUST_DOMAIN, join},
     pki::{
         CertificateAuthority, CertificateFiles, Lifetime, PkiError, RotationError, Validity, add_root,
         certificates, drop_old_roots, reissue, workloads,
@@ -45,6 +46,12 @@ pub struct CertsArgs {
     /// The directory of the CA and the certificates.
     #[arg(long, global = true, default_value = "pki", env = "PAYMESH_PKI_DIR")]
     pub dir: PathBuf,
+    /// The trust domain in the workloads' SPIFFE ids; services need the same.
+    #[arg(long, global = true, default_value = TRUST_DOMAIN)]
+    pub trust_domain: String,
+    /// The namespace in the workloads' SPIFFE ids; services need the same.
+    #[arg(long, global = true, default_value = NAMESPACE)]
+    pub namespace: String,
     /// What to do.
     #[command(subcommand)]
     pub command: CertsCommand,
@@ -127,6 +134,9 @@ pub enum CertsError {
     /// A certificate or file.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The trust domain or namespace.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// A step of a rotation.
     #[error(transparent)]
     Rotation(#[from] RotationError),
@@ -147,6 +157,7 @@ pub enum CertsError {
 /// Does what was asked and says so on `out`.
 pub fn run(args: &CertsArgs, out: &mut impl Write) -> Result<ExitCode, CertsError> {
     let (dir, now) = (args.dir.as_path(), SystemClock.now());
+    join(&args.trust_domain, &args.namespace)?;
     if let CertsCommand::Status { json } = args.command {
         return status(dir, now, json, out);
     }

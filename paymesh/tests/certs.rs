@@ -120,3 +120,20 @@ fn status_says_who_has_what_and_fails_when_something_is_over() {
     assert!(of(&found, "svc-mixed")["problem"].as_str().unwrap().contains("KeyMismatch"));
     assert!(!String::from_utf8(bad.stdout).unwrap().contains("PRIVATE KEY"));
 }
+
+#[test]
+fn a_mesh_may_have_another_name() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = &parent.path().join("pki");
+    let named = ["--trust-domain", "example.org", "--namespace", "billing"];
+    let with = |arguments: &[&'static str]| [arguments, &named[..]].concat();
+    done(dir, &with(&["init"]));
+    done(dir, &with(&["issue", "svc-tax"]));
+    let status = certs(dir, &with(&["status", "--json"]));
+    assert!(status.status.success());
+    assert!(rows(&status).iter().any(|row| row["spiffe_id"] == "spiffe://example.org/ns/billing/sa/svc-tax"));
+    // In another mesh it is nobody's.
+    assert!(!certs(dir, &["status"]).status.success());
+    assert!(refused(dir, &["renew", "svc-tax"]).contains("not the certificate of a workload of this mesh"));
+    assert!(refused(dir, &["issue", "svc-fraud", "--trust-domain", "Ex/ample"]).contains("trust_domain"));
+}

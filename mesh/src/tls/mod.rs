@@ -1,6 +1,7 @@
 //! Mutual TLS 1.3 between workloads: rustls with ring, peers known by SPIFFE id and not by host name,
 //! certificates that are replaced while the process runs.
 
+mod config;
 mod material;
 mod peer;
 mod verify;
@@ -17,11 +18,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::sync::watch;
 
-use self::{material::Material, workload::WorkloadApi};
 pub use self::{
+    config::{IdentityConfig, IdentitySource},
     peer::{Parting, Peer},
     workload::ENDPOINT_VARIABLE,
 };
+use self::{material::Material, workload::WorkloadApi};
 use crate::{
     clock::{Clock as _, SystemClock},
     drain::Drain,
@@ -63,6 +65,14 @@ pub enum TlsError {
         /// Whom the certificate names.
         found: SpiffeId,
     },
+    /// Neither files nor a Workload API, or both.
+    #[error(
+        "identity: give either ca, cert and key, or workload_api (or {ENDPOINT_VARIABLE} in the environment)"
+    )]
+    NoSource,
+    /// The trust domain or namespace cannot be this process's.
+    #[error("identity: {0}")]
+    Join(#[from] crate::identity::JoinError),
     /// The address of the Workload API is not one.
     #[error("the Workload API's endpoint must be unix:///<absolute path of the agent's socket>")]
     Endpoint,
