@@ -225,24 +225,24 @@ async fn rotation_under_load_fails_no_request() {
     let mut old_load = JoinSet::new();
     let mut load = JoinSet::new();
     let old = ground.upstream();
-    for _ in 0..2 {
+    for caller in 0..CALLERS {
         let (kept, keep_old, old) = (kept.clone(), keep_old.clone(), old.clone());
         old_load.spawn(async move {
             while !keep_old.has_started() {
-                kept.count(echo(old.clone()).await);
+                kept.count(caller, echo(old.clone()).await);
             }
         });
         let (followed, stop_followed, following) = (followed.clone(), stop.clone(), following.clone());
         load.spawn(async move {
             while !stop_followed.has_started() {
                 let upstream = following.borrow().clone();
-                followed.count(echo(upstream).await);
+                followed.count(caller, echo(upstream).await);
             }
         });
         let (fresh, stop_fresh, ground) = (fresh.clone(), stop.clone(), Arc::clone(&ground));
         load.spawn(async move {
             while !stop_fresh.has_started() {
-                fresh.count(echo(ground.upstream()).await);
+                fresh.count(caller, echo(ground.upstream()).await);
             }
         });
     }
@@ -278,29 +278,39 @@ async fn rotation_under_load_fails_no_request() {
     while load.join_next().await.is_some() {}
     recycling.await.unwrap();
     for (name, counts) in [("kept", kept), ("followed", followed), ("fresh", fresh)] {
-        println!("{name}: {} calls", counts.done.load(Ordering::SeqCst));
+        println!("{name}: {} calls", counts.all().iter().sum::<usize>());
         assert_eq!(*counts.failures.lock().unwrap(), Vec::<String>::new(), "{name}");
     }
 }
 
+/// How many callers of a kind there are.
+const CALLERS: usize = 2;
+
 #[derive(Clone, Default)]
 struct Counts {
-    done: Arc<AtomicUsize>,
+    done: Arc<[AtomicUsize; CALLERS]>,
+    /// The first few are enough to tell what went wrong.
     failures: Arc<std::sync::Mutex<Vec<String>>>,
 }
 
 impl Counts {
-    fn count(&self, outcome: Result<(), Status>) {
-        self.done.fetch_add(1, Ordering::SeqCst);
-        if let Err(status) = outcome {
-            self.failures.lock().unwrap().push(format!("{status:?}"));
+    fn count(&self, caller: usize, outcome: Result<(), Status>) {
+        self.done[caller].fetch_add(1, Ordering::SeqCst);
+        let mut failures = self.failures.lock().unwrap();
+        match outcome {
+            Err(status) if failures.len() < 3 => failures.push(format!("{status:?}")),
+            _ => {}
         }
     }
 
-    /// Waits until calls have begun and ended since now.
+    fn all(&self) -> [usize; CALLERS] {
+        std::array::from_fn(|caller| self.done[caller].load(Ordering::SeqCst))
+    }
+
+    /// Waits until every caller has begun and ended calls since now.
     async fn some_more(&self) {
-        let enough = self.done.load(Ordering::SeqCst) + 10;
-        until("calls go on", || self.done.load(Ordering::SeqCst) >= enough).await;
+        let before = self.all();
+        until("calls go on", || self.all().iter().zip(before).all(|(now, before)| *now >= before + 3)).await;
     }
 }
 
