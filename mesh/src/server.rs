@@ -9,8 +9,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     drain::Drain,
+    identity::SpiffeId,
     stack::{Connection, Stack},
-    tls::{Identity, Peer},
+    tls::{Identity, Parting, Peer},
 };
 
 /// A peer that has not finished its handshake by then is dropped.
@@ -38,9 +39,13 @@ pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<
         let (identity, stack, drain) = (identity.clone(), Arc::clone(&stack), drain.clone());
         connections.spawn(async move {
             let service = stack.service;
+            let renewed = identity.renewed();
             match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(&identity, stream)).await {
                 Ok(Ok((stream, peer))) => {
-                    if let Err(error) = converse(stream, &peer, &identity, stack, &drain).await {
+                    if let Err(error) =
+                        converse(stream, stack, peer.until_parting(&identity, renewed), peer.id(), &drain)
+                            .await
+                    {
                         tracing::debug!(service, %address, %error, "a connection ended early");
                     }
                 }
@@ -64,27 +69,26 @@ pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<
 /// is under way may finish.
 async fn converse(
     stream: TlsStream,
-    peer: &Peer,
-    identity: &Identity,
     stack: Arc<Stack>,
+    parting: impl Future<Output = Parting>,
+    peer: &SpiffeId,
     drain: &Drain,
 ) -> hyper::Result<()> {
     let service = stack.service;
-    let connection =
-        http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer.id().clone()));
+    let connection = http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer.clone()));
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => return ended,
         () = drain.started() => {}
-        parting = peer.until_parting(identity) => {
-            tracing::info!(service, peer = %peer.id(), reason = parting.as_str(), "ending a connection");
+        parting = parting => {
+            tracing::info!(service, %peer, reason = parting.as_str(), "ending a connection");
         }
     }
     connection.as_mut().graceful_shutdown();
     match tokio::time::timeout(DRAIN_DEADLINE, connection).await {
         Ok(ended) => ended,
         Err(_elapsed) => {
-            tracing::warn!(service, peer = %peer.id(), "a connection did not end in time and was cut off");
+            tracing::warn!(service, %peer, "a connection did not end in time and was cut off");
             Ok(())
         }
     }

@@ -60,7 +60,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     pub fn fixed(what: &'static str, value: T) -> Self {
         let read: Box<Read<T>> = Box::new(|| Err("has no file".to_owned()));
         let value = ArcSwap::from_pointee(value);
-        let (files, first, version) = (Vec::new(), Vec::new(), watch::Sender::new(0));
+        let (files, first, version) = (Vec::new(), fingerprint(&[]), watch::Sender::new(0));
         Self { shared: Arc::new(Shared { what, files, first, read, value, version }) }
     }
 
@@ -189,6 +189,35 @@ mod tests {
         let file = PathBuf::from("/nonexistent/n");
         let of = file.clone();
         assert!(Watched::load("a number", vec![file], move || number(&of)).is_err());
+    }
+
+    /// Contents that are written in parts are taken when they are whole, and what fails is tried again:
+    /// here it is another file, not watched, that makes it right.
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_tried_again_and_a_value_without_files_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, permit) = (dir.path().join("n"), dir.path().join("permit"));
+        fs::write(&file, "1").unwrap();
+        let (of, needs) = (file.clone(), permit.clone());
+        let is_first = std::sync::atomic::AtomicBool::new(true);
+        let read = move || {
+            let is_first = is_first.swap(false, std::sync::atomic::Ordering::SeqCst);
+            if is_first || needs.exists() { number(&of) } else { Err("not yet".to_owned()) }
+        };
+        let watched = Watched::load("a number", vec![file.clone()], read).unwrap();
+        let (fixed, drain) = (Watched::fixed("a number", 7_u32), Drain::new());
+        let every = Duration::from_millis(10);
+        let keeping = tokio::spawn(watched.clone().keep(every, drain.clone()));
+        let keeping_fixed = tokio::spawn(fixed.clone().keep(every, drain.clone()));
+        fs::write(&file, "2").unwrap();
+        tokio::time::sleep(every * 10).await;
+        assert_eq!(*watched.current(), 1);
+        fs::write(&permit, "").unwrap();
+        until(&watched, 2).await;
+        assert_eq!((*fixed.current(), *fixed.versions().borrow()), (7, 0));
+        drain.start();
+        keeping.await.unwrap();
+        keeping_fixed.await.unwrap();
     }
 
     #[test]

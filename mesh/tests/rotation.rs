@@ -30,7 +30,11 @@ use paymesh_proto::echo::v1::{
     echo_service_client::EchoServiceClient,
     echo_service_server::{EchoService, EchoServiceServer},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::watch,
+    task::JoinSet,
+};
 use tonic::{Request, Response, Status};
 
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -337,6 +341,14 @@ async fn a_connection_does_not_outlive_its_client_certificate() {
     let ground = Ground::new(6).await;
     ground.ends_gracefully(async || {}).await;
     assert!(echo(ground.upstream()).await.is_err(), "expired, and not renewed");
+    // The server's own certificate holds, and its metrics say for how long.
+    let mut stream = tokio::net::TcpStream::connect(ground.running.admin_address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let gauge = r#"paymesh_certificate_expires_in_seconds{service="svc-echo"} "#;
+    let left_s: i64 = text.lines().find_map(|line| line.strip_prefix(gauge)).unwrap().parse().unwrap();
+    assert!((29 * 86_400..=30 * 86_400).contains(&left_s), "{left_s}");
     ground.drain.start();
 }
 

@@ -40,10 +40,10 @@ impl Root {
     /// A root with this key. Its name is made from the key, so that no two roots have the same.
     pub(super) fn of(key: KeyPair, now: Timestamp, validity: Validity) -> Result<Self, PkiError> {
         let digest = ring::digest::digest(&ring::digest::SHA256, key.der_bytes());
-        let tail: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let tail = digest.as_ref().first_chunk().map_or(0, |tail| u32::from_be_bytes(*tail));
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.distinguished_name = common_name(&format!("paymesh CA {tail}"));
+        params.distinguished_name = common_name(&format!("paymesh CA {tail:08x}"));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, now, validity, i64::MAX);
         let pem = params.self_signed(&key)?.pem();
@@ -120,13 +120,13 @@ impl CertificateAuthority {
         now: Timestamp,
         validity: Validity,
     ) -> Result<CertificateFiles, PkiError> {
+        let id = SpiffeId::of(name)?;
         let files = CertificateFiles::within(&self.dir, name);
         for path in [&files.cert, &files.key] {
             if path.exists() {
                 return Err(PkiError::Exists(path.clone()));
             }
         }
-        let id = SpiffeId::of(name)?;
         let mut all = usual_hosts(&id);
         all.extend(hosts.iter().filter(|host| !usual_hosts(&id).contains(host)).cloned());
         self.write(files, &id, all, now, validity)
@@ -184,8 +184,9 @@ impl CertificateAuthority {
         set_validity(&mut params, now, validity, self.lifetime.not_after.as_seconds());
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        write_file(&files.key, &key.serialize_pem(), 0o600)?;
+        // In this order: after a crash in between, the certificate is there to be renewed.
         write_file(&files.cert, &certificate.pem(), 0o644)?;
+        write_file(&files.key, &key.serialize_pem(), 0o600)?;
         Ok(files)
     }
 }

@@ -96,7 +96,10 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("id", &self.id).field("lifetime", &self.lifetime()).finish()
+        f.debug_struct("Identity")
+            .field("id", &self.id)
+            .field("lifetime", &self.lifetime())
+            .finish_non_exhaustive()
     }
 }
 
@@ -188,17 +191,12 @@ impl Identity {
     }
 
     async fn watch_expiry(&self, every: Duration, drain: Drain) {
-        let mut complained_at: Option<Timestamp> = None;
+        let mut complained_at = None;
         loop {
             let (now, lifetime) = (SystemClock.now(), self.lifetime());
             let left_s = lifetime.left_s(now);
             self.expires_in_s.set(left_s);
-            let is_time = complained_at
-                .is_none_or(|at| now.as_seconds().saturating_sub(at.as_seconds()) >= COMPLAIN_EVERY_S);
-            if !lifetime.is_due(now) {
-                complained_at = None;
-            } else if is_time {
-                complained_at = Some(now);
+            if complains(lifetime, now, &mut complained_at) {
                 let id = &self.id;
                 if left_s < 0 {
                     tracing::error!(%id, "the certificate has expired: peers refuse this workload");
@@ -210,5 +208,38 @@ impl Identity {
                 return;
             }
         }
+    }
+}
+
+/// Whether it is time to complain (again) that a certificate has not been renewed.
+fn complains(lifetime: Lifetime, now: Timestamp, complained_at: &mut Option<Timestamp>) -> bool {
+    if !lifetime.is_due(now) {
+        *complained_at = None;
+        return false;
+    }
+    let since_s = |at: Timestamp| now.as_seconds().saturating_sub(at.as_seconds());
+    let is_time = complained_at.is_none_or(|at| since_s(at) >= COMPLAIN_EVERY_S);
+    if is_time {
+        *complained_at = Some(now);
+    }
+    is_time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_nobody_renews_is_complained_of_every_hour() {
+        let at = Timestamp::from_seconds;
+        let lifetime = Lifetime { not_before: at(0), not_after: at(90_000) };
+        let mut state = None;
+        let complained: Vec<i64> =
+            (0..100_000).step_by(600).filter(|now| complains(lifetime, at(*now), &mut state)).collect();
+        assert_eq!(complained[..3], [60_600, 64_200, 67_800]);
+        assert!(complained.last() > Some(&90_000), "also when it has expired");
+        let renewed = Lifetime { not_before: at(96_000), not_after: at(200_000) };
+        assert!(!complains(renewed, at(96_600), &mut state));
+        assert!(state.is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustls::{ServerConnection, pki_types::CertificateDer};
+use tokio::sync::watch;
 
 use super::Identity;
 use crate::{
@@ -55,22 +56,20 @@ impl Peer {
         &self.id
     }
 
-    /// Waits until the peer may no longer stay: a handshake says who it is for one moment only.
-    pub async fn until_parting(&self, identity: &Identity) -> Parting {
-        let mut renewed = identity.renewed();
+    /// Waits until the peer may no longer stay: a handshake says who it is for one moment only. `renewed`
+    /// must be of before the handshake, so that no change in between is missed.
+    pub async fn until_parting(&self, identity: &Identity, mut renewed: watch::Receiver<u64>) -> Parting {
         loop {
-            let now = SystemClock.now();
             // The last second is within the lifetime.
-            let left_s = self.lifetime.left_s(now).saturating_add(1);
+            let left_s = self.lifetime.left_s(SystemClock.now()).saturating_add(1);
             if left_s <= 0 {
                 return Parting::Expired;
             }
-            if !identity.trusts_client(&self.chain, now) {
+            let nap = Duration::from_secs(u64::try_from(left_s).unwrap_or_default()).min(SLEEP_MAX);
+            let is_renewed = tokio::time::timeout(nap, renewed.changed()).await.is_ok();
+            if is_renewed && !identity.trusts_client(&self.chain, SystemClock.now()) {
                 return Parting::Untrusted;
             }
-            let nap = Duration::from_secs(u64::try_from(left_s).unwrap_or_default()).min(SLEEP_MAX);
-            // Whether time or a renewal comes first, both are looked at again.
-            let _ = tokio::time::timeout(nap, renewed.changed()).await;
         }
     }
 }

@@ -178,8 +178,8 @@ fn material(answer: X509SvidResponse, expected: Option<&SpiffeId>) -> Result<Mat
         svid.spiffe_id.parse::<SpiffeId>().is_ok_and(|id| expected.is_none_or(|expected| *expected == id))
     };
     let svid = answer.svids.into_iter().find(is_ours).ok_or(TlsError::NoIdentity)?;
-    let key = PrivatePkcs8KeyDer::from(svid.x509_svid_key.clone());
-    let material = Material::of(split(&svid.x509_svid)?, key.into(), split(&svid.bundle)?)?;
+    let key = PrivatePkcs8KeyDer::from(svid.key.clone());
+    let material = Material::of(split(&svid.chain)?, key.into(), split(&svid.bundle)?)?;
     if material.id.as_str() != svid.spiffe_id {
         return Err(TlsError::NoIdentity);
     }

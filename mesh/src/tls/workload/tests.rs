@@ -86,8 +86,8 @@ fn svid(files: &CertificateFiles) -> X509Svid {
     let id = crate::pki::spiffe_id(&certificates(&files.cert).unwrap()[0]).unwrap();
     X509Svid {
         spiffe_id: id.to_string(),
-        x509_svid: all(&files.cert),
-        x509_svid_key: key.serialize_der(),
+        chain: all(&files.cert),
+        key: key.serialize_der(),
         bundle: all(&files.ca),
     }
 }
@@ -136,7 +136,7 @@ async fn certificates_and_bundles_are_followed_over_lost_streams() {
     let expired = Validity { from_s: -7_200, until_s: -3_600 };
     let over = authority.issue_for("over", &id, now, expired).unwrap();
     let mut foreign_key = svid(&files);
-    foreign_key.x509_svid_key = svid(&other).x509_svid_key.clone();
+    foreign_key.key = svid(&other).key.clone();
     for wrong in [vec![svid(&other)], vec![foreign_key], vec![svid(&over)], vec![]] {
         agent.send(answer(wrong));
     }
@@ -170,6 +170,6 @@ fn only_unix_sockets_are_endpoints() {
 fn a_key_is_not_shown() {
     let mut svid = X509Svid::default();
     svid.spiffe_id = "spiffe://x".to_owned();
-    svid.x509_svid_key = vec![42; 8];
+    svid.key = vec![42; 8];
     assert_eq!(format!("{:?}", answer(vec![svid])), "X509SvidResponse { svids: [X509Svid(spiffe://x)] }");
 }

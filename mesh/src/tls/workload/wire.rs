@@ -27,10 +27,10 @@ pub(super) struct X509Svid {
     pub(super) spiffe_id: String,
     /// The chain in DER, the workload's own certificate first.
     #[prost(bytes = "vec", tag = "2")]
-    pub(super) x509_svid: Vec<u8>,
+    pub(super) chain: Vec<u8>,
     /// PKCS #8 in DER.
     #[prost(bytes = "vec", tag = "3")]
-    pub(super) x509_svid_key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     /// The roots of the trust domain in DER.
     #[prost(bytes = "vec", tag = "4")]
     pub(super) bundle: Vec<u8>,
@@ -46,7 +46,7 @@ impl fmt::Debug for X509Svid {
 /// The key does not stay behind in memory that is used again.
 impl Drop for X509Svid {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.x509_svid_key);
+        zeroize::Zeroize::zeroize(&mut self.key);
     }
 }
 
