@@ -1,3 +1,5 @@
+//! Against a stand-in agent that speaks the same wire form over a real socket.
+
 use std::{
     convert::Infallible,
     path::Path,
