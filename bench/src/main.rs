@@ -5,6 +5,7 @@
 mod cpu;
 mod disk;
 mod echo;
+mod edge;
 mod error;
 mod interrupt;
 mod load;
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Echo(echo::EchoArgs),
+    Edge(edge::EdgeArgs),
     Payments(payments::PaymentsArgs),
 }
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     }
     let outcome = match &cli.command {
         Command::Echo(args) => echo::run(args),
+        Command::Edge(args) => edge::run(args),
         Command::Payments(args) => payments::run(args),
     };
     match outcome {

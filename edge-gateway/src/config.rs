@@ -4,13 +4,15 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use money::TenantId;
 use ring::digest::{SHA256, digest};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// The `[service]` part of the edge's configuration.
-#[derive(Debug, Deserialize)]
+/// What edge-gateway alone has.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EdgeConfig {
-    /// Where HTTP requests are taken.
+    /// Where HTTP requests are taken: `IP:port`; port 0 takes a free one.
+    #[schemars(extend("x-listens" = true))]
     pub listen: SocketAddr,
     /// Already bound; then `listen` is not used. For whoever starts the edge within its own process
     /// and needs to know the port.
@@ -19,15 +21,20 @@ pub struct EdgeConfig {
     /// Who may call.
     pub api_keys: Vec<ApiKeyConfig>,
     /// How long a request may take altogether, in milliseconds.
+    #[schemars(range(min = 1))]
     pub request_timeout_ms: u64,
     /// How long a client may take to send a request's headers, and from connecting to its first request,
     /// in milliseconds.
+    #[schemars(range(min = 1))]
     pub header_timeout_ms: u64,
     /// The most connections at once; further ones wait to be accepted.
+    #[schemars(range(min = 1))]
     pub connections_max: usize,
     /// The largest request body, in bytes.
+    #[schemars(range(min = 1))]
     pub body_bytes_max: usize,
     /// The most requests worked on at once; more are refused with 429.
+    #[schemars(range(min = 1))]
     pub in_flight_max: usize,
     /// Services that `/readyz` asks beside those that the routes lead to.
     pub ready_services: Vec<String>,
@@ -50,17 +57,24 @@ impl Default for EdgeConfig {
 }
 
 /// One API key: for whom it speaks, and its hash or the file it is in.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyConfig {
-    /// The tenant that its holder speaks for.
+    /// The tenant that its holder speaks for: 1 to 64 characters of a-z, 0-9, `-` and `_`.
+    #[schemars(with = "String", example = &"acme")]
     pub tenant: TenantId,
     /// A name to tell keys apart by; shown in logs.
+    #[schemars(example = "billing app")]
     pub name: String,
-    /// The SHA-256 of the key, in hexadecimal.
+    /// The SHA-256 of the key, in hexadecimal. Either this or `key_file`.
+    #[schemars(
+        extend("x-hidden" = true),
+        example = "0000000000000000000000000000000000000000000000000000000000000000"
+    )]
     #[serde(default)]
     pub sha256: Option<String>,
-    /// A file with the key itself; white space around it does not count.
+    /// A file with the key itself; white space around it does not count. Either this or `sha256`.
+    #[schemars(example = "secrets/billing-app.key")]
     #[serde(default)]
     pub key_file: Option<PathBuf>,
 }

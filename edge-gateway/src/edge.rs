@@ -1,6 +1,10 @@
 //! The edge as a service of the mesh.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use mesh::{Parts, Service, ServiceContext, StartError, Upstream};
 
@@ -25,6 +29,19 @@ pub struct Edge;
 impl Service for Edge {
     const NAME: &'static str = "edge-gateway";
     type Config = EdgeConfig;
+
+    fn check(config: &EdgeConfig) -> Result<(), String> {
+        Authenticator::load(&config.api_keys).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn upstreams(config: &EdgeConfig) -> Vec<String> {
+        // An API that cannot be read is no matter of configuration: `build` says so.
+        let api = Transcoder::new(&paymesh_proto::descriptor_pool());
+        let led_to = api.map(|api| api.upstreams().into_iter().map(|name| name.to_string()).collect());
+        let mut all: BTreeSet<String> = led_to.unwrap_or_default();
+        all.extend(config.ready_services.iter().cloned());
+        all.into_iter().collect()
+    }
 
     async fn build(config: EdgeConfig, context: &ServiceContext) -> Result<Parts, StartError> {
         let api = Transcoder::new(&paymesh_proto::descriptor_pool())

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod call;
 pub mod client;
 pub mod clock;
+pub mod config;
 pub mod drain;
 pub mod fault;
 pub mod idempotency;
@@ -28,6 +29,7 @@ pub mod trace;
 pub mod watched;
 
 mod admin;
+mod log_filter;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};

@@ -1,59 +1,40 @@
 //! A service as a process of its own: configuration, runtime, telemetry, signals.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
-use clap::Parser;
-use serde::Deserialize;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use schemars::JsonSchema;
 
 use crate::{
     clock::{RandomIds, SystemClock},
+    config::{ConfigArgs, HELP, Loaded, Sources, Tree},
     drain::Drain,
     server,
-    service::{Launch, Service, Settings, StartError, start},
-    telemetry::{Telemetry, TelemetryConfig},
-    tls::{Identity, IdentityConfig},
+    service::{Launch, Service, StartError, start},
+    telemetry::Telemetry,
+    tls::Identity,
 };
 
-/// A service's configuration file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, bound(deserialize = "C: Deserialize<'de> + Default"))]
-pub struct FileConfig<C> {
-    /// What every service has.
-    pub mesh: MeshConfig,
-    /// What this one has.
-    #[serde(default)]
-    pub service: C,
-}
-
-/// The `[mesh]` part of a service's configuration file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeshConfig {
-    /// Where RPCs are taken.
-    pub listen: SocketAddr,
-    /// Where `/metrics` and probes are answered.
-    pub admin: SocketAddr,
-    /// The workload's certificate, key and CA, or where to ask for them.
-    #[serde(default)]
-    pub identity: IdentityConfig,
-    /// State, upstreams and limits.
-    pub settings: Settings,
-    /// Logs, traces, metrics.
-    #[serde(default)]
-    pub telemetry: TelemetryConfig,
-}
-
 #[derive(Debug, Parser)]
+#[command(after_help = HELP)]
 struct Arguments {
-    /// The configuration file (TOML): one table `mesh`, one table `service`.
-    #[arg(long, env = "PAYMESH_CONFIG")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// The `main` of a service's binary.
-pub fn service_main<S: Service>() -> ExitCode {
-    let arguments = Arguments::parse();
-    report(S::NAME, serve_from_file::<S>(&arguments.config))
+pub fn service_main<S: Service>() -> ExitCode
+where
+    S::Config: JsonSchema,
+{
+    let arguments = Arguments::command().name(S::NAME).get_matches();
+    let outcome = Arguments::from_arg_matches(&arguments)
+        .map_err(|error| StartError::Config(error.to_string()))
+        .and_then(|arguments| {
+            let loaded = Tree::only::<S>().load(&Sources::of(&arguments.config))?;
+            serve::<S>(&loaded)
+        });
+    report(S::NAME, outcome)
 }
 
 /// Says in one line why a process could not do its work.
@@ -67,29 +48,30 @@ pub fn report(name: &str, outcome: Result<(), StartError>) -> ExitCode {
     }
 }
 
-/// Runs a service with a configuration file until it is told to stop.
-pub fn serve_from_file<S: Service>(path: &std::path::Path) -> Result<(), StartError> {
-    let text = std::fs::read_to_string(path).map_err(StartError::io(path.display().to_string()))?;
-    let config: FileConfig<S::Config> =
-        toml::from_str(&text).map_err(|error| StartError::Config(format!("{}: {error}", path.display())))?;
+/// Runs a service as it is configured until it is told to stop.
+pub fn serve<S: Service>(loaded: &Loaded) -> Result<(), StartError>
+where
+    S::Config: JsonSchema,
+{
+    let (mesh, config) = loaded.service::<S>()?;
     runtime()?.block_on(async {
-        let telemetry = Telemetry::start(&config.mesh.telemetry, S::NAME)
+        let telemetry = Telemetry::start(&mesh.telemetry, S::NAME)
             .map_err(|error| StartError::Config(error.to_string()))?;
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
         // Before any id is used: it says of which mesh they are.
-        let identity = Identity::open(&config.mesh.identity).await?;
+        let identity = Identity::open(&mesh.identity).await?;
         let drain = Drain::new();
         let launch = Launch {
-            rpc: listen("mesh.listen", config.mesh.listen)?,
-            admin: listen("mesh.admin", config.mesh.admin)?,
+            rpc: listen("rpc_listen", mesh.rpc_listen)?,
+            admin: listen("admin_listen", mesh.admin_listen)?,
             identity,
-            settings: config.mesh.settings,
+            settings: mesh.settings,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
             drain: drain.clone(),
         };
-        let running = start::<S>(config.service, launch).await?;
+        let running = start::<S>(config, launch).await?;
         let failed = running.failed();
         let outcome = tokio::select! {
             () = wait_for_signal() => Ok(()),

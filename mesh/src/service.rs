@@ -9,7 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
@@ -35,6 +36,9 @@ pub enum StartError {
     /// The configuration has a value that cannot be.
     #[error("configuration: {0}")]
     Config(String),
+    /// The configuration does not fit what can be configured.
+    #[error("configuration:\n  {0}")]
+    Problems(#[from] crate::config::Problems),
     /// Certificates or keys are not usable.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -80,6 +84,19 @@ pub trait Service: Sized + Send + 'static {
         config: Self::Config,
         context: &ServiceContext,
     ) -> impl Future<Output = Result<Parts, StartError>> + Send;
+
+    /// What is wrong with a configuration beyond its types, as a sentence that names the setting: what
+    /// `build` would refuse. For `paymesh config check`, which starts nothing.
+    fn check(config: &Self::Config) -> Result<(), String> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// The services that this one cannot start without an address of.
+    fn upstreams(config: &Self::Config) -> Vec<String> {
+        let _ = config;
+        Vec::new()
+    }
 }
 
 type Worker = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -127,24 +144,25 @@ impl Parts {
 }
 
 /// What every service is configured with, whatever it does.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where the service keeps its state.
+    /// The directory of the service's state, which one process at a time has. It is made where it is not.
+    #[schemars(extend("x-required" = true), example = "data/svc-ledger")]
     pub data_dir: PathBuf,
-    /// Where the other services are: name → `host:port`.
-    #[serde(default)]
+    /// Where the other services are: name → `host:port`. Only those that a service calls are needed.
     pub upstreams: BTreeMap<String, String>,
     /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
-    #[serde(default)]
     pub reflection: bool,
     /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
-    #[serde(default = "in_flight_max")]
+    #[schemars(range(min = 1))]
     pub in_flight_max: u32,
 }
 
-fn in_flight_max() -> u32 {
-    8_192
+impl Default for Settings {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::new(), upstreams: BTreeMap::new(), reflection: false, in_flight_max: 8_192 }
+    }
 }
 
 /// What the mesh gives to a service while it is being built.

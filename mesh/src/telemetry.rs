@@ -20,29 +20,37 @@ use opentelemetry_sdk::{
     metrics::SdkMeterProvider,
     trace::{Sampler, SdkTracerProvider},
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
     EnvFilter, Layer as _,
     filter::{FilterExt as _, FilterFn, LevelFilter},
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
-use crate::trace::TraceContext;
+use crate::{
+    log_filter::{Apply, LogFilter},
+    trace::TraceContext,
+};
 
 /// How to be seen from outside.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// Which events are logged, in the syntax of tracing's EnvFilter.
+    /// Which events are logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or `target=level`
+    /// pairs, such as `info,mesh=debug`.
     pub log: String,
-    /// `pretty` for a terminal, `json` for machines; by default whichever fits.
+    /// The form of the log.
     pub format: LogFormat,
-    /// Where an OpenTelemetry collector takes OTLP over gRPC, such as `http://127.0.0.1:4317`.
+    /// Where an OpenTelemetry collector takes OTLP over gRPC. Without it nothing is exported.
+    #[schemars(example = "http://127.0.0.1:4317")]
     pub otlp_endpoint: Option<String>,
-    /// Of how many thousand traces that start here how many are recorded.
+    /// Of a thousand traces that start here, how many are recorded.
+    #[schemars(range(max = 1000))]
     pub sample_per_mille: u16,
 }
 
@@ -53,7 +61,7 @@ impl Default for TelemetryConfig {
 }
 
 /// The form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON otherwise.
@@ -77,6 +85,12 @@ pub enum TelemetryError {
     /// A log is already being written by this process.
     #[error("telemetry: {0}")]
     Init(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// What is wrong with a configuration, without starting anything.
+pub(crate) fn check(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    EnvFilter::try_new(&config.log)?;
+    Ok(())
 }
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
@@ -128,10 +142,17 @@ impl Telemetry {
             .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(process)));
         // The log's filter is the log's alone: what is logged does not decide what is traced.
         let spans = spans.map(|layer| layer.with_filter(LevelFilter::INFO));
-        let sent = EnvFilter::try_new(&config.log)?.and(FilterFn::new(is_not_of_the_export));
+        let (filter, written) = reload::Layer::new(filter);
+        let (sent_filter, sent) = reload::Layer::new(EnvFilter::try_new(&config.log)?);
         let logs = telemetry.logger.as_ref().map(OpenTelemetryTracingBridge::new);
-        let logs = logs.map(|layer| layer.with_filter(sent));
+        let is_sent = logs.is_some();
+        let logs = logs.map(|layer| layer.with_filter(sent_filter.and(FilterFn::new(is_not_of_the_export))));
         tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).with(logs).try_init()?;
+        let mut apply: Vec<Apply> = vec![Box::new(move |filter| written.reload(filter))];
+        if is_sent {
+            apply.push(Box::new(move |filter| sent.reload(filter)));
+        }
+        LogFilter::new(&config.log, apply).install();
         SAMPLE_PER_MILLE.store(config.sample_per_mille, Ordering::Relaxed);
         EXPORTING.store(telemetry.tracer.is_some(), Ordering::Relaxed);
         Ok(telemetry)

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use mesh::config::{ConfigArgs, HELP};
 use money::TenantId;
 
 use crate::certs::CertsArgs;
@@ -28,7 +29,11 @@ const EXAMPLES: &str = "Examples:
   paymesh dev --api-key acme:secret-1       a key of your own for the tenant acme
   paymesh certs init                        a CA for services in processes of their own
   paymesh audit                             prove that the running mesh's ledger is whole
-  paymesh serve svc-ledger --config l.toml  one service in a process of its own";
+  paymesh config example > paymesh.toml     a file with every setting, to start from
+  paymesh config check --config paymesh.toml
+  paymesh config explain edge-gateway.header_timeout_ms
+  paymesh serve svc-ledger --config paymesh.toml
+                                            one service in a process of its own";
 
 /// What paymesh can do.
 #[derive(Debug, Subcommand)]
@@ -36,8 +41,12 @@ pub enum Command {
     /// Start the whole mesh in this process, on embedded stores.
     #[command(after_help = EXAMPLES)]
     Dev(DevArgs),
-    /// Run one service in this process, from a configuration file.
+    /// Run one service in this process, as it is configured.
+    #[command(after_help = HELP)]
     Serve(ServeArgs),
+    /// Check, explain or begin a configuration; starts nothing.
+    #[command(subcommand, after_help = HELP)]
+    Config(ConfigCommand),
     /// Have the ledger of a running mesh replay all it has and compare it with its balances.
     Audit(AuditArgs),
     /// Make, renew and replace the certificates that workloads know each other by.
@@ -50,25 +59,32 @@ pub struct DevArgs {
     /// Where certificates, state and dev.json are kept. A second start finds everything as it was.
     #[arg(long, default_value = ".paymesh", env = "PAYMESH_DATA_DIR")]
     pub data_dir: PathBuf,
-    /// Where the REST edge listens; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8080", env = "PAYMESH_EDGE_ADDR")]
-    pub edge_addr: SocketAddr,
+    /// Where the REST edge listens; port 0 takes a free one [default: 127.0.0.1:8080]. Short for
+    /// --set edge-gateway.listen=…
+    #[arg(long)]
+    pub edge_addr: Option<SocketAddr>,
     /// An API key, as KEY (tenant `dev`) or TENANT:KEY; may be given several times. Without it one is
     /// made at the first start and kept.
     #[arg(long = "api-key", env = "PAYMESH_API_KEY", value_name = "[TENANT:]KEY", value_parser = parse_key, hide_env_values = true)]
     pub api_keys: Vec<ApiKey>,
-    /// The port of a service's RPCs, as NAME=PORT (`svc-ledger=4101`); others get free ones.
+    /// The port of a service's RPCs, as NAME=PORT (`svc-ledger=4101`); others get free ones. Short for
+    /// --set NAME.rpc_listen=127.0.0.1:PORT
     #[arg(long = "port", value_name = "NAME=PORT", value_parser = parse_port)]
     pub ports: Vec<(String, u16)>,
     /// Drive some hundred varied payments through the REST edge and print what happened.
     #[arg(long)]
     pub demo: bool,
-    /// Which log events are written: a level, or `target=level` pairs.
-    #[arg(long, default_value = "warn", env = "PAYMESH_LOG")]
-    pub log: String,
-    /// Where an OpenTelemetry collector takes OTLP over gRPC, such as <http://127.0.0.1:4317>.
-    #[arg(long, env = "PAYMESH_OTLP_ENDPOINT")]
+    /// Which log events are written: a level, or `target=level` pairs [default: warn]. Short for
+    /// --set mesh.telemetry.log=…
+    #[arg(long)]
+    pub log: Option<String>,
+    /// Where an OpenTelemetry collector takes OTLP over gRPC, such as <http://127.0.0.1:4317>. Short for
+    /// --set mesh.telemetry.otlp_endpoint=…
+    #[arg(long)]
     pub otlp_endpoint: Option<String>,
+    /// File and settings.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// An API key and the tenant that it speaks for. The key is not shown in `Debug`.
@@ -113,9 +129,36 @@ fn parse_port(text: &str) -> Result<(String, u16), String> {
 pub struct ServeArgs {
     /// The service: svc-crypto, svc-ledger, svc-payments, svc-fraud, svc-tax or edge-gateway.
     pub service: String,
-    /// Its configuration file (TOML): one table `mesh`, one table `service`.
-    #[arg(long, env = "PAYMESH_CONFIG")]
-    pub config: PathBuf,
+    /// File and settings.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// What `paymesh config` can do.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read everything and say what is wrong with it: keys, types, ranges, files, upstreams, addresses.
+    /// Exits with 0 if all is well and with 1 if not.
+    Check {
+        /// The service; without it, all that have a table of their own, or all where none has.
+        service: Option<String>,
+        /// File and settings.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// List every setting with its type, value, where the value came from, and what it is for.
+    Explain {
+        /// A setting or a table, such as edge-gateway.header_timeout_ms; without it, all of them.
+        path: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// File and settings.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Print a file with every setting, to start from.
+    Example,
 }
 
 /// Options of `paymesh audit`.

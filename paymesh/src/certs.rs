@@ -27,7 +27,7 @@ const EXAMPLES: &str = "A mesh's certificates, from nothing:
   paymesh certs issue svc-ledger svc-payments   pki/svc-ledger.pem, pki/svc-ledger.key, ...
   paymesh certs status                          who has what, and until when
 
-Give each workload its own .pem and .key and everybody's ca.pem, and name them in [mesh.identity]:
+Give each workload its own .pem and .key and everybody's ca.pem, and name them in its configuration, here [svc-ledger.identity]:
   ca = \"pki/ca.pem\"   cert = \"pki/svc-ledger.pem\"   key = \"pki/svc-ledger.key\"
 Keep ca.key where no workload can read it.
 

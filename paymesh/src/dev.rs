@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,16 +12,18 @@ use std::{
 
 use edge_gateway::{ApiKeyConfig, Edge, EdgeConfig};
 use mesh::{
-    Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, SystemClock,
+    Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, StartError, SystemClock,
+    config::{Loaded, Sources},
     pki::{CertificateAuthority, write_file},
     server,
     tls::{Identity, TlsError},
 };
+use schemars::JsonSchema;
 use tokio::net::TcpListener;
 
 use crate::{
     args::{ApiKey, DEV_TENANT},
-    certs,
+    certs, config,
     describe::{Description, Pki},
     rest::Rest,
 };
@@ -42,26 +44,47 @@ const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 pub struct DevOptions {
     /// Where certificates, state and dev.json are kept.
     pub data_dir: PathBuf,
-    /// Where the edge listens.
-    pub edge_addr: SocketAddr,
-    /// Who may call the edge. None: a key is made and kept.
+    /// Who may call the edge, beside those that are configured. None: a key is made and kept.
     pub api_keys: Vec<ApiKey>,
-    /// Ports of services that should not be free ones.
-    pub ports: BTreeMap<String, u16>,
-    /// How long a processor call may take, in milliseconds; `None` for the service's default.
-    pub processor_timeout_ms: Option<u64>,
+    /// What is configured, over what `dev` starts from.
+    pub sources: Sources,
 }
+
+/// What is shown as the origin of what `dev` starts from.
+const BY: &str = "paymesh dev";
 
 impl DevOptions {
     /// A mesh in this directory on free ports.
     pub fn on_free_ports(data_dir: &Path) -> Self {
-        Self {
-            data_dir: data_dir.to_owned(),
-            edge_addr: (Ipv4Addr::LOCALHOST, 0).into(),
-            api_keys: Vec::new(),
-            ports: BTreeMap::new(),
-            processor_timeout_ms: None,
+        let mut sources = Sources::default();
+        sources.flag("--edge-addr", &["edge-gateway", "listen"], "127.0.0.1:0");
+        Self { data_dir: data_dir.to_owned(), api_keys: Vec::new(), sources }
+    }
+
+    /// Reads the configuration, laid over what `dev` starts from: addresses on the loopback, certificates
+    /// of its own CA, and directories below its own. These are each service's own, hence over `[mesh]`: one
+    /// machine cannot give all services the same.
+    pub fn load(&self) -> Result<Loaded, StartError> {
+        let dir = std::path::absolute(&self.data_dir).map_err(StartError::io("the data directory"))?;
+        let path = |parts: &[&str]| {
+            parts.iter().fold(dir.clone(), |path, part| path.join(part)).to_string_lossy().into_owned()
+        };
+        let mut sources = self.sources.clone();
+        for name in SERVICES {
+            let mut say = |path: &[&str], value: String| sources.supply(BY, &[&[name], path].concat(), value);
+            say(&["rpc_listen"], "127.0.0.1:0".to_owned());
+            say(&["admin_listen"], "127.0.0.1:0".to_owned());
+            say(&["identity", "ca"], path(&["pki", "ca.pem"]));
+            say(&["identity", "cert"], path(&["pki", &format!("{name}.pem")]));
+            say(&["identity", "key"], path(&["pki", &format!("{name}.key")]));
+            say(&["settings", "data_dir"], path(&[name]));
         }
+        sources.supply(BY, &["mesh", "settings", "reflection"], true);
+        sources.supply(BY, &["mesh", "telemetry", "log"], "warn");
+        sources.supply(BY, &["edge-gateway", "listen"], "127.0.0.1:8080");
+        let asked: Vec<&str> = SERVICES.into_iter().filter(|name| name.starts_with("svc-")).collect();
+        sources.supply(BY, &["edge-gateway", "ready_services"], asked);
+        Ok(config::tree().load(&sources)?)
     }
 }
 
@@ -109,10 +132,9 @@ struct Sockets {
 }
 
 /// What all services of a mesh are started with.
-struct Ground<'a> {
-    data_dir: &'a Path,
-    authority: CertificateAuthority,
-    upstreams: BTreeMap<String, String>,
+struct Ground {
+    loaded: Loaded,
+    upstreams: Addresses,
     sockets: BTreeMap<&'static str, Sockets>,
     running: Vec<Running>,
 }
@@ -130,47 +152,52 @@ impl Dev {
             other => other.into(),
         })?;
 
-        let edge = server::bind(options.edge_addr)
-            .map_err(|source| DevError::EdgeAddress { address: options.edge_addr, source })?;
-        let edge_address = edge.local_addr().map_err(io("the edge's address for"))?;
         let keys = keys(&options, &data_dir)?;
         let authority = CertificateAuthority::open_or_create(&data_dir.join("pki"), SystemClock.now())
             .map_err(TlsError::from)?;
         let operator = authority.issue("operator", SystemClock.now()).map_err(TlsError::from)?;
 
-        let sockets = bind_all(&options.ports)?;
-        let (services, admin) = addresses(&sockets)?;
+        for name in SERVICES {
+            authority.issue(name, SystemClock.now()).map_err(TlsError::from)?;
+        }
+
         let mut ground = Ground {
-            data_dir: &data_dir,
-            authority,
-            upstreams: services.clone(),
-            sockets,
+            loaded: options.load()?,
+            upstreams: Addresses::new(),
+            sockets: BTreeMap::new(),
             running: Vec::new(),
         };
-        ground.start::<svc_crypto::Crypto>(svc_crypto::config::Config::default()).await?;
-        ground.start::<svc_ledger::Ledger>(svc_ledger::Config::default()).await?;
-        let fraud = svc_fraud::Config::development().map_err(StartError::Config)?;
-        ground.start::<svc_fraud::Fraud>(fraud).await?;
-        ground.start::<svc_tax::Tax>(svc_tax::Config::default()).await?;
-        let mut payments = svc_payments::config::Config::default();
-        if let Some(timeout) = options.processor_timeout_ms {
-            payments.processor_timeout_ms = timeout;
-        }
-        ground.start::<svc_payments::Payments>(payments).await?;
-        let edge_config = EdgeConfig {
-            listener: Some(edge),
-            api_keys: keys
-                .iter()
-                .map(|k| ApiKeyConfig::of_key(k.tenant.clone(), k.tenant.as_str(), &k.key))
-                .collect(),
-            ready_services: SERVICES
-                .iter()
-                .filter(|name| name.starts_with("svc-"))
-                .map(ToString::to_string)
-                .collect(),
-            ..EdgeConfig::default()
+        let (_, edge) = ground.loaded.service::<Edge>().map_err(StartError::from)?;
+        let listener = server::bind(edge.listen)
+            .map_err(|source| DevError::EdgeAddress { address: edge.listen, source })?;
+        let edge_address = listener.local_addr().map_err(io("the edge's address for"))?;
+        ground.bind::<svc_crypto::Crypto>()?;
+        ground.bind::<svc_ledger::Ledger>()?;
+        ground.bind::<svc_fraud::Fraud>()?;
+        ground.bind::<svc_tax::Tax>()?;
+        ground.bind::<svc_payments::Payments>()?;
+        ground.bind::<Edge>()?;
+        let (services, admin) = addresses(&ground.sockets)?;
+        ground.upstreams.clone_from(&services);
+
+        ground.start::<svc_crypto::Crypto>(|_| Ok(())).await?;
+        ground.start::<svc_ledger::Ledger>(|_| Ok(())).await?;
+        let development = |config: &mut svc_fraud::Config| {
+            if config.rules.is_none() {
+                config.rules = svc_fraud::Config::development()?.rules;
+            }
+            Ok(())
         };
-        ground.start::<Edge>(edge_config).await?;
+        ground.start::<svc_fraud::Fraud>(development).await?;
+        ground.start::<svc_tax::Tax>(|_| Ok(())).await?;
+        ground.start::<svc_payments::Payments>(|_| Ok(())).await?;
+        let of_key = |k: &ApiKey| ApiKeyConfig::of_key(k.tenant.clone(), k.tenant.as_str(), &k.key);
+        let with_keys = |config: &mut EdgeConfig| {
+            config.listener = Some(listener);
+            config.api_keys.extend(keys.iter().map(of_key));
+            Ok(())
+        };
+        ground.start::<Edge>(with_keys).await?;
 
         let description = Description {
             edge_url: format!("http://{edge_address}"),
@@ -248,20 +275,34 @@ async fn keep_renewed(pki: PathBuf, drain: Drain) {
     }
 }
 
-impl Ground<'_> {
-    async fn start<S: Service>(&mut self, config: S::Config) -> Result<(), DevError> {
+impl Ground {
+    /// Takes a service's ports, so that all of them are known before the first service starts.
+    fn bind<S: Service<Config: JsonSchema>>(&mut self) -> Result<(), DevError> {
+        let (mesh, _) = self.loaded.service::<S>().map_err(StartError::from)?;
+        let bind = |address: SocketAddr| {
+            server::bind(address).map_err(StartError::io(format!("{address} for {}", S::NAME)))
+        };
+        let sockets = Sockets { rpc: bind(mesh.rpc_listen)?, admin: bind(mesh.admin_listen)? };
+        self.sockets.insert(S::NAME, sockets);
+        Ok(())
+    }
+
+    /// Starts a service as it is configured, but for what `dev` puts in place.
+    async fn start<S: Service<Config: JsonSchema>>(
+        &mut self,
+        put: impl FnOnce(&mut S::Config) -> Result<(), String>,
+    ) -> Result<(), DevError> {
         let Some(sockets) = self.sockets.remove(S::NAME) else {
             return Err(StartError::Config(format!("no address was set aside for {}", S::NAME)).into());
         };
-        let files = self.authority.issue(S::NAME, SystemClock.now()).map_err(TlsError::from)?;
+        let (mut mesh, mut config) = self.loaded.service::<S>().map_err(StartError::from)?;
+        put(&mut config).map_err(StartError::Config)?;
+        for (name, address) in &self.upstreams {
+            mesh.settings.upstreams.entry(name.clone()).or_insert_with(|| address.clone());
+        }
         let launch = Launch {
-            settings: Settings {
-                data_dir: self.data_dir.join(S::NAME),
-                upstreams: self.upstreams.clone(),
-                reflection: true,
-                in_flight_max: 8_192,
-            },
-            identity: Identity::load(&files)?,
+            settings: mesh.settings,
+            identity: Identity::open(&mesh.identity).await?,
             rpc: sockets.rpc,
             admin: sockets.admin,
             clock: Arc::new(SystemClock),
@@ -292,19 +333,6 @@ fn keys(options: &DevOptions, data_dir: &Path) -> Result<Vec<ApiKey>, DevError> 
     };
     let tenant = DEV_TENANT.parse().map_err(|error| StartError::Config(format!("the tenant {error}")))?;
     Ok(vec![ApiKey { tenant, key }])
-}
-
-fn bind_all(ports: &BTreeMap<String, u16>) -> Result<BTreeMap<&'static str, Sockets>, DevError> {
-    let bind = |name: &str, port: u16| {
-        server::bind((Ipv4Addr::LOCALHOST, port).into())
-            .map_err(StartError::io(format!("port {port} for {name}")))
-    };
-    let mut sockets = BTreeMap::new();
-    for name in SERVICES {
-        let port = ports.get(name).copied().unwrap_or(0);
-        sockets.insert(name, Sockets { rpc: bind(name, port)?, admin: bind(name, 0)? });
-    }
-    Ok(sockets)
 }
 
 type Addresses = BTreeMap<String, String>;

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod certs;
+pub mod config;
 pub mod demo;
 pub mod describe;
 pub mod dev;

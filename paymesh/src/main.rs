@@ -3,11 +3,11 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use mesh::telemetry::{Telemetry, TelemetryConfig};
+use mesh::{config::Sources, telemetry::Telemetry};
 use paymesh::{
     Dev, DevOptions,
     args::{AuditArgs, Cli, Command, DevArgs},
-    certs, demo,
+    certs, config, demo,
     describe::Description,
     operator, serve,
 };
@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
         Some(Command::Certs(args)) => certs::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
+        Some(Command::Config(command)) => config::run(&command).and_then(|(text, code)| {
+            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+            Ok(code)
+        }),
         Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {
@@ -34,22 +38,22 @@ fn main() -> ExitCode {
 }
 
 fn dev(args: &DevArgs) -> Outcome {
+    let mut sources = Sources::of(&args.config);
+    if let Some(address) = args.edge_addr {
+        sources.flag("--edge-addr", &["edge-gateway", "listen"], address.to_string());
+    }
+    for (name, port) in &args.ports {
+        sources.flag("--port", &[name, "rpc_listen"], format!("127.0.0.1:{port}"));
+    }
+    if let Some(log) = &args.log {
+        sources.flag("--log", &["mesh", "telemetry", "log"], log);
+    }
+    if let Some(endpoint) = &args.otlp_endpoint {
+        sources.flag("--otlp-endpoint", &["mesh", "telemetry", "otlp_endpoint"], endpoint);
+    }
+    let options = DevOptions { data_dir: args.data_dir.clone(), api_keys: args.api_keys.clone(), sources };
     mesh::run::runtime()?.block_on(async {
-        let telemetry = Telemetry::start(
-            &TelemetryConfig {
-                log: args.log.clone(),
-                otlp_endpoint: args.otlp_endpoint.clone(),
-                ..TelemetryConfig::default()
-            },
-            "paymesh-dev",
-        )?;
-        let options = DevOptions {
-            data_dir: args.data_dir.clone(),
-            edge_addr: args.edge_addr,
-            api_keys: args.api_keys.clone(),
-            ports: args.ports.iter().cloned().collect(),
-            processor_timeout_ms: None,
-        };
+        let telemetry = Telemetry::start(&options.load()?.common("telemetry")?, "paymesh-dev")?;
         let signal = mesh::run::wait_for_signal();
         tokio::pin!(signal);
         let mesh = tokio::select! {

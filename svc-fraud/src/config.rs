@@ -1,14 +1,15 @@
 //! What svc-fraud is configured with.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Limits, RuleSet, RulesText};
 
 /// The rules in use when none are configured.
 const DEVELOPMENT_RULES: &str = include_str!("rules.dev.toml");
 
-/// The `[service]` table of svc-fraud.
-#[derive(Debug, Clone, Deserialize)]
+/// What svc-fraud alone has.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The rules. Without them the built-in development set is in use (`src/rules.dev.toml`, which also
@@ -50,7 +51,7 @@ impl Config {
             tracing::warn!(
                 "no fraud rules are configured, so the development rules are in use: they let test cards pass \
                  without limits, and each card that shares their first six and last four digits; give rules of \
-                 your own in the table [service.rules] of svc-fraud's configuration file, in the form of \
+                 your own in the table [svc-fraud.rules] of the configuration file, in the form of \
                  svc-fraud/src/rules.dev.toml"
             );
             let text: RulesText = toml::from_str(DEVELOPMENT_RULES).map_err(|error| error.to_string())?;
@@ -91,7 +92,7 @@ mod tests {
         let config: Config = toml::from_str("").unwrap();
         assert!(config.rules().unwrap().len() > 5);
         let warning = logged(&config);
-        assert!(warning.contains("WARN") && warning.contains("[service.rules]"), "{warning}");
+        assert!(warning.contains("WARN") && warning.contains("[svc-fraud.rules]"), "{warning}");
         let own = Config { rules: Some(toml::from_str(DEVELOPMENT_RULES).unwrap()), ..config };
         assert_eq!(logged(&own), "");
     }

@@ -31,6 +31,10 @@ impl mesh::Service for Fraud {
     const NAME: &'static str = "svc-fraud";
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), String> {
+        config.rules().map(drop)
+    }
+
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let rules = config.rules().map_err(StartError::Config)?;
         let options =

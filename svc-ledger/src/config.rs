@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use mesh::StartError;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// What can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What svc-ledger alone has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How often lapsed reservations are looked for, in milliseconds, 1 to 3,600,000. Each batch
-    /// releases them too, so that this matters only to who reads balances of an idle ledger.
+    /// How often lapsed reservations are looked for, in milliseconds. Each batch releases them too, so that
+    /// this matters only to who reads balances of an idle ledger.
+    #[schemars(range(min = 1, max = 3_600_000))]
     pub expiry_interval_ms: u64,
 }
 

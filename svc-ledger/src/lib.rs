@@ -30,6 +30,10 @@ impl mesh::Service for Ledger {
     const NAME: &'static str = "svc-ledger";
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), String> {
+        config.expiry_interval().map(drop).map_err(|error| error.to_string())
+    }
+
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let interval = config.expiry_interval()?;
         let store = EmbeddedStore::open(&context.data_dir().join("ledger.db"))?;

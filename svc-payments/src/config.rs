@@ -1,17 +1,21 @@
 //! The service's own configuration.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// `[service]` of svc-payments.
-#[derive(Debug, Clone, Deserialize)]
+/// What svc-payments alone has.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How long a processor call may take before its outcome counts as unknown, in milliseconds.
+    #[schemars(range(min = 1))]
     pub processor_timeout_ms: u64,
     /// Up to this amount (minor units) a payment goes on when the fraud service cannot be reached; above
     /// it the payment waits until the service is back. 0: every payment waits.
+    #[schemars(range(min = 0))]
     pub fraud_unavailable_allow_up_to: i64,
     /// How often work that is due is looked for, in milliseconds.
+    #[schemars(range(min = 1))]
     pub work_interval_ms: u64,
 }
 

@@ -34,6 +34,9 @@ use crate::{
     store::{EmbeddedStore, Store as _},
 };
 
+/// The services that a payment goes through.
+const UPSTREAMS: [&str; 4] = ["svc-crypto", "svc-fraud", "svc-ledger", "svc-tax"];
+
 /// The payments service.
 pub struct Payments;
 
@@ -41,17 +44,22 @@ impl Service for Payments {
     const NAME: &'static str = "svc-payments";
     type Config = Config;
 
+    fn upstreams(_: &Config) -> Vec<String> {
+        UPSTREAMS.map(str::to_owned).into()
+    }
+
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let store = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
         // Nothing can be under way in a process that has just begun, so the background takes up everything.
         store.make_all_due(context.clock().now()).await?;
         let simulator = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
         let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
+        let [crypto, fraud, ledger, tax] = UPSTREAMS;
         let clients = Clients::new(
-            context.upstream("svc-crypto")?,
-            context.upstream("svc-fraud")?,
-            context.upstream("svc-ledger")?,
-            context.upstream("svc-tax")?,
+            context.upstream(crypto)?,
+            context.upstream(fraud)?,
+            context.upstream(ledger)?,
+            context.upstream(tax)?,
         );
         let identity = context.identity().clone();
         let (clock, ids) = (context.clock(), context.ids());

@@ -2,18 +2,20 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::RateTable;
 
 /// The rates in use when no others are configured.
 const RATES: &str = include_str!("rates.toml");
 
-/// The `[service]` table of svc-tax.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// What svc-tax alone has.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A table of rates to use in place of the built-in one (`src/rates.toml`, which also shows the form).
+    #[schemars(extend("x-file" = "public"), example = "rates.toml")]
     pub rates_file: Option<PathBuf>,
 }
 

@@ -32,6 +32,10 @@ impl mesh::Service for Tax {
     const NAME: &'static str = "svc-tax";
     type Config = Config;
 
+    fn check(config: &Config) -> Result<(), String> {
+        config.rates().map(drop)
+    }
+
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let rates = config.rates().map_err(StartError::Config)?;
         let store = store::EmbeddedStore::open(&context.data_dir().join("tax.db"))?;

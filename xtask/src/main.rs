@@ -3,6 +3,7 @@
 //! Compiled first on a bare machine, so it stands on the standard library and `clap` alone, and on
 //! nothing of ours.
 
+mod conformance;
 mod error;
 mod guard;
 mod process;
@@ -30,6 +31,7 @@ Examples:
   cargo xtask test --only tests -- -p money   the tests of one crate, with the servers they need
   cargo xtask servers -- cargo test -p mesh   the same by hand
   cargo xtask servers                         start the servers and keep them until Ctrl-C
+  cargo xtask conformance                     OpenAPI, schemathesis and h2spec on a running mesh
   cargo xtask bench -- --quick                every criterion benchmark, quickly
   cargo xtask help test                       more about one task"
 )]
@@ -49,6 +51,7 @@ enum Task {
     /// Each finding names its file, its line and the rule. The rules are in xtask/src/tidy.
     Tidy,
     Servers(servers::ServersArgs),
+    Conformance(conformance::ConformanceArgs),
     Deny(steps::DenyArgs),
 }
 
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => steps::bench(&args),
         Task::Tidy => steps::tidy(),
         Task::Servers(args) => servers::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Deny(args) => steps::deny(&args),
     };
     match result {

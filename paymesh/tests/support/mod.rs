@@ -65,11 +65,9 @@ impl Mesh {
 }
 
 pub(crate) async fn start_in(dir: &std::path::Path, api_keys: Vec<ApiKey>) -> Dev {
-    let options = DevOptions {
-        api_keys,
-        processor_timeout_ms: Some(PROCESSOR_TIMEOUT_MS),
-        ..DevOptions::on_free_ports(dir)
-    };
+    let mut options = DevOptions { api_keys, ..DevOptions::on_free_ports(dir) };
+    let timeout = &["svc-payments", "processor_timeout_ms"];
+    options.sources.flag("the test", timeout, PROCESSOR_TIMEOUT_MS.to_string());
     Dev::start(options).await.unwrap()
 }
 

@@ -10,7 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     assessment::Features,
@@ -20,7 +21,7 @@ use super::{
 };
 
 /// What follows when a rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// The card is exempt from the rules on behaviour, and is not counted.
@@ -34,7 +35,7 @@ pub enum Action {
 }
 
 /// Whose payments a velocity counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// The payment's card, at the payment's tenant.

@@ -1,0 +1,112 @@
+//! The mesh that is judged: `paymesh dev` in a directory of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::guard::{Guarded, Stop};
+use crate::process::{cargo, root, succeeds};
+
+/// How long it may take until it is ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// A key for tests alone; the mesh takes requests from this machine only.
+const API_KEY: &str = "conformance-key-1";
+
+/// A running mesh. Dropping it stops it and removes its directory.
+pub(super) struct Mesh {
+    /// Where its edge is: `http://127.0.0.1:<port>`.
+    pub(super) url: String,
+    /// A key that may do everything.
+    pub(super) api_key: &'static str,
+    /// Its directory; the judges may leave their reports there.
+    pub(super) directory: PathBuf,
+    _process: Guarded,
+}
+
+impl Mesh {
+    /// Builds and starts it.
+    pub(super) fn start() -> Result<Self, Error> {
+        if !succeeds(cargo().args(["build", "--locked", "-p", "paymesh"]))? {
+            return Err(Error::Server("paymesh could not be built".to_owned()));
+        }
+        let directory = std::env::temp_dir().join(format!("paymesh-conformance-{}", std::process::id()));
+        std::fs::create_dir(&directory).map_err(Error::io(format!("make {}", directory.display())))?;
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+        let mut command = Command::new(target.join("debug/paymesh"));
+        command
+            .args(["dev", "--edge-addr", "127.0.0.1:0", "--api-key", API_KEY, "--log", "error"])
+            .arg("--data-dir")
+            .arg(directory.join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let stop = Stop { signal: "TERM", directory: Some(directory.clone()), ..Stop::default() };
+        let mut process = Guarded::spawn(&mut command, &stop).map_err(Error::io("start paymesh"))?;
+        let url = wait(&mut process, &directory.join("data/dev.json"))?;
+        Ok(Self { url, api_key: API_KEY, directory, _process: process })
+    }
+
+    /// `host:port` of the edge.
+    pub(super) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap_or(&self.url)
+    }
+
+    /// The body of a document that needs no key.
+    pub(super) fn get(&self, path: &str) -> Result<String, Error> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address());
+        let mut answer = String::new();
+        TcpStream::connect(self.address())
+            .and_then(|mut stream| {
+                stream.write_all(request.as_bytes())?;
+                stream.read_to_string(&mut answer)
+            })
+            .map_err(Error::io(format!("get {path}")))?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+            _ => Err(Error::Server(format!("the edge does not answer {path}"))),
+        }
+    }
+
+    /// Writes a file beside the mesh's data.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+        let path = self.directory.join(name);
+        std::fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
+        Ok(path)
+    }
+}
+
+/// The edge's address, once the mesh has written that it is ready.
+fn wait(process: &mut Guarded, description: &std::path::Path) -> Result<String, Error> {
+    let deadline = Instant::now() + READY_MAX;
+    while Instant::now() < deadline {
+        if let Some(url) = std::fs::read_to_string(description).ok().as_deref().and_then(edge_url) {
+            return Ok(url.to_owned());
+        }
+        let ended = process.child().try_wait().map_err(Error::io("look after paymesh"))?;
+        if ended.is_some() {
+            return Err(Error::Server("paymesh ended before it was ready; it said why above".to_owned()));
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    Err(Error::Server(format!("paymesh was not ready after {} s", READY_MAX.as_secs())))
+}
+
+/// The value of `edge_url` in `dev.json`, which has one member a line.
+fn edge_url(description: &str) -> Option<&str> {
+    description.split("\"edge_url\": \"").nth(1)?.split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edges_address_is_found() {
+        let text = "{\n  \"edge_url\": \"http://127.0.0.1:8080\",\n  \"api_key\": \"x\"\n}";
+        assert_eq!(edge_url(text), Some("http://127.0.0.1:8080"));
+        assert_eq!(edge_url("{}"), None);
+    }
+}
