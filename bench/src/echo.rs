@@ -138,7 +138,7 @@ fn measure(case: Case, pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures
     let metadata = case.has_metadata();
     let runtime = match case {
         Case::Bare | Case::BareMetadata => {
-            let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config()?)?;
+            let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config())?;
             return drive(server.address(), pki, shape, metadata, bound);
         }
         Case::Mesh | Case::MeshMetadata => mesh::run::runtime()?,
