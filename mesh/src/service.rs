@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -22,12 +23,11 @@ use crate::{
     identity::{SpiffeId, SpiffeIdError},
     metrics::Metrics,
     panic_guard,
-    policy::Policy,
+    policy::{Policies, PolicyConfig},
     server,
     stack::Stack,
     store::StoreError,
     tls::{Identity, TlsError},
-    watched::Watched,
 };
 
 /// Why a service did not start.
@@ -136,6 +136,9 @@ pub struct Settings {
     /// Where the other services are: name → `host:port`.
     #[serde(default)]
     pub upstreams: BTreeMap<String, String>,
+    /// Who may call what.
+    #[serde(default)]
+    pub policy: PolicyConfig,
     /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
     #[serde(default)]
     pub reflection: bool,
@@ -291,10 +294,14 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     if context.settings.reflection {
         routes = routes.add_service(reflection()?);
     }
+    let policy = &context.settings.policy;
+    let policies = Policies::load(policy, &metrics).map_err(|error| StartError::Config(error.to_string()))?;
+    let reload = Duration::from_millis(policy.reload_ms.max(1));
+    tokio::spawn(policies.clone().keep(reload, drain.clone()));
     let stack = Arc::new(Stack {
         service: S::NAME,
         routes: routes.prepare(),
-        policy: Watched::fixed("the policy", Policy::standard()),
+        policies,
         metrics: metrics.clone(),
         clock,
         ids,

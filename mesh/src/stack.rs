@@ -16,16 +16,15 @@ use crate::{
     identity::SpiffeId,
     metrics::Metrics,
     panic_guard,
-    policy::{PeerPolicy, Policy},
+    policy::{PeerPolicy, Policies},
     telemetry,
-    watched::Watched,
 };
 
 /// What all connections of a service share.
 pub(crate) struct Stack {
     pub(crate) service: &'static str,
     pub(crate) routes: Routes,
-    pub(crate) policy: Watched<Policy>,
+    pub(crate) policies: Policies,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
@@ -45,7 +44,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::I
 impl Connection {
     pub(crate) fn new(stack: Arc<Stack>, peer: SpiffeId) -> Self {
         let routes = stack.routes.clone();
-        let peer = Arc::new(PeerPolicy::new(&stack.policy, peer));
+        let peer = Arc::new(stack.policies.peer(peer));
         Self { stack, routes, peer }
     }
 }

@@ -53,6 +53,7 @@ impl Harness {
             settings: Settings {
                 data_dir: self.dir.join(S::NAME),
                 upstreams: self.upstreams.clone(),
+                policy: crate::policy::PolicyConfig::default(),
                 reflection: true,
                 in_flight_max: 1_024,
             },

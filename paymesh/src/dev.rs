@@ -232,6 +232,7 @@ impl Ground<'_> {
             settings: Settings {
                 data_dir: self.data_dir.join(S::NAME),
                 upstreams: self.upstreams.clone(),
+                policy: mesh::policy::PolicyConfig::default(),
                 reflection: true,
                 in_flight_max: 8_192,
             },
