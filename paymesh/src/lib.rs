@@ -9,6 +9,7 @@ pub mod demo;
 pub mod describe;
 pub mod dev;
 pub mod operator;
+pub mod policy;
 pub mod rest;
 pub mod serve;
 

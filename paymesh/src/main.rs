@@ -6,10 +6,10 @@ use clap::Parser as _;
 use mesh::telemetry::{Telemetry, TelemetryConfig};
 use paymesh::{
     Dev, DevOptions,
-    args::{AuditArgs, Cli, Command, DevArgs},
+    args::{AuditArgs, Cli, Command, DevArgs, PolicyCommand},
     demo,
     describe::Description,
-    operator, serve,
+    operator, policy, serve,
 };
 
 /// Measured on the mesh's own hot path: about a fifth more requests than with the system's allocator.
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         None => dev(&cli.dev),
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
+        Some(Command::Policy(args)) => policy(&args.command),
         Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {
@@ -117,4 +118,9 @@ fn audit(args: &AuditArgs) -> Outcome {
         println!("offence    {offence}");
     }
     Ok(ExitCode::FAILURE)
+}
+
+fn policy(command: &PolicyCommand) -> Outcome {
+    print!("{}", policy::run(command)?);
+    Ok(ExitCode::SUCCESS)
 }
