@@ -90,7 +90,7 @@ pub(crate) fn limit(measured: Duration) -> Result<Figures, BenchError> {
 }
 
 fn measure_bare(pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
-    let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config()?)?;
+    let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config())?;
     measure(server.address(), pki, shape, bound)
 }
 

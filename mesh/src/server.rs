@@ -2,19 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
-use rustls::ServerConfig;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     drain::Drain,
-    identity::SpiffeId,
     stack::{Connection, Stack},
-    tls::spiffe_id,
+    tls::{Identity, Peer},
 };
 
 /// A peer that has not finished its handshake by then is dropped.
@@ -27,10 +23,10 @@ const CONCURRENT_STREAMS_MAX: u32 = 4_096;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Serves until the drain begins, then lets requests under way finish.
-pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, stack: Arc<Stack>, drain: Drain) {
-    let acceptor = TlsAcceptor::from(tls);
-    let connections = GracefulShutdown::new();
+/// Serves until the drain begins, then lets requests under way finish. Each connection is accepted with
+/// the certificates of its moment.
+pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<Stack>, drain: Drain) {
+    let connections = TaskTracker::new();
     while let Some(accepted) = drain.unless_started(listener.accept()).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -39,15 +35,12 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, stack: 
                 continue;
             }
         };
-        let (acceptor, stack) = (acceptor.clone(), Arc::clone(&stack));
-        let watcher = connections.watcher();
-        tokio::spawn(async move {
+        let (identity, stack, drain) = (identity.clone(), Arc::clone(&stack), drain.clone());
+        connections.spawn(async move {
             let service = stack.service;
-            match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(acceptor, stream)).await {
+            match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(&identity, stream)).await {
                 Ok(Ok((stream, peer))) => {
-                    let connection =
-                        http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer));
-                    if let Err(error) = watcher.watch(connection).await {
+                    if let Err(error) = converse(stream, &peer, &identity, stack, &drain).await {
                         tracing::debug!(service, %address, %error, "a connection ended early");
                     }
                 }
@@ -57,7 +50,8 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, stack: 
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_DEADLINE, connections.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(DRAIN_DEADLINE, connections.wait()).await.is_err() {
         tracing::warn!(
             service = stack.service,
             "requests were still under way when the drain's deadline passed"
@@ -65,15 +59,44 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, stack: 
     }
 }
 
+/// Serves a connection until its client leaves, the drain begins or the peer may no longer stay. In the
+/// last two cases the client is told to open no further streams (GOAWAY, RFC 9113, section 6.8), and what
+/// is under way may finish.
+async fn converse(
+    stream: TlsStream,
+    peer: &Peer,
+    identity: &Identity,
+    stack: Arc<Stack>,
+    drain: &Drain,
+) -> hyper::Result<()> {
+    let service = stack.service;
+    let connection =
+        http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer.id().clone()));
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = drain.started() => {}
+        parting = peer.until_parting(identity) => {
+            tracing::info!(service, peer = %peer.id(), reason = parting.as_str(), "ending a connection");
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    match tokio::time::timeout(DRAIN_DEADLINE, connection).await {
+        Ok(ended) => ended,
+        Err(_elapsed) => {
+            tracing::warn!(service, peer = %peer.id(), "a connection did not end in time and was cut off");
+            Ok(())
+        }
+    }
+}
+
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<(TlsStream, SpiffeId)> {
+async fn handshake(identity: &Identity, stream: TcpStream) -> std::io::Result<(TlsStream, Peer)> {
     stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
-    let (_, session) = stream.get_ref();
-    let peer = session.peer_certificates().and_then(|chain| chain.first()).and_then(spiffe_id);
-    let peer =
-        peer.ok_or_else(|| std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh"))?;
+    let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
+    let peer = Peer::of(stream.get_ref().1)
+        .ok_or_else(|| std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh"))?;
     Ok((stream, peer))
 }
 

@@ -27,7 +27,7 @@ use crate::{
     server,
     stack::Stack,
     store::StoreError,
-    tls::{Identity, TlsError},
+    tls::{self, Identity, TlsError},
 };
 
 /// Why a service did not start.
@@ -274,7 +274,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
     let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
     let metrics = Metrics::new(S::NAME);
-    let tls = identity.server_config()?;
+    let accepting = identity.clone();
     let context = ServiceContext {
         settings,
         identity,
@@ -312,9 +312,16 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     for (name, worker) in workers {
         tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }
+    let keeping = accepting.clone().keep(tls::LOOK_EVERY, drain.clone());
+    tasks.spawn(supervise(S::NAME, "identity", Box::pin(keeping), drain.clone(), failed.clone()));
+    metrics.register(
+        "certificate_expires_in_seconds",
+        "Time until the workload's certificate expires",
+        accepting.expiry_gauge(),
+    );
     let stopped = Drain::new();
     tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
-    let serving = server::serve(rpc, tls, stack, drain.clone());
+    let serving = server::serve(rpc, accepting, stack, drain.clone());
     let draining = drain.clone();
     let serving = async move {
         let not_serving = async {

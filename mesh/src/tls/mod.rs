@@ -1,0 +1,192 @@
+//! Mutual TLS 1.3 between workloads: rustls with ring, peers known by SPIFFE id and not by host name,
+//! certificates that are replaced while the process runs.
+
+mod material;
+mod peer;
+mod verify;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, atomic::AtomicI64},
+    time::Duration,
+};
+
+use money::Timestamp;
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
+use tokio::sync::watch;
+
+use self::material::Material;
+pub use self::{
+    material::Lifetime,
+    peer::{Parting, Peer},
+    verify::spiffe_id,
+};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    drain::Drain,
+    identity::SpiffeId,
+    pki::{CertificateFiles, PkiError},
+    watched::Watched,
+};
+
+/// How often a service looks at its certificate files. A change is used at the second look that finds
+/// it, so at the latest after twice this time; peers have hours, as certificates overlap.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a certificate that should have been renewed is complained of.
+const COMPLAIN_EVERY_S: i64 = 3_600;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// rustls refused the certificate or key.
+    #[error("TLS: {0}")]
+    Config(#[from] rustls::Error),
+    /// The CA cannot be used to check clients.
+    #[error("TLS: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// The workload's certificate carries no SPIFFE id of this mesh.
+    #[error("the workload's certificate has no SPIFFE id of this mesh in its only URI SAN")]
+    NoIdentity,
+    /// The workload's certificate is no longer valid.
+    #[error("the workload's certificate has expired: renew it")]
+    Expired,
+    /// The workload's certificate is not valid yet.
+    #[error("the workload's certificate is not valid yet: compare this machine's clock with its issuer's")]
+    NotYetValid,
+    /// The new certificate is another workload's.
+    #[error("the certificate is that of {found}, and this workload is {expected}")]
+    OtherIdentity {
+        /// Who the process is.
+        expected: SpiffeId,
+        /// Whom the certificate names.
+        found: SpiffeId,
+    },
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+}
+
+/// A workload's certificate, key, and whom it trusts, as they are now. Cheap to clone: all clones see a
+/// renewal at once.
+#[derive(Clone)]
+pub struct Identity {
+    id: SpiffeId,
+    material: Watched<Material>,
+    expires_in_s: Gauge<i64, AtomicI64>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("id", &self.id).field("lifetime", &self.lifetime()).finish()
+    }
+}
+
+impl Identity {
+    /// Reads the PEM files. They must go together: the key with the certificate, the certificate with
+    /// the CA bundle, and all of it now. [`Identity::keep`] follows them from then on.
+    pub fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
+        let (of, first) = (files.clone(), OnceLock::<SpiffeId>::new());
+        let read = move || {
+            let material = Material::read(&of)?;
+            material.check(SystemClock.now())?;
+            let expected = first.get_or_init(|| material.id.clone());
+            if *expected != material.id {
+                let (expected, found) = (expected.clone(), material.id);
+                return Err(TlsError::OtherIdentity { expected, found });
+            }
+            Ok(material)
+        };
+        let paths = vec![files.ca.clone(), files.cert.clone(), files.key.clone()];
+        Ok(Self::of(Watched::load("certificates", paths, read)?))
+    }
+
+    /// As [`Identity::load`], but takes what a peer would refuse: to test that peers do.
+    pub fn load_unchecked(files: &CertificateFiles) -> Result<Self, TlsError> {
+        Ok(Self::of(Watched::fixed("certificates", Material::read(files)?)))
+    }
+
+    fn of(material: Watched<Material>) -> Self {
+        let id = material.current().id.clone();
+        Self { id, material, expires_in_s: Gauge::default() }
+    }
+
+    /// Who this workload is. The same for as long as the process runs.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// From when until when the certificate holds that is in use now.
+    pub fn lifetime(&self) -> Lifetime {
+        self.material.current().lifetime
+    }
+
+    /// For the accepting side, to be asked for each connection: TLS 1.3 only, a client certificate of
+    /// our CA required, HTTP/2 only.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.material.current().server_config()
+    }
+
+    /// For the calling side, to be asked for each connection: TLS 1.3 only, and the peer must be exactly
+    /// the workload expected.
+    pub fn client_config(&self, peer: &SpiffeId) -> Result<Arc<ClientConfig>, TlsError> {
+        self.material.current().client_config(peer)
+    }
+
+    /// Counts the renewals of certificate, key or CA bundle: whoever waits on it hears of each. New
+    /// connections use the new ones by themselves.
+    pub fn renewed(&self) -> watch::Receiver<u64> {
+        self.material.versions()
+    }
+
+    /// Whether a client with this chain would be let in now, by the CA bundle in use now.
+    pub fn trusts_client(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
+        self.material.current().trusts_client(chain, now).is_ok()
+    }
+
+    /// Seconds until the certificate in use expires; kept up to date by [`Identity::keep`].
+    pub fn expiry_gauge(&self) -> Gauge<i64, AtomicI64> {
+        self.expires_in_s.clone()
+    }
+
+    /// The worker that keeps the certificates in step with their files and says in time when nobody
+    /// renews them. Ends when the drain begins.
+    pub async fn keep(self, every: Duration, drain: Drain) {
+        let following = self.material.clone().keep(every, drain.clone());
+        tokio::join!(following, self.watch_expiry(every, drain));
+    }
+
+    async fn watch_expiry(&self, every: Duration, drain: Drain) {
+        let mut complained_at: Option<Timestamp> = None;
+        loop {
+            let (now, lifetime) = (SystemClock.now(), self.lifetime());
+            let left_s = lifetime.left_s(now);
+            self.expires_in_s.set(left_s);
+            let is_time = complained_at
+                .is_none_or(|at| now.as_seconds().saturating_sub(at.as_seconds()) >= COMPLAIN_EVERY_S);
+            if !lifetime.is_due(now) {
+                complained_at = None;
+            } else if is_time {
+                complained_at = Some(now);
+                let id = &self.id;
+                if left_s < 0 {
+                    tracing::error!(%id, "the certificate has expired: peers refuse this workload");
+                } else {
+                    tracing::warn!(%id, left_s, "less than a third of the certificate's life is left");
+                }
+            }
+            if drain.unless_started(tokio::time::sleep(every)).await.is_none() {
+                return;
+            }
+        }
+    }
+}
