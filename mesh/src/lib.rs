@@ -13,6 +13,7 @@ pub mod drain;
 pub mod fault;
 pub mod idempotency;
 pub mod identity;
+pub mod linkerd;
 pub mod metrics;
 pub mod panic_guard;
 pub mod pki;
@@ -25,9 +26,11 @@ pub mod telemetry;
 pub mod testing;
 pub mod tls;
 pub mod trace;
+pub mod transport;
 pub mod watched;
 
 mod admin;
+mod caller;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};
@@ -43,4 +46,5 @@ pub use service::{Launch, Parts, Running, Service, ServiceContext, Settings, Sta
 pub use store::{Embedded, StoreError};
 pub use testing::Harness;
 pub use trace::TraceContext;
+pub use transport::Transport;
 pub use watched::Watched;

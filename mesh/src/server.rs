@@ -1,16 +1,22 @@
-//! Accepts mTLS connections and hands their requests to the stack, until told to drain.
+//! Accepts connections, over mutual TLS or from the Linkerd proxy, and hands their requests to the stack, until told to drain.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    caller::Caller,
     drain::Drain,
+    linkerd::Linkerd,
     stack::{Connection, Stack},
     tls::{Identity, Peer},
+    transport::Transport,
 };
 
 /// A peer that has not finished its handshake by then is dropped.
@@ -25,7 +31,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Serves until the drain begins, then lets requests under way finish. Each connection is accepted with
 /// the certificates of its moment.
-pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<Stack>, drain: Drain) {
+pub(crate) async fn serve(listener: TcpListener, transport: Transport, stack: Arc<Stack>, drain: Drain) {
     let connections = TaskTracker::new();
     while let Some(accepted) = drain.unless_started(listener.accept()).await {
         let (stream, address) = match accepted {
@@ -35,14 +41,22 @@ pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<
                 continue;
             }
         };
-        let (identity, stack, drain) = (identity.clone(), Arc::clone(&stack), drain.clone());
+        let (transport, stack, drain) = (transport.clone(), Arc::clone(&stack), drain.clone());
         connections.spawn(async move {
             let service = stack.service;
-            match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(&identity, stream)).await {
-                Ok(Ok((stream, peer))) => {
-                    if let Err(error) = converse(stream, &peer, &identity, stack, &drain).await {
-                        tracing::debug!(service, %address, %error, "a connection ended early");
-                    }
+            match tokio::time::timeout(HANDSHAKE_DEADLINE, meet(&transport, stream, address)).await {
+                Ok(Ok(Met::Native(stream, identity, peer))) => {
+                    let caller = Caller::known(&stack.policies, peer.id().clone());
+                    let parting = async {
+                        let reason = peer.until_parting(identity).await.as_str();
+                        tracing::info!(service, peer = %peer.id(), reason, "ending a connection");
+                    };
+                    converse(*stream, Connection::new(stack, caller), parting, address, &drain).await;
+                }
+                Ok(Ok(Met::Proxied(stream, linkerd))) => {
+                    let caller = Caller::proxied(&stack.policies, linkerd);
+                    let never = std::future::pending();
+                    converse(stream, Connection::new(stack, caller), never, address, &drain).await;
                 }
                 Ok(Err(error)) => tracing::warn!(service, %address, %error, "a connection was refused"),
                 Err(_elapsed) => tracing::warn!(service, %address, "a handshake took too long"),
@@ -63,41 +77,61 @@ pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<
 /// last two cases the client is told to open no further streams (GOAWAY, RFC 9113, section 6.8), and what
 /// is under way may finish.
 async fn converse(
-    stream: TlsStream,
-    peer: &Peer,
-    identity: &Identity,
-    stack: Arc<Stack>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Connection,
+    parting: impl Future<Output = ()>,
+    address: SocketAddr,
     drain: &Drain,
-) -> hyper::Result<()> {
-    let service = stack.service;
-    let connection =
-        http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer.id().clone()));
+) {
+    let service = connection.service();
+    let connection = http2().serve_connection(TokioIo::new(stream), connection);
     tokio::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return ended,
-        () = drain.started() => {}
-        parting = peer.until_parting(identity) => {
-            tracing::info!(service, peer = %peer.id(), reason = parting.as_str(), "ending a connection");
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        () = drain.started() => None,
+        () = parting => None,
+    };
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(DRAIN_DEADLINE, connection).await
         }
-    }
-    connection.as_mut().graceful_shutdown();
-    match tokio::time::timeout(DRAIN_DEADLINE, connection).await {
-        Ok(ended) => ended,
-        Err(_elapsed) => {
-            tracing::warn!(service, peer = %peer.id(), "a connection did not end in time and was cut off");
-            Ok(())
-        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(service, %address, %error, "a connection ended early"),
+        Err(_elapsed) => tracing::warn!(service, %address, "a connection did not end in time and was cut off"),
     }
 }
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-async fn handshake(identity: &Identity, stream: TcpStream) -> std::io::Result<(TlsStream, Peer)> {
+/// Who has connected.
+enum Met<'a> {
+    /// A workload, over TLS of ours.
+    Native(Box<TlsStream>, &'a Identity, Peer),
+    /// The proxy beside us.
+    Proxied(TcpStream, &'a Linkerd),
+}
+
+async fn meet(transport: &Transport, stream: TcpStream, address: SocketAddr) -> std::io::Result<Met<'_>> {
     stream.set_nodelay(true)?;
-    let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
-    let peer = Peer::of(stream.get_ref().1)
-        .ok_or_else(|| std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh"))?;
-    Ok((stream, peer))
+    match transport {
+        Transport::Native(identity) => {
+            let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
+            let peer = Peer::of(stream.get_ref().1).ok_or_else(|| {
+                std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh")
+            })?;
+            Ok(Met::Native(Box::new(stream), identity, peer))
+        }
+        Transport::Linkerd(linkerd) if Linkerd::is_proxy(address, stream.local_addr()?) => {
+            Ok(Met::Proxied(stream, linkerd))
+        }
+        Transport::Linkerd(_) => {
+            Err(std::io::Error::other("it does not come from the Linkerd proxy beside this process"))
+        }
+    }
 }
 
 fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {

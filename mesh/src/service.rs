@@ -27,7 +27,8 @@ use crate::{
     server,
     stack::Stack,
     store::StoreError,
-    tls::{self, Identity, TlsError},
+    tls::{self, TlsError},
+    transport::Transport,
 };
 
 /// Why a service did not start.
@@ -154,7 +155,7 @@ fn in_flight_max() -> u32 {
 /// What the mesh gives to a service while it is being built.
 pub struct ServiceContext {
     settings: Settings,
-    identity: Identity,
+    transport: Transport,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
@@ -169,7 +170,7 @@ impl ServiceContext {
 
     /// Who this service is.
     pub fn identity(&self) -> &SpiffeId {
-        self.identity.id()
+        self.transport.id()
     }
 
     /// Where to count things.
@@ -199,7 +200,7 @@ impl ServiceContext {
                 "upstreams.{name} is missing: give the address of {name} as host:port"
             ))
         })?;
-        Ok(Upstream::new(&self.identity, &SpiffeId::of(name)?, address)?)
+        Ok(Upstream::over(&self.transport, &SpiffeId::of(name)?, address)?)
     }
 }
 
@@ -207,8 +208,8 @@ impl ServiceContext {
 pub struct Launch {
     /// What every service is configured with.
     pub settings: Settings,
-    /// The workload's certificate and key.
-    pub identity: Identity,
+    /// Who the workload is, and how it meets others.
+    pub transport: Transport,
     /// Where RPCs are taken, already bound.
     pub rpc: TcpListener,
     /// Where `/metrics` and probes are answered, already bound.
@@ -262,22 +263,25 @@ impl Running {
 
 /// Starts a service: opens its state, then takes RPCs.
 pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Running, StartError> {
-    let Launch { settings, identity, rpc, admin, clock, ids, drain } = launch;
+    let Launch { settings, transport, rpc, admin, clock, ids, drain } = launch;
     std::fs::create_dir_all(&settings.data_dir)
         .map_err(StartError::io(format!("the data directory {}", settings.data_dir.display())))?;
     let lock = lock(&settings.data_dir)?;
-    if identity.id().name() != S::NAME {
-        let text =
-            format!("mesh.identity: the certificate is that of {}, not of {}", identity.id().name(), S::NAME);
+    if transport.id().name() != S::NAME {
+        let text = format!(
+            "mesh.identity: the certificate is that of {}, not of {}",
+            transport.id().name(),
+            S::NAME
+        );
         return Err(StartError::Config(text));
     }
     let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
     let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
     let metrics = Metrics::new(S::NAME);
-    let accepting = identity.clone();
+    let accepting = transport.clone();
     let context = ServiceContext {
         settings,
-        identity,
+        transport,
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
@@ -312,13 +316,15 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     for (name, worker) in workers {
         tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }
-    let keeping = accepting.clone().keep(tls::LOOK_EVERY, drain.clone());
-    tasks.spawn(supervise(S::NAME, "identity", Box::pin(keeping), drain.clone(), failed.clone()));
-    metrics.register(
-        "certificate_expires_in_seconds",
-        "Time until the workload's certificate expires",
-        accepting.expiry_gauge(),
-    );
+    if let Transport::Native(identity) = &accepting {
+        let keeping = identity.clone().keep(tls::LOOK_EVERY, drain.clone());
+        tasks.spawn(supervise(S::NAME, "identity", Box::pin(keeping), drain.clone(), failed.clone()));
+        metrics.register(
+            "certificate_expires_in_seconds",
+            "Time until the workload's certificate expires",
+            identity.expiry_gauge(),
+        );
+    }
     let stopped = Drain::new();
     tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
     let serving = server::serve(rpc, accepting, stack, drain.clone());

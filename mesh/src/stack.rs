@@ -11,12 +11,13 @@ use tracing::Instrument as _;
 
 use crate::{
     call::Call,
+    caller::Caller,
     clock::{Clock, Ids},
     fault::{Fault, Reason},
     identity::SpiffeId,
     metrics::Metrics,
     panic_guard,
-    policy::{PeerPolicy, Policies},
+    policy::{Policies, Rpc, Verdict},
     telemetry,
 };
 
@@ -31,21 +32,25 @@ pub(crate) struct Stack {
     pub(crate) in_flight_max: u32,
 }
 
-/// One connection's way into the stack: its peer was verified in the handshake.
+/// One connection's way into the stack.
 #[derive(Clone)]
 pub(crate) struct Connection {
     stack: Arc<Stack>,
     routes: Routes,
-    peer: Arc<PeerPolicy>,
+    caller: Arc<Caller>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>>;
 
 impl Connection {
-    pub(crate) fn new(stack: Arc<Stack>, peer: SpiffeId) -> Self {
+    pub(crate) fn new(stack: Arc<Stack>, caller: Caller) -> Self {
         let routes = stack.routes.clone();
-        let peer = Arc::new(stack.policies.peer(peer));
-        Self { stack, routes, peer }
+        Self { stack, routes, caller: Arc::new(caller) }
+    }
+
+    /// The name of the service that the connection leads to.
+    pub(crate) fn service(&self) -> &'static str {
+        self.stack.service
     }
 }
 
@@ -64,13 +69,13 @@ impl Connection {
     async fn answer(mut self, request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
         let under_way = InFlight::enter(&self.stack.metrics);
-        let verdict = self.peer.decide(request.uri().path());
-        let rpc = verdict.name();
-        let admitted = if verdict.allowed {
-            self.admit(&request, under_way.count, began)
-        } else {
-            tracing::warn!(service = self.stack.service, peer = %self.peer.peer(), rpc, "an RPC was denied by policy");
-            Err(Fault::new(Reason::PermissionDenied, "This identity may not call this RPC."))
+        let path = request.uri().path();
+        let (rpc, admitted) = match self.caller.of(request.headers()) {
+            Ok(peer) => {
+                let verdict = peer.decide(path);
+                (verdict.name(), self.admit(peer.peer(), verdict, &request, under_way.count, began))
+            }
+            Err(fault) => (Rpc::label(path), Err(fault)),
         };
         let response = match admitted {
             Ok(call) => self.handle(call, request, rpc).await,
@@ -80,12 +85,24 @@ impl Connection {
         response
     }
 
-    fn admit(&self, request: &Request<Incoming>, in_flight: i64, now: Instant) -> Result<Call, Fault> {
+    fn admit(
+        &self,
+        peer: &SpiffeId,
+        verdict: Verdict,
+        request: &Request<Incoming>,
+        in_flight: i64,
+        now: Instant,
+    ) -> Result<Call, Fault> {
+        if !verdict.allowed {
+            let (service, rpc) = (self.stack.service, verdict.name());
+            tracing::warn!(service, %peer, rpc, "an RPC was denied by policy");
+            return Err(Fault::new(Reason::PermissionDenied, "This identity may not call this RPC."));
+        }
         if in_flight > i64::from(self.stack.in_flight_max) {
             return Err(Fault::new(Reason::Overloaded, "Too many requests are under way.").retry_after_s(1));
         }
         let fresh = self.stack.ids.uuid_v7(self.stack.clock.now());
-        Call::read(self.peer.peer().clone(), request.headers(), now, fresh)
+        Call::read(peer.clone(), request.headers(), now, fresh)
     }
 
     async fn handle(

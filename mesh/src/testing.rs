@@ -57,7 +57,7 @@ impl Harness {
                 reflection: true,
                 in_flight_max: 1_024,
             },
-            identity: Identity::load(&self.certificate(S::NAME)?)?,
+            transport: Identity::load(&self.certificate(S::NAME)?)?.into(),
             rpc: free()?,
             admin: free()?,
             clock: Arc::clone(&self.clock),

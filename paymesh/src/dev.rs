@@ -236,7 +236,7 @@ impl Ground<'_> {
                 reflection: true,
                 in_flight_max: 8_192,
             },
-            identity: Identity::load(&files)?,
+            transport: Identity::load(&files)?.into(),
             rpc: sockets.rpc,
             admin: sockets.admin,
             clock: Arc::new(SystemClock),
