@@ -12,7 +12,7 @@ use std::{
 
 use edge_gateway::{ApiKeyConfig, Edge, EdgeConfig};
 use mesh::{
-    Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, SystemClock,
+    Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, UpstreamSettings, SystemClock,
     pki::{CertificateAuthority, write_file},
     server,
     tls::{Identity, TlsError},
@@ -233,6 +233,8 @@ impl Ground<'_> {
                 data_dir: self.data_dir.join(S::NAME),
                 upstreams: self.upstreams.clone(),
                 reflection: true,
+                client: UpstreamSettings::default(),
+                clients: BTreeMap::new(),
                 in_flight_max: 8_192,
             },
             identity: Identity::load(&files)?,
