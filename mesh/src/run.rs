@@ -8,11 +8,12 @@ use serde::Deserialize;
 use crate::{
     clock::{RandomIds, SystemClock},
     drain::Drain,
+    linkerd::LinkerdConfig,
     pki::CertificateFiles,
     server,
     service::{Launch, Service, Settings, StartError, start},
     telemetry::{Telemetry, TelemetryConfig},
-    tls::Identity,
+    transport::{TlsMode, Transport},
 };
 
 /// A service's configuration file.
@@ -34,8 +35,16 @@ pub struct MeshConfig {
     pub listen: SocketAddr,
     /// Where `/metrics` and probes are answered.
     pub admin: SocketAddr,
-    /// The workload's certificate, key and CA.
-    pub identity: CertificateFiles,
+    /// Who does mutual TLS: `native`, we with the certificates of `identity`, or `linkerd`, the Linkerd
+    /// proxy beside us. Default: `native`.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// The workload's certificate, key and CA: needed with `native`, refused with `linkerd`.
+    #[serde(default)]
+    pub identity: Option<CertificateFiles>,
+    /// The Linkerd installation; of interest with `linkerd` only.
+    #[serde(default)]
+    pub linkerd: LinkerdConfig,
     /// State, upstreams and limits.
     pub settings: Settings,
     /// Logs, traces, metrics.
@@ -78,10 +87,11 @@ pub fn serve_from_file<S: Service>(path: &std::path::Path) -> Result<(), StartEr
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
         let drain = Drain::new();
+        let MeshConfig { tls, identity, linkerd, .. } = &config.mesh;
         let launch = Launch {
+            transport: Transport::open(S::NAME, *tls, identity.as_ref(), linkerd).await?,
             rpc: listen("mesh.listen", config.mesh.listen)?,
             admin: listen("mesh.admin", config.mesh.admin)?,
-            identity: Identity::load(&config.mesh.identity)?,
             settings: config.mesh.settings,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),

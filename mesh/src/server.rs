@@ -101,7 +101,9 @@ async fn converse(
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(service, %address, %error, "a connection ended early"),
-        Err(_elapsed) => tracing::warn!(service, %address, "a connection did not end in time and was cut off"),
+        Err(_elapsed) => {
+            tracing::warn!(service, %address, "a connection did not end in time and was cut off")
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use crate::{
     call::Call,
-    client::Upstream,
+    client::{Upstream, UpstreamSettings},
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
     identity::SpiffeId,
@@ -55,6 +55,8 @@ impl Harness {
                 upstreams: self.upstreams.clone(),
                 policy: crate::policy::PolicyConfig::default(),
                 reflection: true,
+                client: UpstreamSettings::default(),
+                clients: BTreeMap::new(),
                 in_flight_max: 1_024,
             },
             transport: Identity::load(&self.certificate(S::NAME)?)?.into(),

@@ -79,7 +79,8 @@ mod tests {
     #[tokio::test]
     async fn a_service_does_not_start_where_nobody_does_mutual_tls() {
         let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let linkerd = LinkerdConfig { proxy_admin: gone, proxy_ready_timeout_ms: 1, ..LinkerdConfig::default() };
+        let linkerd =
+            LinkerdConfig { proxy_admin: gone, proxy_ready_timeout_ms: 1, ..LinkerdConfig::default() };
         let files = CertificateFiles { ca: "a".into(), cert: "b".into(), key: "c".into() };
         for (mode, files, told) in [
             (TlsMode::Native, None, "mesh.identity is missing"),

@@ -12,7 +12,7 @@ use std::{
 
 use edge_gateway::{ApiKeyConfig, Edge, EdgeConfig};
 use mesh::{
-    Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, SystemClock,
+    Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, UpstreamSettings, SystemClock,
     pki::{CertificateAuthority, write_file},
     server,
     tls::{Identity, TlsError},
@@ -234,6 +234,8 @@ impl Ground<'_> {
                 upstreams: self.upstreams.clone(),
                 policy: mesh::policy::PolicyConfig::default(),
                 reflection: true,
+                client: UpstreamSettings::default(),
+                clients: BTreeMap::new(),
                 in_flight_max: 8_192,
             },
             transport: Identity::load(&files)?.into(),

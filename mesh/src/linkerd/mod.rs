@@ -89,8 +89,7 @@ impl Linkerd {
             ("namespace", namespace),
         ] {
             let legal = |part: &str| {
-                !part.is_empty()
-                    && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+                !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
             };
             if !value.split('.').all(legal) {
                 return Err(LinkerdError::NotADnsName(name));
