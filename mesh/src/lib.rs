@@ -6,6 +6,7 @@
 //! refusal through the same table ([`fault`]), every fixed cost through the same primitive ([`batch`]).
 
 pub mod batch;
+pub mod body;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -18,7 +19,9 @@ pub mod metrics;
 pub mod panic_guard;
 pub mod pki;
 pub mod policy;
+pub mod routes;
 pub mod run;
+pub mod scope;
 pub mod server;
 pub mod service;
 pub mod store;
@@ -31,6 +34,7 @@ pub mod watched;
 
 mod admin;
 mod caller;
+mod log_format;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};

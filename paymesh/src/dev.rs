@@ -238,6 +238,7 @@ impl Ground<'_> {
                 client: UpstreamSettings::default(),
                 clients: BTreeMap::new(),
                 in_flight_max: 8_192,
+                message_bytes_max: mesh::service::message_bytes_max(),
             },
             transport: Identity::load(&files)?.into(),
             rpc: sockets.rpc,

@@ -55,6 +55,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Of a request whose sender is not known.
+    pub fn denied(path: &str) -> Self {
+        Self { rpc: Rpc::of_path(path), allowed: false, trial: false }
+    }
+
     /// The RPC's name in metrics and spans: one of the contract's, or `unknown`.
     pub fn name(self) -> &'static str {
         self.rpc.map_or("unknown", Rpc::name)

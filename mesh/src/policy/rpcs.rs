@@ -67,11 +67,6 @@ impl Rpc {
         TABLE.by_path.get(path).copied()
     }
 
-    /// The name, in metrics and spans, of the RPC at this path: one of the contract's, or `unknown`.
-    pub fn label(path: &str) -> &'static str {
-        Self::of_path(path).map_or("unknown", Self::name)
-    }
-
     /// All of them, in the order of their names.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::count()).map(Self)

@@ -96,6 +96,7 @@ impl Harness {
                 client: UpstreamSettings::default(),
                 clients: BTreeMap::new(),
                 in_flight_max: 1_024,
+                message_bytes_max: crate::service::message_bytes_max(),
             },
             transport,
             rpc: free()?,
