@@ -1,4 +1,4 @@
-//! Logs for people and machines, and traces and metrics over OTLP where an endpoint is configured.
+//! Logs for people and machines; traces, metrics and the same logs over OTLP where an endpoint is configured.
 
 use std::{
     io::IsTerminal as _,
@@ -12,9 +12,11 @@ use opentelemetry::{
         SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
     },
 };
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
     Resource,
+    logs::SdkLoggerProvider,
     metrics::SdkMeterProvider,
     trace::{Sampler, SdkTracerProvider},
 };
@@ -22,7 +24,10 @@ use serde::Deserialize;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, FilterFn, LevelFilter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{log_format::WithScope, trace::TraceContext};
@@ -95,6 +100,7 @@ pub(crate) fn is_exporting() -> bool {
 pub struct Telemetry {
     tracer: Option<SdkTracerProvider>,
     meter: Option<SdkMeterProvider>,
+    logger: Option<SdkLoggerProvider>,
 }
 
 impl Telemetry {
@@ -124,7 +130,10 @@ impl Telemetry {
             .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(process)));
         // The log's filter is the log's alone: what is logged does not decide what is traced.
         let spans = spans.map(|layer| layer.with_filter(LevelFilter::INFO));
-        tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).try_init()?;
+        let sent = EnvFilter::try_new(&config.log)?.and(FilterFn::new(is_not_of_the_export));
+        let logs = telemetry.logger.as_ref().map(OpenTelemetryTracingBridge::new);
+        let logs = logs.map(|layer| layer.with_filter(sent));
+        tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).with(logs).try_init()?;
         SAMPLE_PER_MILLE.store(config.sample_per_mille, Ordering::Relaxed);
         EXPORTING.store(telemetry.tracer.is_some(), Ordering::Relaxed);
         Ok(telemetry)
@@ -150,19 +159,30 @@ impl Telemetry {
         let reader = opentelemetry_sdk::metrics::PeriodicReader::builder(metrics)
             .with_interval(Duration::from_secs(10))
             .build();
-        let meter = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+        let meter = SdkMeterProvider::builder().with_reader(reader).with_resource(resource.clone()).build();
         global::set_meter_provider(meter.clone());
-        Ok(Self { tracer: Some(tracer), meter: Some(meter) })
+        let logs = opentelemetry_otlp::LogExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        let logger = SdkLoggerProvider::builder().with_batch_exporter(logs).with_resource(resource).build();
+        Ok(Self { tracer: Some(tracer), meter: Some(meter), logger: Some(logger) })
     }
 
     /// Sends what is still held back. Blocks, so call it off the runtime's threads.
     pub fn flush(self) {
         let tracer = self.tracer.map(|provider| provider.shutdown());
         let meter = self.meter.map(|provider| provider.shutdown());
-        for error in [tracer, meter].into_iter().flatten().filter_map(Result::err) {
+        let logger = self.logger.map(|provider| provider.shutdown());
+        for error in [tracer, meter, logger].into_iter().flatten().filter_map(Result::err) {
             tracing::warn!(%error, "telemetry could not be flushed");
         }
     }
+}
+
+/// Whether an event may be sent: one about the sending itself would make another one for ever.
+fn is_not_of_the_export(event: &tracing::Metadata<'_>) -> bool {
+    const EXPORT: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+    let source = event.target().split("::").next().unwrap_or_default();
+    // `opentelemetry_sdk`, `opentelemetry-otlp`, … name their events after themselves.
+    !EXPORT.contains(&source) && !source.starts_with("opentelemetry")
 }
 
 /// Makes the span a child of the caller's, in the same trace.

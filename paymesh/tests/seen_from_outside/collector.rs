@@ -4,6 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::{
     collector::{
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
         metrics::v1::{
             ExportMetricsServiceRequest, ExportMetricsServiceResponse,
             metrics_service_server::{MetricsService, MetricsServiceServer},
@@ -14,10 +18,10 @@ use opentelemetry_proto::tonic::{
         },
     },
     common::v1::{KeyValue, any_value},
+    logs::v1::LogRecord,
     metrics::v1::metric,
     trace::v1::Span,
 };
-use prost::Message as _;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
@@ -29,6 +33,7 @@ pub(crate) struct Collector(Arc<Mutex<Received>>);
 struct Received {
     traces: Vec<ExportTraceServiceRequest>,
     metrics: Vec<ExportMetricsServiceRequest>,
+    logs: Vec<ExportLogsServiceRequest>,
 }
 
 #[tonic::async_trait]
@@ -53,6 +58,17 @@ impl MetricsService for Collector {
     }
 }
 
+#[tonic::async_trait]
+impl LogsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.0.lock().unwrap().logs.push(request.into_inner());
+        Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
 impl Collector {
     /// Starts it on a free port; returns its endpoint.
     pub(crate) async fn start(&self) -> String {
@@ -61,6 +77,7 @@ impl Collector {
         let server = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(self.clone()))
             .add_service(MetricsServiceServer::new(self.clone()))
+            .add_service(LogsServiceServer::new(self.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         tokio::spawn(server);
         endpoint
@@ -70,13 +87,22 @@ impl Collector {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let received = self.0.lock().unwrap();
         let traces = received.traces.iter().flat_map(prost::Message::encode_to_vec);
-        traces.chain(received.metrics.iter().flat_map(ExportMetricsServiceRequest::encode_to_vec)).collect()
+        let metrics = received.metrics.iter().flat_map(prost::Message::encode_to_vec);
+        let logs = received.logs.iter().flat_map(prost::Message::encode_to_vec);
+        traces.chain(metrics).chain(logs).collect()
     }
 
     pub(crate) fn spans(&self) -> Vec<Span> {
         let received = self.0.lock().unwrap();
         let resources = received.traces.iter().flat_map(|request| &request.resource_spans);
         resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| scope.spans.clone()).collect()
+    }
+
+    pub(crate) fn logs(&self) -> Vec<LogRecord> {
+        let received = self.0.lock().unwrap();
+        let resources = received.logs.iter().flat_map(|request| &request.resource_logs);
+        let scopes = resources.flat_map(|resource| &resource.scope_logs);
+        scopes.flat_map(|scope| scope.log_records.clone()).collect()
     }
 
     /// The services that a sum of this name has a point of.

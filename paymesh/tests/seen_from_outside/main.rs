@@ -245,7 +245,8 @@ async fn no_card_number_and_no_code_is_anywhere_but_in_memory() {
         printed.iter().map(|line| line.replace("4242424242424242", "")).collect::<String>().as_bytes(),
     );
     search("OTLP", &collector.bytes());
-    assert!(collector.spans().len() > 100 && !collector.counted("rpc.server.requests").is_empty());
+    assert!(collector.spans().len() > 100 && collector.logs().len() > 500);
+    assert!(!collector.counted("rpc.server.requests").is_empty());
     for (service, text) in &prometheus {
         search(service, text.as_bytes());
     }
@@ -333,6 +334,12 @@ async fn one_payment_can_be_followed_over_all_hops() {
                 _ => assert_eq!(parent, payments, "{trace}: {service} is called by svc-payments"),
             }
         }
+    }
+
+    // The same logs over OTLP, tied to the traces.
+    for trace in [TRACE, second.keys().next().unwrap().as_str()] {
+        let of_trace = collector.logs().iter().filter(|log| hex(&log.trace_id) == trace).count();
+        assert!(of_trace >= SERVICES.len(), "{trace}: {of_trace} logs");
     }
 
     // Metrics, pushed and pulled.

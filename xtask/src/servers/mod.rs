@@ -3,6 +3,7 @@
 //! What a server is, is said in one place each ([`Server`]); where it comes from is the same for all
 //! and decided here. Everything started is stopped when this process ends, however it ends.
 
+mod collector;
 mod host;
 mod postgres;
 mod wire;
@@ -24,12 +25,14 @@ use host::Host;
 ///   environment  its variable is set: that server is used as it is, and must answer
 ///   installed    its programs are installed: started on a free port, in a directory of its own
 ///   docker       Docker runs here: started in a container
-///   packages     nothing is installed, this is Debian and we are root: apt-get, then started
+///   packages     nothing is installed: apt-get (Debian, as root) or, for the collector, Go; then started
 /// A started server is stopped by its pid, and its directory removed, when this command ends, by
 /// itself, by Ctrl-C, or killed.
 ///
 /// Variables: PAYMESH_TEST_POSTGRES_URL (PostgreSQL 13 or later, such as
-/// postgres://user:password@127.0.0.1:5432/postgres; tests make and drop tables there).
+/// postgres://user:password@127.0.0.1:5432/postgres; tests make and drop tables there),
+/// PAYMESH_TEST_OTEL_COLLECTOR (an OpenTelemetry collector and the file that its file exporter writes,
+/// such as <http://127.0.0.1:4317#/tmp/otlp.jsonl>).
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ServersArgs {
@@ -57,7 +60,7 @@ impl fmt::Display for Source {
             Self::Environment => "environment",
             Self::Installed => "installed",
             Self::Docker => "Docker",
-            Self::Packages => "Debian packages",
+            Self::Packages => "packages",
         })
     }
 }
@@ -71,7 +74,7 @@ struct Facts {
     variable: bool,
     /// Its programs were found.
     installed: bool,
-    /// We are root, and `apt-get` is here.
+    /// What installs it is here.
     packages: bool,
 }
 
@@ -102,11 +105,15 @@ trait Server {
     fn variable(&self) -> &'static str;
     /// Directories of programs that might run it, best first.
     fn installations(&self) -> Vec<PathBuf>;
+    /// Whether [`Server::install_packages`] may help.
+    fn can_install(&self, host: &Host) -> bool {
+        host.installs_packages()
+    }
     /// Starts it with the programs in one of those directories.
     fn start_installed(&self, programs: &std::path::Path, host: &Host) -> Result<Started, String>;
     /// Starts it in a container.
     fn start_docker(&self, host: &Host) -> Result<Started, String>;
-    /// Installs it by `apt-get`, without starting anything.
+    /// Installs it from packages, without starting anything.
     fn install_packages(&self) -> Result<(), String>;
     /// Connects to it and says what answered.
     fn check(&self, address: &str) -> Result<String, String>;
@@ -132,7 +139,7 @@ pub(crate) struct Ready {
 }
 
 /// Every server that tests need, in the order in which they are started.
-const SERVERS: &[&dyn Server] = &[&postgres::Postgres];
+const SERVERS: &[&dyn Server] = &[&postgres::Postgres, &collector::Collector];
 
 /// Finds or starts all of them.
 pub(crate) fn obtain_all(only: Option<&ServersArgs>) -> Result<Vec<Ready>, Error> {
@@ -145,7 +152,7 @@ fn obtain(server: &dyn Server, host: &Host, only: Option<Source>) -> Result<Read
     let facts = Facts {
         variable: variable.is_some(),
         installed: !server.installations().is_empty(),
-        packages: host.installs_packages(),
+        packages: server.can_install(host),
     };
     let mut failures = Vec::new();
     let plan = plan(facts, only);

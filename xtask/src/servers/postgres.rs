@@ -216,7 +216,7 @@ fn address(password: &str, port: u16) -> String {
     format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres")
 }
 
-fn apt_get(arguments: &[&str]) -> Result<(), String> {
+pub(super) fn apt_get(arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("apt-get");
     command.args(["--quiet", "--yes", "--no-install-recommends"]).args(arguments);
     command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
