@@ -95,6 +95,34 @@ mod tests {
         assert!(said.ends_with("It grants exactly what the built-in table grants.\n"), "{said}");
     }
 
+    /// The example of Linkerd's own policy says the same of its RPCs as the built-in table: no workload
+    /// less, none more.
+    #[test]
+    fn the_example_for_linkerd_agrees_with_the_table() {
+        let text =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/linkerd.md")).unwrap();
+        let after = |line: &str, key: &str| {
+            let value = line.split_once(key)?.1;
+            Some(value.split([',', '}']).next()?.trim().to_owned())
+        };
+        let routed = text.lines().filter_map(|line| {
+            let (service, method) = (after(line, "- method: {service: ")?, after(line, ", method: ")?);
+            Rpc::of_path(&format!("/{service}/{method}"))
+        });
+        let routed: Vec<Rpc> = routed.collect();
+        let identity = ".paymesh.serviceaccount.identity.linkerd.cluster.local";
+        let mut named: Vec<&str> =
+            text.lines().filter_map(|line| line.trim().strip_prefix("- ")?.strip_suffix(identity)).collect();
+        named.sort_unstable();
+        assert_eq!((routed.len(), named.len()), (4, 2));
+        let standard = Rules::standard();
+        for rpc in routed {
+            // In the order of their names, as the table is.
+            let may = standard.0.keys().map(String::as_str).filter(|name| standard.allow(name, rpc));
+            assert_eq!(may.collect::<Vec<_>>(), named, "{rpc}");
+        }
+    }
+
     #[test]
     fn a_check_says_what_would_change_and_what_looks_mistyped() {
         let said = check(
