@@ -50,10 +50,14 @@ async fn ask(address: SocketAddr) -> io::Result<StatusCode> {
         .header(header::HOST, address.to_string())
         .body(Empty::<Bytes>::new())
         .map_err(io::Error::other)?;
-    tokio::select! {
-        answer = sender.send_request(request) => Ok(answer.map_err(io::Error::other)?.status()),
-        ended = connection => Err(ended.map_or_else(io::Error::other, |()| io::ErrorKind::UnexpectedEof.into())),
-    }
+    let answer = sender.send_request(request);
+    tokio::pin!(answer);
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        // The answer may have come just before the end.
+        _ = connection => answer.await,
+    };
+    Ok(answer.map_err(io::Error::other)?.status())
 }
 
 #[cfg(test)]
