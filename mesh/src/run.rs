@@ -9,10 +9,10 @@ use crate::{
     clock::{RandomIds, SystemClock},
     drain::Drain,
     linkerd::LinkerdConfig,
-    pki::CertificateFiles,
     server,
     service::{Launch, Service, Settings, StartError, start},
     telemetry::{Telemetry, TelemetryConfig},
+    tls::IdentityConfig,
     transport::{TlsMode, Transport},
 };
 
@@ -35,13 +35,13 @@ pub struct MeshConfig {
     pub listen: SocketAddr,
     /// Where `/metrics` and probes are answered.
     pub admin: SocketAddr,
-    /// Who does mutual TLS: `native`, we with the certificates of `identity`, or `linkerd`, the Linkerd
+    /// Who does mutual TLS: `native`, we with the certificate of `identity`, or `linkerd`, the Linkerd
     /// proxy beside us. Default: `native`.
     #[serde(default)]
     pub tls: TlsMode,
-    /// The workload's certificate, key and CA: needed with `native`, refused with `linkerd`.
+    /// The workload's certificate, key and CA, or where to ask for them; with `linkerd` none of it.
     #[serde(default)]
-    pub identity: Option<CertificateFiles>,
+    pub identity: IdentityConfig,
     /// The Linkerd installation; of interest with `linkerd` only.
     #[serde(default)]
     pub linkerd: LinkerdConfig,
@@ -86,10 +86,12 @@ pub fn serve_from_file<S: Service>(path: &std::path::Path) -> Result<(), StartEr
             .map_err(|error| StartError::Config(error.to_string()))?;
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
-        let drain = Drain::new();
         let MeshConfig { tls, identity, linkerd, .. } = &config.mesh;
+        // Before any id is used: it says of which mesh they are.
+        let transport = Transport::open(S::NAME, *tls, identity, linkerd).await?;
+        let drain = Drain::new();
         let launch = Launch {
-            transport: Transport::open(S::NAME, *tls, identity.as_ref(), linkerd).await?,
+            transport,
             rpc: listen("mesh.listen", config.mesh.listen)?,
             admin: listen("mesh.admin", config.mesh.admin)?,
             settings: config.mesh.settings,

@@ -5,11 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    identity::SpiffeId,
+    identity::{self, SpiffeId},
     linkerd::{Linkerd, LinkerdConfig},
-    pki::CertificateFiles,
     service::StartError,
-    tls::Identity,
+    tls::{Identity, IdentityConfig, TlsError},
 };
 
 /// Who does mutual TLS.
@@ -39,28 +38,26 @@ impl From<Identity> for Transport {
 }
 
 impl Transport {
-    /// What the configuration of the workload `name` says; an error where neither way is open.
+    /// What the configuration of the workload `name` says; an error where neither way is open. Says of which
+    /// mesh this process is, so it must come before any id is used.
     pub async fn open(
         name: &str,
         mode: TlsMode,
-        certificates: Option<&CertificateFiles>,
+        identity: &IdentityConfig,
         linkerd: &LinkerdConfig,
     ) -> Result<Self, StartError> {
-        match (mode, certificates) {
-            (TlsMode::Native, Some(files)) => Ok(Self::Native(Identity::load(files)?)),
-            (TlsMode::Native, None) => Err(StartError::Config(
-                "mesh.identity is missing: with mesh.tls = \"native\" give ca, cert and key, or set mesh.tls = \
-                 \"linkerd\" where a Linkerd proxy does mutual TLS"
-                    .to_owned(),
-            )),
-            (TlsMode::Linkerd, None) => {
-                let linkerd = Linkerd::beside_proxy(SpiffeId::of(name)?, linkerd).await;
-                linkerd.map(Self::Linkerd).map_err(|error| StartError::Config(format!("mesh.{error}")))
-            }
-            (TlsMode::Linkerd, Some(_)) => Err(StartError::Config(
-                "mesh.identity: leave it out with mesh.tls = \"linkerd\": the proxy has the certificates".to_owned(),
-            )),
+        if mode == TlsMode::Native {
+            return Ok(Self::Native(Identity::open(identity).await?));
         }
+        let IdentityConfig { ca, cert, key, workload_api, trust_domain, namespace } = identity;
+        if ca.is_some() || cert.is_some() || key.is_some() || workload_api.is_some() {
+            let text = "mesh.identity: with mesh.tls = \"linkerd\" leave out ca, cert, key and workload_api: the \
+                        proxy has the certificates";
+            return Err(StartError::Config(text.to_owned()));
+        }
+        identity::join(trust_domain, namespace).map_err(TlsError::from)?;
+        let linkerd = Linkerd::beside_proxy(SpiffeId::of(name)?, namespace, linkerd).await;
+        linkerd.map(Self::Linkerd).map_err(|error| StartError::Config(format!("mesh.{error}")))
     }
 
     /// Who this workload is.
@@ -81,13 +78,13 @@ mod tests {
         let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let linkerd =
             LinkerdConfig { proxy_admin: gone, proxy_ready_timeout_ms: 1, ..LinkerdConfig::default() };
-        let files = CertificateFiles { ca: "a".into(), cert: "b".into(), key: "c".into() };
-        for (mode, files, told) in [
-            (TlsMode::Native, None, "mesh.identity is missing"),
-            (TlsMode::Linkerd, Some(&files), "leave it out"),
-            (TlsMode::Linkerd, None, "mesh.linkerd.proxy_admin: no Linkerd proxy is ready"),
+        let files = IdentityConfig { cert: Some("svc-ledger.pem".into()), ..IdentityConfig::default() };
+        for (mode, identity, told) in [
+            (TlsMode::Native, files.clone(), "ca, cert and key"),
+            (TlsMode::Linkerd, files, "leave out ca, cert, key"),
+            (TlsMode::Linkerd, IdentityConfig::default(), "mesh.linkerd.proxy_admin: no Linkerd proxy is ready"),
         ] {
-            let error = Transport::open("svc-ledger", mode, files, &linkerd).await.unwrap_err().to_string();
+            let error = Transport::open("svc-ledger", mode, &identity, &linkerd).await.unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
     }

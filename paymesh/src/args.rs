@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use money::TenantId;
 
+use crate::certs::CertsArgs;
+
 /// A payment mesh: invoices in, balanced ledger postings out, every hop over mTLS gRPC.
 ///
 /// Without a command, `paymesh dev` is run: the whole mesh in one process, nothing else to install.
@@ -24,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   paymesh dev --demo                        the same, and drive some hundred payments through it
   paymesh dev --edge-addr 127.0.0.1:0       let the system choose the port (see dev.json)
   paymesh dev --api-key acme:secret-1       a key of your own for the tenant acme
+  paymesh certs init                        a CA for services in processes of their own
   paymesh audit                             prove that the running mesh's ledger is whole
   paymesh policy show                       who may call which RPC
   paymesh serve svc-ledger --config l.toml  one service in a process of its own";
@@ -63,6 +66,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Have the ledger of a running mesh replay all it has and compare it with its balances.
     Audit(AuditArgs),
+    /// Make, renew and replace the certificates that workloads know each other by.
+    Certs(CertsArgs),
 }
 
 /// Options of `paymesh dev`.

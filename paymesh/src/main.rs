@@ -7,7 +7,7 @@ use mesh::telemetry::{Telemetry, TelemetryConfig};
 use paymesh::{
     Dev, DevOptions,
     args::{AuditArgs, Cli, Command, DevArgs, PolicyCommand},
-    demo,
+    certs, demo,
     describe::Description,
     operator, policy, serve,
 };
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
         Some(Command::Policy(args)) => policy(&args.command),
+        Some(Command::Certs(args)) => certs::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

@@ -19,7 +19,7 @@ pub use ready::NotReady;
 
 use crate::{
     fault::{Fault, Reason},
-    identity::{NAMESPACE, SpiffeId},
+    identity::SpiffeId,
 };
 
 /// Set by the inbound proxy and by nobody else.
@@ -33,9 +33,6 @@ pub struct LinkerdConfig {
     pub trust_domain: String,
     /// The namespace of Linkerd's control plane, which is part of every identity. Default: `linkerd`.
     pub control_plane_namespace: String,
-    /// The namespace that the mesh's workloads run in; service accounts of others are strangers. Default:
-    /// `paymesh`.
-    pub namespace: String,
     /// Where the proxy beside this process answers `/ready`: its admin port, on this machine's loopback.
     /// Without that answer the service does not start. Default: `127.0.0.1:4191`.
     pub proxy_admin: SocketAddr,
@@ -48,7 +45,6 @@ impl Default for LinkerdConfig {
         Self {
             trust_domain: "cluster.local".to_owned(),
             control_plane_namespace: "linkerd".to_owned(),
-            namespace: NAMESPACE.to_owned(),
             proxy_admin: ([127, 0, 0, 1], 4191).into(),
             proxy_ready_timeout_ms: 30_000,
         }
@@ -80,14 +76,13 @@ pub struct Linkerd {
 }
 
 impl Linkerd {
-    /// The workload `id` in this installation. Says nothing of whether a proxy is there.
-    pub fn new(id: SpiffeId, config: &LinkerdConfig) -> Result<Self, LinkerdError> {
-        let LinkerdConfig { trust_domain, control_plane_namespace, namespace, .. } = config;
-        for (name, value) in [
-            ("trust_domain", trust_domain),
-            ("control_plane_namespace", control_plane_namespace),
-            ("namespace", namespace),
-        ] {
+    /// The workload `id` in this installation, among the service accounts of `namespace`; those of others
+    /// are strangers. Says nothing of whether a proxy is there.
+    pub fn new(id: SpiffeId, namespace: &str, config: &LinkerdConfig) -> Result<Self, LinkerdError> {
+        let LinkerdConfig { trust_domain, control_plane_namespace, .. } = config;
+        for (name, value) in
+            [("trust_domain", trust_domain), ("control_plane_namespace", control_plane_namespace)]
+        {
             let legal = |part: &str| {
                 !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
             };
@@ -110,8 +105,12 @@ impl Linkerd {
     }
 
     /// As [`Linkerd::new`], once the proxy beside us has said that it is ready.
-    pub async fn beside_proxy(id: SpiffeId, config: &LinkerdConfig) -> Result<Self, LinkerdError> {
-        let linkerd = Self::new(id, config)?;
+    pub async fn beside_proxy(
+        id: SpiffeId,
+        namespace: &str,
+        config: &LinkerdConfig,
+    ) -> Result<Self, LinkerdError> {
+        let linkerd = Self::new(id, namespace, config)?;
         let patience = std::time::Duration::from_millis(config.proxy_ready_timeout_ms);
         ready::wait(config.proxy_admin, patience).await?;
         Ok(linkerd)
@@ -163,9 +162,10 @@ fn nobody() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::NAMESPACE;
 
     fn linkerd() -> Linkerd {
-        Linkerd::new(SpiffeId::of("svc-ledger").unwrap(), &LinkerdConfig::default()).unwrap()
+        Linkerd::new(SpiffeId::of("svc-ledger").unwrap(), NAMESPACE, &LinkerdConfig::default()).unwrap()
     }
 
     fn caller(values: &[&[u8]]) -> Option<String> {
@@ -242,10 +242,11 @@ mod tests {
         let with = |change: fn(&mut LinkerdConfig)| {
             let mut config = LinkerdConfig::default();
             change(&mut config);
-            Linkerd::new(SpiffeId::of("svc-ledger").unwrap(), &config).unwrap_err()
+            Linkerd::new(SpiffeId::of("svc-ledger").unwrap(), NAMESPACE, &config).unwrap_err()
         };
         assert_eq!(with(|c| c.proxy_admin = ([10, 0, 0, 7], 4191).into()), LinkerdError::NotLoopback);
         assert_eq!(with(|c| c.trust_domain.clear()), LinkerdError::NotADnsName("trust_domain"));
-        assert_eq!(with(|c| c.namespace = "a/b".into()), LinkerdError::NotADnsName("namespace"));
+        let told = LinkerdError::NotADnsName("control_plane_namespace");
+        assert_eq!(with(|c| c.control_plane_namespace = "a/b".into()), told);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     client::{Upstream, UpstreamSettings},
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
-    identity::SpiffeId,
+    identity::{NAMESPACE, SpiffeId},
     linkerd::{Linkerd, LinkerdConfig},
     pki::{CertificateAuthority, CertificateFiles},
     policy::PolicyConfig,
@@ -82,7 +82,7 @@ impl Harness {
             }
         }
         let transport = if self.behind_linkerd {
-            let mode = Linkerd::new(identity.id().clone(), &LinkerdConfig::default());
+            let mode = Linkerd::new(identity.id().clone(), NAMESPACE, &LinkerdConfig::default());
             Transport::Linkerd(mode.map_err(|error| StartError::Config(error.to_string()))?)
         } else {
             identity.clone().into()

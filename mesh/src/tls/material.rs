@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of where the parts come from, beyond PEM files.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, sync::Arc};
 
 use money::Timestamp;
 use rustls::{
@@ -17,41 +17,11 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use super::{
-    TlsError,
-    verify::{PeerVerifier, spiffe_id},
+use super::{TlsError, verify::PeerVerifier};
+use crate::{
+    identity::SpiffeId,
+    pki::{CertificateFiles, Lifetime, PkiError, certificates, spiffe_id},
 };
-use crate::{identity::SpiffeId, pki::CertificateFiles};
-
-/// From when until when a certificate holds (RFC 5280, section 4.1.2.5; both ends are within).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lifetime {
-    /// The first second.
-    pub not_before: Timestamp,
-    /// The last second.
-    pub not_after: Timestamp,
-}
-
-impl Lifetime {
-    /// That of a certificate; `None` if it cannot be parsed.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        let at = |time: x509_parser::time::ASN1Time| Timestamp::from_seconds(time.timestamp());
-        let validity = parsed.validity();
-        Some(Self { not_before: at(validity.not_before), not_after: at(validity.not_after) })
-    }
-
-    /// Seconds until the certificate no longer holds; negative once it does not.
-    pub fn left_s(&self, now: Timestamp) -> i64 {
-        self.not_after.as_seconds().saturating_sub(now.as_seconds())
-    }
-
-    /// Whether less than a third of the lifetime is left: time to renew.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        let whole_s = self.not_after.as_seconds().saturating_sub(self.not_before.as_seconds());
-        self.left_s(now) < whole_s / 3
-    }
-}
 
 /// Everything a handshake needs, checked as one.
 pub(super) struct Material {
@@ -67,10 +37,12 @@ impl Material {
     /// Reads the PEM files; whether they go together is not yet checked, except for the key.
     pub(super) fn read(files: &CertificateFiles) -> Result<Self, TlsError> {
         let chain = certificates(&files.cert)?;
-        let pem = Zeroizing::new(read(&files.key)?);
+        let path = || files.key.clone();
+        let pem = fs::read(&files.key).map_err(|source| PkiError::File { path: path(), source })?;
         // Which part of a key is wrong is nobody's business.
-        let key = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| unreadable(&files.key, &"holds no private key in PEM (PKCS #8)"))?;
+        let reason = "holds no private key in PEM (PKCS #8)";
+        let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(pem))
+            .map_err(|_| PkiError::Content { path: path(), reason })?;
         Self::of(chain, key, certificates(&files.ca)?)
     }
 
@@ -123,6 +95,11 @@ impl Material {
         Ok(())
     }
 
+    /// Whether a handshake would send and trust the same with either.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.own.cert == other.own.cert && self.roots.roots == other.roots.roots
+    }
+
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
@@ -170,20 +147,4 @@ fn provider() -> Arc<CryptoProvider> {
 fn unix(now: Timestamp) -> UnixTime {
     let seconds = u64::try_from(now.as_seconds()).unwrap_or_default();
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| unreadable(path, &error))
-}
-
-/// The certificates of a PEM file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|_| unreadable(path, &"is not a whole PEM file"))?;
-    if found.is_empty() { Err(unreadable(path, &"holds no certificate")) } else { Ok(found) }
-}
-
-fn unreadable(path: &Path, reason: &impl ToString) -> TlsError {
-    TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
 }

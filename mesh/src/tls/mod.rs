@@ -1,9 +1,11 @@
 //! Mutual TLS 1.3 between workloads: rustls with ring, peers known by SPIFFE id and not by host name,
 //! certificates that are replaced while the process runs.
 
+mod config;
 mod material;
 mod peer;
 mod verify;
+mod workload;
 
 use std::{
     fmt,
@@ -16,17 +18,17 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::sync::watch;
 
-use self::material::Material;
 pub use self::{
-    material::Lifetime,
+    config::{IdentityConfig, IdentitySource},
     peer::{Parting, Peer},
-    verify::spiffe_id,
+    workload::ENDPOINT_VARIABLE,
 };
+use self::{material::Material, workload::WorkloadApi};
 use crate::{
     clock::{Clock as _, SystemClock},
     drain::Drain,
     identity::SpiffeId,
-    pki::{CertificateFiles, PkiError},
+    pki::{CertificateFiles, Lifetime, PkiError},
     watched::Watched,
 };
 
@@ -40,14 +42,6 @@ const COMPLAIN_EVERY_S: i64 = 3_600;
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// rustls refused the certificate or key.
     #[error("TLS: {0}")]
     Config(#[from] rustls::Error),
@@ -74,7 +68,21 @@ pub enum TlsError {
         /// Whom the certificate names.
         found: SpiffeId,
     },
-    /// A certificate could not be made.
+    /// Neither files nor a Workload API, or both.
+    #[error(
+        "identity: give either ca, cert and key, or workload_api (or {ENDPOINT_VARIABLE} in the environment)"
+    )]
+    NoSource,
+    /// The trust domain or namespace cannot be this process's.
+    #[error("identity: {0}")]
+    Join(#[from] crate::identity::JoinError),
+    /// The address of the Workload API is not one.
+    #[error("the Workload API's endpoint must be unix:///<absolute path of the agent's socket>")]
+    Endpoint,
+    /// The Workload API gave no certificate.
+    #[error("the Workload API: {0}")]
+    WorkloadApi(String),
+    /// A file is not what it should be.
     #[error(transparent)]
     Pki(#[from] PkiError),
 }
@@ -85,6 +93,7 @@ pub enum TlsError {
 pub struct Identity {
     id: SpiffeId,
     material: Watched<Material>,
+    agent: Option<WorkloadApi>,
     expires_in_s: Gauge<i64, AtomicI64>,
 }
 
@@ -110,17 +119,25 @@ impl Identity {
             Ok(material)
         };
         let paths = vec![files.ca.clone(), files.cert.clone(), files.key.clone()];
-        Ok(Self::of(Watched::load("certificates", paths, read)?))
+        Ok(Self::of(Watched::load("certificates", paths, read)?, None))
     }
 
     /// As [`Identity::load`], but takes what a peer would refuse: to test that peers do.
     pub fn load_unchecked(files: &CertificateFiles) -> Result<Self, TlsError> {
-        Ok(Self::of(Watched::fixed("certificates", Material::read(files)?)))
+        Ok(Self::of(Watched::fixed("certificates", Material::read(files)?), None))
     }
 
-    fn of(material: Watched<Material>) -> Self {
+    /// Asks the SPIFFE Workload API at `endpoint` (`unix:///run/spire/agent.sock`), for up to a minute
+    /// until it knows this workload. [`Identity::keep`] follows what it sends from then on.
+    pub async fn from_workload_api(endpoint: &str) -> Result<Self, TlsError> {
+        let agent = WorkloadApi::at(endpoint)?;
+        let material = agent.first().await?;
+        Ok(Self::of(Watched::fixed("certificates", material), Some(agent)))
+    }
+
+    fn of(material: Watched<Material>, agent: Option<WorkloadApi>) -> Self {
         let id = material.current().id.clone();
-        Self { id, material, expires_in_s: Gauge::default() }
+        Self { id, material, agent, expires_in_s: Gauge::default() }
     }
 
     /// Who this workload is. The same for as long as the process runs.
@@ -161,11 +178,16 @@ impl Identity {
         self.expires_in_s.clone()
     }
 
-    /// The worker that keeps the certificates in step with their files and says in time when nobody
-    /// renews them. Ends when the drain begins.
+    /// The worker that keeps the certificates in step with their files, or with the Workload API, and says
+    /// in time when nobody renews them. Looks `every` so often; ends when the drain begins.
     pub async fn keep(self, every: Duration, drain: Drain) {
-        let following = self.material.clone().keep(every, drain.clone());
-        tokio::join!(following, self.watch_expiry(every, drain));
+        let following = async {
+            match &self.agent {
+                Some(agent) => agent.follow(&self.material, &drain).await,
+                None => self.material.clone().keep(every, drain.clone()).await,
+            }
+        };
+        tokio::join!(following, self.watch_expiry(every, drain.clone()));
     }
 
     async fn watch_expiry(&self, every: Duration, drain: Drain) {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use rustls::{ServerConnection, pki_types::CertificateDer};
 
-use super::{Identity, Lifetime, verify::spiffe_id};
+use super::Identity;
 use crate::{
     clock::{Clock as _, SystemClock},
     identity::SpiffeId,
+    pki::{Lifetime, spiffe_id},
 };
 
 /// The longest sleep before the wall clock is looked at again: it may be set while a connection lives.

@@ -13,18 +13,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use crate::identity::SpiffeId;
-
-/// The SPIFFE id of a certificate. An X.509-SVID has exactly one URI SAN: more than one is none.
-pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut names = certificate.valid_uri_names();
-    let first = names.next()?;
-    if names.next().is_some() {
-        return None;
-    }
-    first.parse().ok()
-}
+use crate::{identity::SpiffeId, pki::spiffe_id};
 
 /// Accepts a server whose chain ends in our CA and whose SPIFFE id is the one expected; the host name
 /// plays no part, as addresses change and names can be taken.
