@@ -18,13 +18,13 @@ use tonic::Code;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RpcLabels {
-    rpc: Arc<str>,
+    rpc: &'static str,
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DurationLabels {
-    rpc: Arc<str>,
+    rpc: &'static str,
 }
 
 /// Upper bounds in seconds: 50 µs to 10 s.
@@ -112,12 +112,12 @@ impl Metrics {
     }
 
     /// An RPC was answered.
-    pub(crate) fn answered(&self, rpc: &Arc<str>, code: Code, took: Duration) {
+    pub(crate) fn answered(&self, rpc: &'static str, code: Code, took: Duration) {
         let code = code_name(code);
-        self.0.requests.get_or_create(&RpcLabels { rpc: Arc::clone(rpc), code }).inc();
-        self.0.durations.get_or_create(&DurationLabels { rpc: Arc::clone(rpc) }).observe(took.as_secs_f64());
+        self.0.requests.get_or_create(&RpcLabels { rpc, code }).inc();
+        self.0.durations.get_or_create(&DurationLabels { rpc }).observe(took.as_secs_f64());
         if crate::telemetry::is_exporting() {
-            let name = KeyValue::new("rpc.method", Arc::clone(rpc));
+            let name = KeyValue::new("rpc.method", rpc);
             let service = KeyValue::new("paymesh.service", self.0.service);
             self.0.otel_durations.record(took.as_secs_f64(), &[name.clone(), service.clone()]);
             self.0.otel_requests.add(1, &[name, service, KeyValue::new("rpc.grpc.status_code", code)]);
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn an_answered_rpc_shows_in_the_text() {
         let metrics = Metrics::new("svc-test");
-        metrics.answered(&"a.B/C".into(), Code::NotFound, Duration::from_millis(3));
+        metrics.answered("a.B/C", Code::NotFound, Duration::from_millis(3));
         let text = metrics.text();
         let line = r#"paymesh_rpc_server_requests_total{service="svc-test",rpc="a.B/C",code="NOT_FOUND"} 1"#;
         assert!(text.contains(line), "{text}");

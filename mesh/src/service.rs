@@ -24,9 +24,10 @@ use crate::{
     panic_guard,
     policy::Policy,
     server,
-    stack::{RpcNames, Stack},
+    stack::Stack,
     store::StoreError,
     tls::{Identity, TlsError},
+    watched::Watched,
 };
 
 /// Why a service did not start.
@@ -293,12 +294,11 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let stack = Arc::new(Stack {
         service: S::NAME,
         routes: routes.prepare(),
-        policy: Policy::standard(),
+        policy: Watched::fixed("the policy", Policy::standard()),
         metrics: metrics.clone(),
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
-        rpcs: RpcNames::new(),
     });
 
     let (mut tasks, failed) = (JoinSet::new(), Drain::new());

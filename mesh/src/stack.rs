@@ -1,7 +1,7 @@
 //! The one server stack: every RPC of every service passes through it, in this order:
 //! policy, metadata, load limit, span, deadline, panic guard, handler, metrics.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,50 +16,20 @@ use crate::{
     identity::SpiffeId,
     metrics::Metrics,
     panic_guard,
-    policy::Policy,
+    policy::{PeerPolicy, Policy},
     telemetry,
+    watched::Watched,
 };
 
 /// What all connections of a service share.
 pub(crate) struct Stack {
     pub(crate) service: &'static str,
     pub(crate) routes: Routes,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Watched<Policy>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) in_flight_max: u32,
-    pub(crate) rpcs: RpcNames,
-}
-
-/// The names that RPCs have in metrics and spans: those of the contract and no others, so that a caller
-/// cannot invent series.
-pub(crate) struct RpcNames {
-    known: HashMap<String, Arc<str>>,
-    denied: Arc<str>,
-    unknown: Arc<str>,
-}
-
-impl RpcNames {
-    pub(crate) fn new() -> Self {
-        let own = paymesh_proto::descriptor_pool();
-        let own = own.services().flat_map(|service| {
-            let name = service.full_name().to_owned();
-            service.methods().map(|method| format!("{name}/{}", method.name())).collect::<Vec<_>>()
-        });
-        let standard = [
-            "grpc.health.v1.Health/Check",
-            "grpc.health.v1.Health/Watch",
-            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        ];
-        let known =
-            own.chain(standard.map(str::to_owned)).map(|rpc| (format!("/{rpc}"), rpc.into())).collect();
-        Self { known, denied: "denied".into(), unknown: "unknown".into() }
-    }
-
-    fn label(&self, path: &str) -> Arc<str> {
-        Arc::clone(self.known.get(path).unwrap_or(&self.unknown))
-    }
 }
 
 /// One connection's way into the stack: its peer was verified in the handshake.
@@ -67,7 +37,7 @@ impl RpcNames {
 pub(crate) struct Connection {
     stack: Arc<Stack>,
     routes: Routes,
-    peer: SpiffeId,
+    peer: Arc<PeerPolicy>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>>;
@@ -75,6 +45,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::I
 impl Connection {
     pub(crate) fn new(stack: Arc<Stack>, peer: SpiffeId) -> Self {
         let routes = stack.routes.clone();
+        let peer = Arc::new(PeerPolicy::new(&stack.policy, peer));
         Self { stack, routes, peer }
     }
 }
@@ -94,20 +65,19 @@ impl Connection {
     async fn answer(mut self, request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
         let under_way = InFlight::enter(&self.stack.metrics);
-        let path = request.uri().path();
-        let allowed = self.stack.policy.allows(&self.peer, path);
-        let rpc = if allowed { self.stack.rpcs.label(path) } else { Arc::clone(&self.stack.rpcs.denied) };
-        let admitted = if allowed {
+        let verdict = self.peer.decide(request.uri().path());
+        let rpc = verdict.name();
+        let admitted = if verdict.allowed {
             self.admit(&request, under_way.count, began)
         } else {
-            tracing::warn!(service = self.stack.service, peer = %self.peer, "an RPC was denied by policy");
+            tracing::warn!(service = self.stack.service, peer = %self.peer.peer(), rpc, "an RPC was denied by policy");
             Err(Fault::new(Reason::PermissionDenied, "This identity may not call this RPC."))
         };
         let response = match admitted {
-            Ok(call) => self.handle(call, request, &rpc).await,
+            Ok(call) => self.handle(call, request, rpc).await,
             Err(fault) => Status::from(fault).into_http(),
         };
-        self.stack.metrics.answered(&rpc, code_of(&response), began.elapsed());
+        self.stack.metrics.answered(rpc, code_of(&response), began.elapsed());
         response
     }
 
@@ -116,15 +86,20 @@ impl Connection {
             return Err(Fault::new(Reason::Overloaded, "Too many requests are under way.").retry_after_s(1));
         }
         let fresh = self.stack.ids.uuid_v7(self.stack.clock.now());
-        Call::read(self.peer.clone(), request.headers(), now, fresh)
+        Call::read(self.peer.peer().clone(), request.headers(), now, fresh)
     }
 
-    async fn handle(&mut self, call: Call, mut request: Request<Incoming>, rpc: &Arc<str>) -> Response<Body> {
+    async fn handle(
+        &mut self,
+        call: Call,
+        mut request: Request<Incoming>,
+        rpc: &'static str,
+    ) -> Response<Body> {
         // At this level, whatever is logged within carries the request's ids, however little is logged.
         let span = tracing::error_span!(
             "rpc",
             service = self.stack.service,
-            rpc = &**rpc,
+            rpc,
             request_id = &**call.request_id(),
             trace_id = format_args!("{:032x}", call.trace().trace_id),
             peer = call.peer().name(),
