@@ -53,6 +53,8 @@ reasons! {
     BodyMalformed => "BODY_MALFORMED", InvalidArgument, 400;
     /// The body is larger than allowed.
     BodyTooLarge => "BODY_TOO_LARGE", OutOfRange, 413;
+    /// A message between services is larger than the receiver reads.
+    MessageTooLarge => "MESSAGE_TOO_LARGE", ResourceExhausted, 413;
     /// The body's media type is not understood.
     UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, 415;
     /// No such path.

@@ -6,6 +6,7 @@
 //! refusal through the same table ([`fault`]), every fixed cost through the same primitive ([`batch`]).
 
 pub mod batch;
+pub mod body;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -17,7 +18,9 @@ pub mod metrics;
 pub mod panic_guard;
 pub mod pki;
 pub mod policy;
+pub mod routes;
 pub mod run;
+pub mod scope;
 pub mod server;
 pub mod service;
 pub mod store;
@@ -28,6 +31,7 @@ pub mod trace;
 pub mod watched;
 
 mod admin;
+mod log_format;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};

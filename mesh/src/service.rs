@@ -11,7 +11,6 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{net::TcpListener, task::JoinSet};
-use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     metrics::Metrics,
     panic_guard,
     policy::Policy,
+    routes::{Handler, Routes},
     server,
     stack::Stack,
     store::StoreError,
@@ -73,6 +73,9 @@ impl StartError {
 pub trait Service: Sized + Send + 'static {
     /// Its name, which is also its workload identity and its key in the configuration.
     const NAME: &'static str;
+    /// The largest message that its requests can need, in bytes. The generated servers' own limit is 4 MiB;
+    /// a service that says more here raises it there, too.
+    const MESSAGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
     /// Its own part of the configuration.
     type Config: DeserializeOwned + Default + Send + 'static;
 
@@ -101,20 +104,8 @@ impl Parts {
 
     /// Serves a gRPC service; its health is reported under its name.
     #[must_use]
-    pub fn serve<S>(mut self, service: S) -> Self
-    where
-        S: tower::Service<
-                http::Request<Body>,
-                Response = http::Response<Body>,
-                Error = std::convert::Infallible,
-            > + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
-        self.routes = self.routes.add_service(service);
+    pub fn serve<S: Handler>(mut self, service: S) -> Self {
+        self.routes.add(service);
         self.names.push(S::NAME);
         self
     }
@@ -142,6 +133,16 @@ pub struct Settings {
     /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
     #[serde(default = "in_flight_max")]
     pub in_flight_max: u32,
+    /// The largest message that is read of a request, in bytes; a larger one is refused with
+    /// RESOURCE_EXHAUSTED before it is read. A service never reads more than it was built for, whatever is
+    /// said here; see [`Service::MESSAGE_BYTES_MAX`].
+    #[serde(default = "message_bytes_max")]
+    pub message_bytes_max: u32,
+}
+
+/// 8 MiB: what the service is built for decides.
+pub(crate) fn message_bytes_max() -> u32 {
+    8 * 1024 * 1024
 }
 
 fn in_flight_max() -> u32 {
@@ -287,18 +288,20 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     for name in &names {
         health.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
     }
-    let mut routes = routes.add_service::<HealthServer<_>>(health_service);
+    let mut routes = routes;
+    routes.add::<HealthServer<_>>(health_service);
     if context.settings.reflection {
-        routes = routes.add_service(reflection()?);
+        routes.add(reflection()?);
     }
     let stack = Arc::new(Stack {
         service: S::NAME,
-        routes: routes.prepare(),
+        routes,
         policy: Watched::fixed("the policy", Policy::standard()),
         metrics: metrics.clone(),
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
+        message_bytes_max: context.settings.message_bytes_max.min(S::MESSAGE_BYTES_MAX),
     });
 
     let (mut tasks, failed) = (JoinSet::new(), Drain::new());

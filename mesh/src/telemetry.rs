@@ -30,7 +30,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::trace::TraceContext;
+use crate::{log_format::WithScope, trace::TraceContext};
 
 /// How to be seen from outside.
 #[derive(Debug, Clone, Deserialize)]
@@ -114,9 +114,11 @@ impl Telemetry {
         };
         let writer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let log = if pretty {
-            writer.with_target(false).compact().with_ansi(std::io::stderr().is_terminal()).boxed()
+            let writer = writer.with_target(false).compact().with_ansi(std::io::stderr().is_terminal());
+            writer.map_event_format(WithScope::plain).boxed()
         } else {
-            writer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+            let writer = writer.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            writer.map_event_format(WithScope::json).boxed()
         };
         let telemetry = match &config.otlp_endpoint {
             Some(endpoint) => Self::exporting(config, endpoint, process)?,

@@ -28,6 +28,7 @@ pub struct Ledger;
 
 impl mesh::Service for Ledger {
     const NAME: &'static str = "svc-ledger";
+    const MESSAGE_BYTES_MAX: u32 = service::MESSAGE_BYTES_MAX;
     type Config = Config;
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {

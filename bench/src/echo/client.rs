@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
@@ -14,6 +14,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh::{Call, Clock as _, Ids as _, Origin, RandomIds, SpiffeId, SystemClock};
 use paymesh_proto::echo::v1::EchoMessage;
 use paymesh_proto::echo::v1::echo_service_client::EchoServiceClient;
 use tokio::net::TcpStream;
@@ -104,6 +105,7 @@ pub(super) fn drive(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
     shape: &Shape,
+    metadata: bool,
     bound: Bound,
 ) -> Result<(Figures, u64), BenchError> {
     let shares = shape.connections_per_thread();
@@ -112,7 +114,8 @@ pub(super) fn drive(
             .iter()
             .map(|connections| {
                 let bound = share(bound, *connections, shape.connections);
-                scope.spawn(move || drive_thread(address, tls, *connections, shape.in_flight, bound))
+                let clients = Clients { address, tls, connections: *connections, in_flight: shape.in_flight };
+                scope.spawn(move || clients.drive(metadata, bound))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(BenchError::Panicked))).collect()
@@ -139,41 +142,66 @@ fn share(bound: Bound, connections: u32, of: u32) -> Bound {
     }
 }
 
-fn drive_thread(
+/// One thread's clients.
+struct Clients<'a> {
     address: SocketAddr,
-    tls: &Arc<ClientConfig>,
+    tls: &'a Arc<ClientConfig>,
     connections: u32,
     in_flight: u32,
-    bound: Bound,
-) -> Result<(Figures, u64), BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(BenchError::io("a runtime"))?;
-    runtime.block_on(async {
-        let mut clients = Vec::new();
-        for _ in 0..connections {
-            clients.push(connect(address, tls).await?);
-        }
-        let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
-        let mut workers = JoinSet::new();
-        for client in clients {
-            for _ in 0..in_flight {
-                workers.spawn(work(client.clone(), Arc::clone(&run)));
-            }
-        }
-        while let Some(ended) = workers.join_next().await {
-            ended.map_err(|_| BenchError::Panicked)??;
-        }
-        Ok((run.figures(), run.all()))
-    })
 }
 
-async fn work(mut client: EchoServiceClient<Connection>, run: Arc<Run>) -> Result<(), BenchError> {
+impl Clients<'_> {
+    fn drive(&self, metadata: bool, bound: Bound) -> Result<(Figures, u64), BenchError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BenchError::io("a runtime"))?;
+        runtime.block_on(async {
+            let mut clients = Vec::new();
+            for _ in 0..self.connections {
+                clients.push(connect(self.address, self.tls).await?);
+            }
+            let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
+            let mut workers = JoinSet::new();
+            for client in clients {
+                for _ in 0..self.in_flight {
+                    workers.spawn(work(client.clone(), metadata, Arc::clone(&run)));
+                }
+            }
+            while let Some(ended) = workers.join_next().await {
+                ended.map_err(|_| BenchError::Panicked)??;
+            }
+            Ok((run.figures(), run.all()))
+        })
+    }
+}
+
+/// A request as a client of the mesh makes it: tenant, request id, trace and deadline are of its own, and
+/// one trace in a hundred is recorded.
+fn with_metadata(message: EchoMessage) -> Result<tonic::Request<EchoMessage>, BenchError> {
+    let fresh = RandomIds.uuid_v7(SystemClock.now());
+    let call = Call::start(Origin {
+        peer: SpiffeId::of(super::CALLER)?,
+        tenant: "acme".parse().ok(),
+        request_id: fresh.simple().to_string().into(),
+        trace: mesh::telemetry::start_trace(fresh),
+        deadline: Instant::now().checked_add(Duration::from_secs(10)),
+        idempotency_key: None,
+    });
+    Ok(call.request(message))
+}
+
+async fn work(
+    mut client: EchoServiceClient<Connection>,
+    metadata: bool,
+    run: Arc<Run>,
+) -> Result<(), BenchError> {
     let payload = Bytes::from_static(PAYLOAD);
     while let Some((_, due)) = run.next(Instant::now()) {
+        let message = EchoMessage { payload: payload.clone() };
+        let request = if metadata { with_metadata(message)? } else { tonic::Request::new(message) };
         let answer = client
-            .echo(EchoMessage { payload: payload.clone() })
+            .echo(request)
             .await
             .map_err(|status| BenchError::Echo(status.to_string()))?;
         if answer.into_inner().payload != payload {

@@ -1,0 +1,91 @@
+//! Adds the ids of the RPC that is being worked on to each line of the log, where no span has them.
+
+use std::fmt;
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+use crate::scope::{self, Scope};
+
+/// A format whose lines carry the scope's ids.
+pub(crate) struct WithScope<E> {
+    inner: E,
+    json: bool,
+}
+
+impl<E> WithScope<E> {
+    /// A format of JSON objects, one a line.
+    pub(crate) fn json(inner: E) -> Self {
+        Self { inner, json: true }
+    }
+
+    /// A format of `name=value` lines.
+    pub(crate) fn plain(inner: E) -> Self {
+        Self { inner, json: false }
+    }
+}
+
+impl<S, N, E> FormatEvent<S, N> for WithScope<E>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    E: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(scope) = scope::current().filter(|scope| !scope.has_span) else {
+            return self.inner.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end();
+        // A span that a handler made of its own is what the inner format calls the span.
+        let name = if context.lookup_current().is_some() { "within" } else { "span" };
+        match line.strip_suffix('}').filter(|_| self.json) {
+            Some(object) => write!(writer, "{object},\"{name}\":{}}}", AsJson(&scope))?,
+            None => write!(writer, "{line}{}", AsText(&scope))?,
+        }
+        writer.write_char('\n')
+    }
+}
+
+/// The names that a span of an RPC has, too. None of the values needs an escape: each is checked where it
+/// comes in, or is a name of ours.
+fn fields(scope: &Scope) -> [(&'static str, &str); 4] {
+    [
+        ("service", scope.service),
+        ("rpc", scope.rpc),
+        ("request_id", scope.call.request_id()),
+        ("peer", scope.call.peer().name()),
+    ]
+}
+
+struct AsJson<'a>(&'a Scope);
+
+impl fmt::Display for AsJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{\"name\":\"rpc\"")?;
+        for (name, value) in fields(self.0) {
+            write!(f, ",\"{name}\":\"{value}\"")?;
+        }
+        write!(f, ",\"trace_id\":\"{:032x}\"}}", self.0.call.trace().trace_id)
+    }
+}
+
+struct AsText<'a>(&'a Scope);
+
+impl fmt::Display for AsText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in fields(self.0) {
+            write!(f, " {name}={value}")?;
+        }
+        write!(f, " trace_id={:032x}", self.0.call.trace().trace_id)
+    }
+}
