@@ -87,8 +87,19 @@ impl Case {
 
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The workload that echoes, and the one that calls it; the mesh's policy lets it.
-const SERVER: &str = "echo";
+pub(crate) const SERVER: &str = "echo";
 const CALLER: &str = "operator";
+
+pub(crate) use client::{EchoClient, with_metadata};
+
+/// A connection to an echo that runs in the harness.
+pub(crate) async fn client_of(
+    harness: &Harness,
+    address: std::net::SocketAddr,
+) -> Result<EchoClient, BenchError> {
+    let caller = Identity::load(&harness.certificate(CALLER)?)?;
+    client::connect(address, &caller.client_config(&SpiffeId::of(SERVER)?)?).await
+}
 
 /// `bench echo`.
 pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
@@ -194,7 +205,8 @@ mod tests {
         let server = server::BehindMesh::start(runtime, pki.directory.path()).unwrap();
         let stranger = Identity::load(&pki.harness.certificate("svc-tax").unwrap()).unwrap();
         let tls = stranger.client_config(&SpiffeId::of(SERVER).unwrap()).unwrap();
-        let error = client::drive(server.address(), &tls, &Shape::default(), false, Bound::Count(10)).unwrap_err();
+        let error =
+            client::drive(server.address(), &tls, &Shape::default(), false, Bound::Count(10)).unwrap_err();
         assert!(matches!(error, BenchError::Echo(_)), "{error}");
     }
 }

@@ -14,6 +14,7 @@ pub mod drain;
 pub mod fault;
 pub mod idempotency;
 pub mod identity;
+pub mod limit;
 pub mod metrics;
 pub mod panic_guard;
 pub mod pki;

@@ -29,6 +29,7 @@ use crate::{
     clock::{Clock, Ids},
     fault::{Fault, Reason},
     identity::SpiffeId,
+    limit::{Limiter, Permit, window::Bounds},
     metrics::Metrics,
     policy::{PeerPolicy, Policy, Rpc, Verdict},
     routes::{self, Routes},
@@ -46,7 +47,27 @@ pub(crate) struct Stack {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) in_flight_max: u32,
+    pub(crate) limits: Limits,
     pub(crate) message_bytes_max: u32,
+}
+
+/// An adaptive limit for each RPC, by [`Rpc::index`]: what is fast in one is slow in another. None for
+/// health and reflection: whoever asks how a busy service is must get an answer.
+pub(crate) struct Limits(Box<[Option<Arc<Limiter>>]>);
+
+impl Limits {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        let limit = |rpc: Rpc| (!rpc.name().starts_with("grpc.")).then(|| Arc::new(Limiter::new(bounds)));
+        Self(Rpc::all().map(limit).collect())
+    }
+
+    fn enter(&self, rpc: Rpc, in_flight: i64, in_flight_max: u32) -> Result<Option<Permit>, Fault> {
+        let Some(Some(limiter)) = self.0.get(rpc.index()) else { return Ok(None) };
+        let permit = limiter.enter().filter(|_| in_flight <= i64::from(in_flight_max));
+        permit.map(Some).ok_or_else(|| {
+            Fault::new(Reason::Overloaded, "Too many requests are under way.").retry_after_s(1)
+        })
+    }
 }
 
 /// One connection's way into the stack: its peer was verified in the handshake.
@@ -70,8 +91,8 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     fn call(&self, request: Request<Incoming>) -> Answer {
         let began = Instant::now();
         let verdict = self.peer.decide(request.uri().path());
-        let under_way = UnderWay::enter(Arc::clone(&self.stack), verdict, began);
-        let state = match self.admit(&request, &under_way) {
+        let mut under_way = UnderWay::enter(Arc::clone(&self.stack), verdict, began);
+        let state = match self.admit(&request, &mut under_way) {
             Ok((rpc, call)) => self.handle(rpc, call, request),
             Err(fault) => State::Refused(Some(Box::new(fault))),
         };
@@ -80,15 +101,13 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
 }
 
 impl Connection {
-    fn admit(&self, request: &Request<Incoming>, under_way: &UnderWay) -> Result<(Rpc, Call), Fault> {
+    fn admit(&self, request: &Request<Incoming>, under_way: &mut UnderWay) -> Result<(Rpc, Call), Fault> {
         let (Some(rpc), true) = (under_way.verdict.rpc, under_way.verdict.allowed) else {
             let (service, rpc) = (self.stack.service, under_way.verdict.name());
             tracing::warn!(service, peer = %self.peer.peer(), rpc, "an RPC was denied by policy");
             return Err(Fault::new(Reason::PermissionDenied, "This identity may not call this RPC."));
         };
-        if under_way.count > i64::from(self.stack.in_flight_max) {
-            return Err(Fault::new(Reason::Overloaded, "Too many requests are under way.").retry_after_s(1));
-        }
+        under_way.permit = self.stack.limits.enter(rpc, under_way.count, self.stack.in_flight_max)?;
         let fresh = || self.stack.ids.uuid_v7(self.stack.clock.now());
         let call = Call::read(self.peer.peer().clone(), request.headers(), under_way.began, fresh)?;
         Ok((rpc, call))
@@ -97,7 +116,8 @@ impl Connection {
     fn handle(&self, rpc: Rpc, call: Call, request: Request<Incoming>) -> State {
         let deadline = call.deadline();
         let trace = call.trace();
-        let span = if trace.sampled && telemetry::is_exporting() { self.span(rpc, &call) } else { Span::none() };
+        let span =
+            if trace.sampled && telemetry::is_exporting() { self.span(rpc, &call) } else { Span::none() };
         let (service, has_span) = (self.stack.service, !span.is_none());
         let mut scope = Some(Scope { service, rpc: rpc.name(), call: call.clone(), has_span });
         let mut request = request.map(|body| RequestBody::new(body, self.stack.message_bytes_max));
@@ -242,16 +262,25 @@ struct UnderWay {
     verdict: Verdict,
     began: Instant,
     count: i64,
+    permit: Option<Permit>,
 }
 
 impl UnderWay {
     fn enter(stack: Arc<Stack>, verdict: Verdict, began: Instant) -> Self {
         let count = stack.metrics.begin();
-        Self { stack, verdict, began, count }
+        Self { stack, verdict, began, count, permit: None }
     }
 
-    fn answered(&self, code: Code, trace_id: Option<u128>) {
-        self.stack.metrics.answered(self.verdict.rpc, code, self.began.elapsed(), trace_id);
+    fn answered(&mut self, code: Code, trace_id: Option<u128>) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
+        self.stack.metrics.answered(self.verdict.rpc, code, took, trace_id);
+        match (self.permit.take(), code) {
+            (Some(permit), Code::Ok | Code::DeadlineExceeded) => permit.worked(took, now),
+            // A refusal is quick, whatever else has to wait.
+            (Some(permit), _) => permit.spared(now),
+            (None, _) => {}
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Harness {
                 upstreams: self.upstreams.clone(),
                 reflection: true,
                 in_flight_max: 1_024,
-                message_bytes_max: crate::service::message_bytes_max(),
+                ..Settings::default()
             },
             identity: Identity::load(&self.certificate(S::NAME)?)?,
             rpc: free()?,

@@ -233,7 +233,7 @@ impl Ground<'_> {
                 data_dir: self.data_dir.join(S::NAME),
                 upstreams: self.upstreams.clone(),
                 reflection: true,
-                in_flight_max: 8_192,
+                ..Settings::default()
             },
             identity: Identity::load(&files)?,
             rpc: sockets.rpc,

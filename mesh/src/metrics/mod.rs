@@ -102,7 +102,9 @@ mod tests {
         metrics.answered(health(), Code::NotFound, Duration::from_millis(3), None);
         metrics.answered(None, Code::PermissionDenied, Duration::from_millis(3), None);
         for text in [metrics.text(), metrics.open_metrics()] {
-            for (rpc, code) in [("grpc.health.v1.Health/Check", "NOT_FOUND"), ("unknown", "PERMISSION_DENIED")] {
+            for (rpc, code) in
+                [("grpc.health.v1.Health/Check", "NOT_FOUND"), ("unknown", "PERMISSION_DENIED")]
+            {
                 let labels = format!(r#"{{service="svc-test",rpc="{rpc}",code="{code}"}}"#);
                 assert!(text.contains(&format!("paymesh_rpc_server_requests_total{labels} 1")), "{text}");
             }

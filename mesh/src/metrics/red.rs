@@ -117,7 +117,8 @@ impl Red {
             counter.get_or_init(|| self.requests.get_or_create_owned(&RpcAndCode { rpc, code })).inc();
         }
         let (duration, attributes) = series.duration.get_or_init(|| {
-            let attributes = [KeyValue::new("rpc.method", rpc), KeyValue::new("paymesh.service", self.service)];
+            let attributes =
+                [KeyValue::new("rpc.method", rpc), KeyValue::new("paymesh.service", self.service)];
             (self.durations.get_or_create_owned(&RpcAlone { rpc }), attributes)
         });
         let example = trace_id.map(|trace_id| Example { trace_id: format!("{trace_id:032x}") });

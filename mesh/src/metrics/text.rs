@@ -13,7 +13,8 @@ pub(super) fn prometheus(open_metrics: &str) -> String {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             // The type, which follows, says what the family is called here.
             help = rest.split_once(' ');
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
             let suffix = if kind == "counter" { "_total" } else { "" };
             if let Some((_, help)) = help.take().filter(|(of, _)| *of == name) {
                 let _ = writeln!(text, "# HELP {name}{suffix} {help}");
