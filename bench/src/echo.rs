@@ -87,8 +87,19 @@ impl Case {
 
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The workload that echoes, and the one that calls it; the mesh's policy lets it.
-const SERVER: &str = "echo";
+pub(crate) const SERVER: &str = "echo";
 const CALLER: &str = "operator";
+
+pub(crate) use client::{EchoClient, with_metadata};
+
+/// A connection to an echo that runs in the harness.
+pub(crate) async fn client_of(
+    harness: &Harness,
+    address: std::net::SocketAddr,
+) -> Result<EchoClient, BenchError> {
+    let caller = Identity::load(&harness.certificate(CALLER)?)?;
+    client::connect(address, &caller.client_config(&SpiffeId::of(SERVER)?)?).await
+}
 
 /// `bench echo`.
 pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {

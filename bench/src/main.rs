@@ -8,6 +8,7 @@ mod echo;
 mod error;
 mod interrupt;
 mod load;
+mod overload;
 mod payments;
 mod report;
 
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Echo(echo::EchoArgs),
     Payments(payments::PaymentsArgs),
+    Overload(overload::OverloadArgs),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Echo(args) => echo::run(args),
         Command::Payments(args) => payments::run(args),
+        Command::Overload(args) => overload::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ pub mod fault;
 pub mod idempotency;
 pub mod identity;
 pub mod linkerd;
+pub mod limit;
 pub mod metrics;
 pub mod panic_guard;
 pub mod pki;

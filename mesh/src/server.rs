@@ -25,7 +25,18 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 ///
 /// Longer than the edge lets any request take, so that none is cut off.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(35);
+/// Requests in flight on one connection: above what a peer's client has, so that it never waits for it.
 const CONCURRENT_STREAMS_MAX: u32 = 4_096;
+/// Streams that a peer may reset before they were taken up, and such that we reset for its errors, until its
+/// connection is closed with ENHANCE_YOUR_CALM: the defence against rapid resets (CVE-2023-44487,
+/// RUSTSEC-2024-0003). A peer that gives up a request has nearly always been read before.
+const UNREAD_RESETS_MAX: usize = 64;
+const ERROR_RESETS_MAX: usize = 256;
+/// A peer that is idle is asked for a sign of life so often, and is gone without one in so long.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// All of a request's metadata together: what the mesh itself sends is under 1 KiB.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
@@ -143,9 +154,11 @@ fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .max_header_list_size(16 * 1024);
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_pending_accept_reset_streams(UNREAD_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX);
     builder
 }
 

@@ -20,12 +20,13 @@ use crate::{
     clock::{Clock, Ids},
     drain::Drain,
     identity::{SpiffeId, SpiffeIdError},
+    limit::window::Bounds,
     metrics::Metrics,
     panic_guard,
     policy::{Policies, PolicyConfig},
     routes::{Handler, Routes},
     server,
-    stack::Stack,
+    stack::{Limits, Stack},
     store::StoreError,
     tls::{self, TlsError},
     transport::Transport,
@@ -121,42 +122,58 @@ impl Parts {
 
 /// What every service is configured with, whatever it does.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where the service keeps its state.
     pub data_dir: PathBuf,
     /// Where the other services are: name → `host:port`.
-    #[serde(default)]
     pub upstreams: BTreeMap<String, String>,
     /// Who may call what.
-    #[serde(default)]
     pub policy: PolicyConfig,
     /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
-    #[serde(default)]
     pub reflection: bool,
     /// How calls to the other services are made.
-    #[serde(default)]
     pub client: UpstreamSettings,
     /// As `client`, for single services by name; what is left out has its default, not what `client` says.
-    #[serde(default)]
     pub clients: BTreeMap<String, UpstreamSettings>,
-    /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
-    #[serde(default = "in_flight_max")]
+    /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED. The hard bound: with
+    /// `queue_max_ms` a busy service refuses earlier.
     pub in_flight_max: u32,
+    /// How long, in milliseconds, most requests of an RPC may wait for others before new ones are refused
+    /// with RESOURCE_EXHAUSTED. How many that are is found out while working; up to 64 of an RPC are always
+    /// let in. 0 leaves only `in_flight_max`.
+    pub queue_max_ms: u32,
     /// The largest message that is read of a request, in bytes; a larger one is refused with
     /// RESOURCE_EXHAUSTED before it is read. A service never reads more than it was built for, whatever is
     /// said here; see [`Service::MESSAGE_BYTES_MAX`].
-    #[serde(default = "message_bytes_max")]
     pub message_bytes_max: u32,
 }
 
-/// 8 MiB: what the service is built for decides.
-pub(crate) fn message_bytes_max() -> u32 {
-    8 * 1024 * 1024
+/// So few of an RPC at once are no overload, however slow they are.
+const UNLIMITED_IN_FLIGHT: u32 = 64;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::new(),
+            upstreams: BTreeMap::new(),
+            policy: PolicyConfig::default(),
+            reflection: false,
+            client: UpstreamSettings::default(),
+            clients: BTreeMap::new(),
+            in_flight_max: 8_192,
+            queue_max_ms: 500,
+            message_bytes_max: 8 * 1024 * 1024,
+        }
+    }
 }
 
-fn in_flight_max() -> u32 {
-    8_192
+impl Settings {
+    fn bounds(&self) -> Bounds {
+        let max = self.in_flight_max;
+        let min = if self.queue_max_ms == 0 { max } else { UNLIMITED_IN_FLIGHT.min(max) };
+        Bounds { min, max, queue: Duration::from_millis(self.queue_max_ms.into()) }
+    }
 }
 
 /// What the mesh gives to a service while it is being built.
@@ -327,6 +344,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
+        limits: Limits::new(context.settings.bounds()),
         message_bytes_max: context.settings.message_bytes_max.min(S::MESSAGE_BYTES_MAX),
     });
 

@@ -29,6 +29,7 @@ use crate::{
     caller::Caller,
     clock::{Clock, Ids},
     fault::{Fault, Reason},
+    limit::{Limiter, Permit, window::Bounds},
     metrics::Metrics,
     policy::{PeerPolicy, Policies, Rpc, Verdict},
     routes::{self, Routes},
@@ -45,7 +46,27 @@ pub(crate) struct Stack {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) in_flight_max: u32,
+    pub(crate) limits: Limits,
     pub(crate) message_bytes_max: u32,
+}
+
+/// An adaptive limit for each RPC, by [`Rpc::index`]: what is fast in one is slow in another. None for
+/// health and reflection: whoever asks how a busy service is must get an answer.
+pub(crate) struct Limits(Box<[Option<Arc<Limiter>>]>);
+
+impl Limits {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        let limit = |rpc: Rpc| (!rpc.name().starts_with("grpc.")).then(|| Arc::new(Limiter::new(bounds)));
+        Self(Rpc::all().map(limit).collect())
+    }
+
+    fn enter(&self, rpc: Rpc, in_flight: i64, in_flight_max: u32) -> Result<Option<Permit>, Fault> {
+        let Some(Some(limiter)) = self.0.get(rpc.index()) else { return Ok(None) };
+        let permit = limiter.enter().filter(|_| in_flight <= i64::from(in_flight_max));
+        permit.map(Some).ok_or_else(|| {
+            Fault::new(Reason::Overloaded, "Too many requests are under way.").retry_after_s(1)
+        })
+    }
 }
 
 /// One connection's way into the stack.
@@ -74,8 +95,8 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
         let began = Instant::now();
         let (peer, path) = (self.caller.of(request.headers()), request.uri().path());
         let verdict = peer.as_ref().map_or_else(|_| Verdict::denied(path), |peer| peer.decide(path));
-        let under_way = UnderWay::enter(Arc::clone(&self.stack), verdict, began);
-        let state = match peer.and_then(|peer| self.admit(&peer, &request, &under_way)) {
+        let mut under_way = UnderWay::enter(Arc::clone(&self.stack), verdict, began);
+        let state = match peer.and_then(|peer| self.admit(&peer, &request, &mut under_way)) {
             Ok((rpc, call)) => self.handle(rpc, call, request),
             Err(fault) => State::Refused(Some(Box::new(fault))),
         };
@@ -88,7 +109,7 @@ impl Connection {
         &self,
         peer: &PeerPolicy,
         request: &Request<Incoming>,
-        under_way: &UnderWay,
+        under_way: &mut UnderWay,
     ) -> Result<(Rpc, Call), Fault> {
         let peer = peer.peer();
         let (Some(rpc), true) = (under_way.verdict.rpc, under_way.verdict.allowed) else {
@@ -96,9 +117,7 @@ impl Connection {
             tracing::warn!(service, %peer, rpc, "an RPC was denied by policy");
             return Err(Fault::new(Reason::PermissionDenied, "This identity may not call this RPC."));
         };
-        if under_way.count > i64::from(self.stack.in_flight_max) {
-            return Err(Fault::new(Reason::Overloaded, "Too many requests are under way.").retry_after_s(1));
-        }
+        under_way.permit = self.stack.limits.enter(rpc, under_way.count, self.stack.in_flight_max)?;
         let fresh = || self.stack.ids.uuid_v7(self.stack.clock.now());
         let call = Call::read(peer.clone(), request.headers(), under_way.began, fresh)?;
         Ok((rpc, call))
@@ -253,16 +272,25 @@ struct UnderWay {
     verdict: Verdict,
     began: Instant,
     count: i64,
+    permit: Option<Permit>,
 }
 
 impl UnderWay {
     fn enter(stack: Arc<Stack>, verdict: Verdict, began: Instant) -> Self {
         let count = stack.metrics.begin();
-        Self { stack, verdict, began, count }
+        Self { stack, verdict, began, count, permit: None }
     }
 
-    fn answered(&self, code: Code, trace_id: Option<u128>) {
-        self.stack.metrics.answered(self.verdict.rpc, code, self.began.elapsed(), trace_id);
+    fn answered(&mut self, code: Code, trace_id: Option<u128>) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
+        self.stack.metrics.answered(self.verdict.rpc, code, took, trace_id);
+        match (self.permit.take(), code) {
+            (Some(permit), Code::Ok | Code::DeadlineExceeded) => permit.worked(took, now),
+            // A refusal is quick, whatever else has to wait.
+            (Some(permit), _) => permit.spared(now),
+            (None, _) => {}
+        }
     }
 }
 

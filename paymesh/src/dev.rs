@@ -259,12 +259,8 @@ impl Ground<'_> {
             settings: Settings {
                 data_dir: self.data_dir.join(S::NAME),
                 upstreams: self.upstreams.clone(),
-                policy: mesh::policy::PolicyConfig::default(),
                 reflection: true,
-                client: UpstreamSettings::default(),
-                clients: BTreeMap::new(),
-                in_flight_max: 8_192,
-                message_bytes_max: mesh::service::message_bytes_max(),
+                ..Settings::default()
             },
             transport: Identity::load(&files)?.into(),
             rpc: sockets.rpc,

@@ -31,6 +31,9 @@ use crate::report::Figures;
 /// The size of the message that is echoed.
 const PAYLOAD: &[u8; 64] = &[0xa5; 64];
 
+/// Of a call with metadata; it is never reached.
+const DEADLINE: Duration = Duration::from_secs(10);
+
 /// The most calls in flight: within what the mesh's harness admits at once.
 const IN_FLIGHT_MAX: u32 = 1_024;
 
@@ -178,28 +181,27 @@ impl Clients<'_> {
 
 /// A request as a client of the mesh makes it: tenant, request id, trace and deadline are of its own, and
 /// one trace in a hundred is recorded.
-fn with_metadata(message: EchoMessage) -> Result<tonic::Request<EchoMessage>, BenchError> {
+pub(crate) fn with_metadata(
+    message: EchoMessage,
+    timeout: Duration,
+) -> Result<tonic::Request<EchoMessage>, BenchError> {
     let fresh = RandomIds.uuid_v7(SystemClock.now());
     let call = Call::start(Origin {
         peer: SpiffeId::of(super::CALLER)?,
         tenant: "acme".parse().ok(),
         request_id: fresh.simple().to_string().into(),
         trace: mesh::telemetry::start_trace(fresh),
-        deadline: Instant::now().checked_add(Duration::from_secs(10)),
+        deadline: Instant::now().checked_add(timeout),
         idempotency_key: None,
     });
     Ok(call.request(message))
 }
 
-async fn work(
-    mut client: EchoServiceClient<Connection>,
-    metadata: bool,
-    run: Arc<Run>,
-) -> Result<(), BenchError> {
+async fn work(mut client: EchoClient, metadata: bool, run: Arc<Run>) -> Result<(), BenchError> {
     let payload = Bytes::from_static(PAYLOAD);
     while let Some((_, due)) = run.next(Instant::now()) {
         let message = EchoMessage { payload: payload.clone() };
-        let request = if metadata { with_metadata(message)? } else { tonic::Request::new(message) };
+        let request = if metadata { with_metadata(message, DEADLINE)? } else { tonic::Request::new(message) };
         let answer = client.echo(request).await.map_err(|status| BenchError::Echo(status.to_string()))?;
         if answer.into_inner().payload != payload {
             return Err(BenchError::Echo("the answer is not what was sent".to_owned()));
@@ -209,10 +211,10 @@ async fn work(
     Ok(())
 }
 
-async fn connect(
-    address: SocketAddr,
-    tls: &Arc<ClientConfig>,
-) -> Result<EchoServiceClient<Connection>, BenchError> {
+/// One connection to the echo.
+pub(crate) type EchoClient = EchoServiceClient<Connection>;
+
+pub(super) async fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<EchoClient, BenchError> {
     let failed = || BenchError::io(format!("connecting to the echo at {address}"));
     let stream = TcpStream::connect(address).await.map_err(failed())?;
     stream.set_nodelay(true).map_err(failed())?;
@@ -228,7 +230,7 @@ async fn connect(
 
 /// hyper's HTTP/2 connection as the generated client wants it, without a channel's buffer and worker.
 #[derive(Clone)]
-struct Connection(SendRequest<Body>);
+pub(crate) struct Connection(SendRequest<Body>);
 
 impl tower::Service<Request<Body>> for Connection {
     type Response = Response<Incoming>;

@@ -93,10 +93,8 @@ impl Harness {
                 upstreams,
                 policy: self.policy.clone(),
                 reflection: true,
-                client: UpstreamSettings::default(),
-                clients: BTreeMap::new(),
                 in_flight_max: 1_024,
-                message_bytes_max: crate::service::message_bytes_max(),
+                ..Settings::default()
             },
             transport,
             rpc: free()?,
