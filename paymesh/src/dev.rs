@@ -13,7 +13,6 @@ use std::{
 use edge_gateway::{ApiKeyConfig, Edge, EdgeConfig};
 use mesh::{
     Clock as _, Drain, Ids as _, Launch, RandomIds, Running, Service, Settings, StartError, SystemClock,
-    UpstreamSettings,
     pki::{CertificateAuthority, write_file},
     server,
     tls::{Identity, TlsError},

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use crate::{
     call::Call,
-    client::{Upstream, UpstreamSettings},
+    client::Upstream,
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
     identity::{NAMESPACE, SpiffeId},
