@@ -82,9 +82,14 @@ mod tests {
         for (mode, identity, told) in [
             (TlsMode::Native, files.clone(), "ca, cert and key"),
             (TlsMode::Linkerd, files, "leave out ca, cert, key"),
-            (TlsMode::Linkerd, IdentityConfig::default(), "mesh.linkerd.proxy_admin: no Linkerd proxy is ready"),
+            (
+                TlsMode::Linkerd,
+                IdentityConfig::default(),
+                "mesh.linkerd.proxy_admin: no Linkerd proxy is ready",
+            ),
         ] {
-            let error = Transport::open("svc-ledger", mode, &identity, &linkerd).await.unwrap_err().to_string();
+            let error =
+                Transport::open("svc-ledger", mode, &identity, &linkerd).await.unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
     }

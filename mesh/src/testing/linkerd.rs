@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{
     identity::SpiffeId,
-    tls::{Identity, spiffe_id},
+    tls::{Identity, Peer},
 };
 
 /// The proxy's side towards the network, for calls to the application at `app`. With an identity clients must
@@ -30,9 +30,8 @@ pub async fn inbound(identity: Option<Identity>, app: SocketAddr) -> io::Result<
                 let to = TcpStream::connect(app).await?;
                 let Some(identity) = identity else { return relay(stream, to, Header::Client(None)).await };
                 let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
-                let chain = stream.get_ref().1.peer_certificates();
-                let client = chain.and_then(|chain| chain.first()).and_then(spiffe_id);
-                relay(stream, to, Header::Client(client.and_then(|client| client_id(client.name())))).await
+                let client = Peer::of(stream.get_ref().1).and_then(|peer| client_id(peer.id().name()));
+                relay(stream, to, Header::Client(client)).await
             });
         }
     });
