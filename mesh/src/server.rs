@@ -102,18 +102,17 @@ async fn converse(
         () = drain.started() => None,
         () = parting => None,
     };
-    let ended = match ended {
-        Some(ended) => Ok(ended),
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(DRAIN_DEADLINE, connection).await
-        }
+    let ended = if let Some(ended) = ended {
+        Ok(ended)
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(DRAIN_DEADLINE, connection).await
     };
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(service, %address, %error, "a connection ended early"),
         Err(_elapsed) => {
-            tracing::warn!(service, %address, "a connection did not end in time and was cut off")
+            tracing::warn!(service, %address, "a connection did not end in time and was cut off");
         }
     }
 }
