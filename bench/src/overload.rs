@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 use mesh::{Harness, Parts, Service, ServiceContext, StartError};
-use paymesh_proto::echo::v1::EchoMessage;
 use paymesh_proto::echo::v1::echo_service_server::{EchoService, EchoServiceServer};
+use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Response, Status};
@@ -47,6 +47,13 @@ impl EchoService for Bounded {
     async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
         let _worker = self.0.acquire().await.map_err(|_| Status::internal("no workers"))?;
         tokio::time::sleep(WORK).await;
+        Ok(Response::new(request.into_inner()))
+    }
+
+    async fn batch_echo(
+        &self,
+        request: Request<BatchEchoMessage>,
+    ) -> Result<Response<BatchEchoMessage>, Status> {
         Ok(Response::new(request.into_inner()))
     }
 }

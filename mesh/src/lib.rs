@@ -16,6 +16,7 @@ pub mod fault;
 pub mod idempotency;
 pub mod identity;
 pub mod limit;
+pub mod linkerd;
 pub mod metrics;
 pub mod panic_guard;
 pub mod pki;
@@ -30,9 +31,11 @@ pub mod telemetry;
 pub mod testing;
 pub mod tls;
 pub mod trace;
+pub mod transport;
 pub mod watched;
 
 mod admin;
+mod caller;
 mod log_filter;
 mod log_format;
 mod log_scope;
@@ -40,7 +43,7 @@ mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};
 pub use call::{Call, IdempotencyKey, Origin};
-pub use client::Upstream;
+pub use client::{Upstream, UpstreamParts, UpstreamSettings};
 pub use clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
 pub use drain::Drain;
 pub use fault::{Fault, Reason, Violations};
@@ -51,4 +54,5 @@ pub use service::{Launch, Parts, Running, Service, ServiceContext, Settings, Sta
 pub use store::{Embedded, StoreError};
 pub use testing::Harness;
 pub use trace::TraceContext;
+pub use transport::Transport;
 pub use watched::Watched;

@@ -12,7 +12,7 @@ use crate::{
     server,
     service::{Launch, Service, StartError, start},
     telemetry::Telemetry,
-    tls::Identity,
+    transport::Transport,
 };
 
 #[derive(Debug, Parser)]
@@ -60,12 +60,12 @@ where
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
         // Before any id is used: it says of which mesh they are.
-        let identity = Identity::open(&mesh.identity).await?;
+        let transport = Transport::open(S::NAME, mesh.tls, &mesh.identity, &mesh.linkerd).await?;
         let drain = Drain::new();
         let launch = Launch {
+            transport,
             rpc: listen("rpc_listen", mesh.rpc_listen)?,
             admin: listen("admin_listen", mesh.admin_listen)?,
-            identity,
             settings: mesh.settings,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),

@@ -1,17 +1,22 @@
-//! Accepts mTLS connections and hands their requests to the stack, until told to drain.
+//! Accepts connections, over mutual TLS or from the Linkerd proxy, and hands their requests to the stack, until told to drain.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    caller::Caller,
     drain::Drain,
-    identity::SpiffeId,
+    linkerd::Linkerd,
     stack::{Connection, Stack},
-    tls::{Identity, Parting, Peer},
+    tls::{Identity, Peer},
+    transport::Transport,
 };
 
 /// A peer that has not finished its handshake by then is dropped.
@@ -37,7 +42,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Serves until the drain begins, then lets requests under way finish. Each connection is accepted with
 /// the certificates of its moment.
-pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<Stack>, drain: Drain) {
+pub(crate) async fn serve(listener: TcpListener, transport: Transport, stack: Arc<Stack>, drain: Drain) {
     let connections = TaskTracker::new();
     while let Some(accepted) = drain.unless_started(listener.accept()).await {
         let (stream, address) = match accepted {
@@ -47,18 +52,22 @@ pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<
                 continue;
             }
         };
-        let (identity, stack, drain) = (identity.clone(), Arc::clone(&stack), drain.clone());
+        let (transport, stack, drain) = (transport.clone(), Arc::clone(&stack), drain.clone());
         connections.spawn(async move {
             let service = stack.service;
-            let renewed = identity.renewed();
-            match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(&identity, stream)).await {
-                Ok(Ok((stream, peer))) => {
-                    if let Err(error) =
-                        converse(stream, stack, peer.until_parting(&identity, renewed), peer.id(), &drain)
-                            .await
-                    {
-                        tracing::debug!(service, %address, %error, "a connection ended early");
-                    }
+            match tokio::time::timeout(HANDSHAKE_DEADLINE, meet(&transport, stream, address)).await {
+                Ok(Ok(Met::Native(stream, identity, peer, renewed))) => {
+                    let caller = Caller::known(&stack.policies, peer.id().clone());
+                    let parting = async {
+                        let reason = peer.until_parting(identity, renewed).await.as_str();
+                        tracing::info!(service, peer = %peer.id(), reason, "ending a connection");
+                    };
+                    converse(*stream, Connection::new(stack, caller), parting, address, &drain).await;
+                }
+                Ok(Ok(Met::Proxied(stream, linkerd))) => {
+                    let caller = Caller::proxied(&stack.policies, linkerd);
+                    let never = std::future::pending();
+                    converse(stream, Connection::new(stack, caller), never, address, &drain).await;
                 }
                 Ok(Err(error)) => tracing::warn!(service, %address, %error, "a connection was refused"),
                 Err(_elapsed) => tracing::warn!(service, %address, "a handshake took too long"),
@@ -79,40 +88,64 @@ pub(crate) async fn serve(listener: TcpListener, identity: Identity, stack: Arc<
 /// last two cases the client is told to open no further streams (GOAWAY, RFC 9113, section 6.8), and what
 /// is under way may finish.
 async fn converse(
-    stream: TlsStream,
-    stack: Arc<Stack>,
-    parting: impl Future<Output = Parting>,
-    peer: &SpiffeId,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Connection,
+    parting: impl Future<Output = ()>,
+    address: SocketAddr,
     drain: &Drain,
-) -> hyper::Result<()> {
-    let service = stack.service;
-    let connection = http2().serve_connection(TokioIo::new(stream), Connection::new(stack, peer.clone()));
+) {
+    let service = connection.service();
+    let connection = http2().serve_connection(TokioIo::new(stream), connection);
     tokio::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return ended,
-        () = drain.started() => {}
-        parting = parting => {
-            tracing::info!(service, %peer, reason = parting.as_str(), "ending a connection");
-        }
-    }
-    connection.as_mut().graceful_shutdown();
-    match tokio::time::timeout(DRAIN_DEADLINE, connection).await {
-        Ok(ended) => ended,
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        () = drain.started() => None,
+        () = parting => None,
+    };
+    let ended = if let Some(ended) = ended {
+        Ok(ended)
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(DRAIN_DEADLINE, connection).await
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(service, %address, %error, "a connection ended early"),
         Err(_elapsed) => {
-            tracing::warn!(service, %peer, "a connection did not end in time and was cut off");
-            Ok(())
+            tracing::warn!(service, %address, "a connection did not end in time and was cut off");
         }
     }
 }
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-async fn handshake(identity: &Identity, stream: TcpStream) -> std::io::Result<(TlsStream, Peer)> {
+/// Who has connected.
+enum Met<'a> {
+    /// A workload, over TLS of ours.
+    Native(Box<TlsStream>, &'a Identity, Peer, tokio::sync::watch::Receiver<u64>),
+    /// The proxy beside us.
+    Proxied(TcpStream, &'a Linkerd),
+}
+
+async fn meet(transport: &Transport, stream: TcpStream, address: SocketAddr) -> std::io::Result<Met<'_>> {
     stream.set_nodelay(true)?;
-    let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
-    let peer = Peer::of(stream.get_ref().1)
-        .ok_or_else(|| std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh"))?;
-    Ok((stream, peer))
+    match transport {
+        Transport::Native(identity) => {
+            // Before the handshake: what changes during it is not missed.
+            let renewed = identity.renewed();
+            let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
+            let peer = Peer::of(stream.get_ref().1).ok_or_else(|| {
+                std::io::Error::other("the peer's certificate has no SPIFFE id of this mesh")
+            })?;
+            Ok(Met::Native(Box::new(stream), identity, peer, renewed))
+        }
+        Transport::Linkerd(linkerd) if Linkerd::is_proxy(address, stream.local_addr()?) => {
+            Ok(Met::Proxied(stream, linkerd))
+        }
+        Transport::Linkerd(_) => {
+            Err(std::io::Error::other("it does not come from the Linkerd proxy beside this process"))
+        }
+    }
 }
 
 fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {

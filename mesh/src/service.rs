@@ -17,20 +17,20 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     admin,
-    client::Upstream,
+    client::{ClientMetrics, Upstream, UpstreamParts, UpstreamSettings},
     clock::{Clock, Ids},
     drain::Drain,
     identity::{SpiffeId, SpiffeIdError},
     limit::window::Bounds,
     metrics::Metrics,
     panic_guard,
-    policy::Policy,
+    policy::{Policies, PolicyConfig},
     routes::{Handler, Routes},
     server,
     stack::{Limits, Stack},
     store::StoreError,
-    tls::{self, Identity, TlsError},
-    watched::Watched,
+    tls::{self, TlsError},
+    transport::Transport,
 };
 
 /// Why a service did not start.
@@ -146,8 +146,14 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where the other services are: name → `host:port`. Only those that a service calls are needed.
     pub upstreams: BTreeMap<String, String>,
+    /// Who may call what.
+    pub policy: PolicyConfig,
     /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
     pub reflection: bool,
+    /// How calls to the other services are made.
+    pub client: UpstreamSettings,
+    /// As `client`, for single services by name; what is left out has its default, not what `client` says.
+    pub clients: BTreeMap<String, UpstreamSettings>,
     /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED. The hard bound: with
     /// `queue_max_ms` a busy service refuses earlier.
     #[schemars(range(min = 1))]
@@ -170,7 +176,10 @@ impl Default for Settings {
         Self {
             data_dir: PathBuf::new(),
             upstreams: BTreeMap::new(),
+            policy: PolicyConfig::default(),
             reflection: false,
+            client: UpstreamSettings::default(),
+            clients: BTreeMap::new(),
             in_flight_max: 8_192,
             queue_max_ms: 500,
             message_bytes_max: 8 * 1024 * 1024,
@@ -189,8 +198,9 @@ impl Settings {
 /// What the mesh gives to a service while it is being built.
 pub struct ServiceContext {
     settings: Settings,
-    identity: Identity,
+    transport: Transport,
     metrics: Metrics,
+    client_metrics: ClientMetrics,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     drain: Drain,
@@ -204,7 +214,7 @@ impl ServiceContext {
 
     /// Who this service is.
     pub fn identity(&self) -> &SpiffeId {
-        self.identity.id()
+        self.transport.id()
     }
 
     /// Where to count things.
@@ -234,7 +244,14 @@ impl ServiceContext {
                 "upstreams.{name} is missing: give the address of {name} as host:port"
             ))
         })?;
-        Ok(Upstream::new(&self.identity, &SpiffeId::of(name)?, address)?)
+        let peer = SpiffeId::of(name)?;
+        let settings = self.settings.clients.get(name).unwrap_or(&self.settings.client).clone();
+        let metrics = self.client_metrics.clone();
+        let parts = UpstreamParts { settings, metrics, ..UpstreamParts::over(&self.transport, &peer)? };
+        let upstream = Upstream::of(&peer, address, parts)
+            .map_err(|error| StartError::Config(format!("upstreams.{name}: {error}")))?;
+        upstream.warm_up();
+        Ok(upstream)
     }
 }
 
@@ -242,8 +259,8 @@ impl ServiceContext {
 pub struct Launch {
     /// What every service is configured with.
     pub settings: Settings,
-    /// The workload's certificate and key.
-    pub identity: Identity,
+    /// Who the workload is, and how it meets others.
+    pub transport: Transport,
     /// Where RPCs are taken, already bound.
     pub rpc: TcpListener,
     /// Where `/metrics` and probes are answered, already bound.
@@ -297,22 +314,26 @@ impl Running {
 
 /// Starts a service: opens its state, then takes RPCs.
 pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Running, StartError> {
-    let Launch { settings, identity, rpc, admin, clock, ids, drain } = launch;
+    let Launch { settings, transport, rpc, admin, clock, ids, drain } = launch;
     std::fs::create_dir_all(&settings.data_dir)
         .map_err(StartError::io(format!("the data directory {}", settings.data_dir.display())))?;
     let lock = lock(&settings.data_dir)?;
-    if identity.id().name() != S::NAME {
-        let text =
-            format!("mesh.identity: the certificate is that of {}, not of {}", identity.id().name(), S::NAME);
+    if transport.id().name() != S::NAME {
+        let text = format!(
+            "mesh.identity: the certificate is that of {}, not of {}",
+            transport.id().name(),
+            S::NAME
+        );
         return Err(StartError::Config(text));
     }
     let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
     let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
     let metrics = Metrics::new(S::NAME);
-    let accepting = identity.clone();
+    let accepting = transport.clone();
     let context = ServiceContext {
         settings,
-        identity,
+        transport,
+        client_metrics: ClientMetrics::registered(&metrics),
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
@@ -330,10 +351,14 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     if context.settings.reflection {
         routes.add(reflection()?);
     }
+    let policy = &context.settings.policy;
+    let policies = Policies::load(policy, &metrics).map_err(|error| StartError::Config(error.to_string()))?;
+    let reload = Duration::from_millis(policy.reload_ms.max(1));
+    tokio::spawn(policies.clone().keep(reload, drain.clone()));
     let stack = Arc::new(Stack {
         service: S::NAME,
         routes,
-        policy: Watched::fixed("the policy", Policy::standard()),
+        policies,
         metrics: metrics.clone(),
         clock,
         ids,
@@ -346,13 +371,15 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     for (name, worker) in workers {
         tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }
-    let keeping = accepting.clone().keep(tls::LOOK_EVERY, drain.clone());
-    tasks.spawn(supervise(S::NAME, "identity", Box::pin(keeping), drain.clone(), failed.clone()));
-    metrics.register(
-        "certificate_expires_in_seconds",
-        "Time until the workload's certificate expires",
-        accepting.expiry_gauge(),
-    );
+    if let Transport::Native(identity) = &accepting {
+        let keeping = identity.clone().keep(tls::LOOK_EVERY, drain.clone());
+        tasks.spawn(supervise(S::NAME, "identity", Box::pin(keeping), drain.clone(), failed.clone()));
+        metrics.register(
+            "certificate_expires_in_seconds",
+            "Time until the workload's certificate expires",
+            identity.expiry_gauge(),
+        );
+    }
     let stopped = Drain::new();
     tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
     let serving = server::serve(rpc, accepting, stack, drain.clone());

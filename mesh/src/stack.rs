@@ -26,23 +26,22 @@ use tracing::Span;
 use crate::{
     body::RequestBody,
     call::Call,
+    caller::Caller,
     clock::{Clock, Ids},
     fault::{Fault, Reason},
-    identity::SpiffeId,
     limit::{Limiter, Permit, window::Bounds},
     metrics::Metrics,
-    policy::{PeerPolicy, Policy, Rpc, Verdict},
+    policy::{PeerPolicy, Policies, Rpc, Verdict},
     routes::{self, Routes},
     scope::{Scope, within},
     telemetry,
-    watched::Watched,
 };
 
 /// What all connections of a service share.
 pub(crate) struct Stack {
     pub(crate) service: &'static str,
     pub(crate) routes: Routes,
-    pub(crate) policy: Watched<Policy>,
+    pub(crate) policies: Policies,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
@@ -70,16 +69,20 @@ impl Limits {
     }
 }
 
-/// One connection's way into the stack: its peer was verified in the handshake.
+/// One connection's way into the stack.
 pub(crate) struct Connection {
     stack: Arc<Stack>,
-    peer: PeerPolicy,
+    caller: Caller,
 }
 
 impl Connection {
-    pub(crate) fn new(stack: Arc<Stack>, peer: SpiffeId) -> Self {
-        let peer = PeerPolicy::new(&stack.policy, peer);
-        Self { stack, peer }
+    pub(crate) fn new(stack: Arc<Stack>, caller: Caller) -> Self {
+        Self { stack, caller }
+    }
+
+    /// The name of the service that the connection leads to.
+    pub(crate) fn service(&self) -> &'static str {
+        self.stack.service
     }
 }
 
@@ -90,9 +93,10 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         let began = Instant::now();
-        let verdict = self.peer.decide(request.uri().path());
+        let (peer, path) = (self.caller.of(request.headers()), request.uri().path());
+        let verdict = peer.as_ref().map_or_else(|_| Verdict::denied(path), |peer| peer.decide(path));
         let mut under_way = UnderWay::enter(Arc::clone(&self.stack), verdict, began);
-        let state = match self.admit(&request, &mut under_way) {
+        let state = match peer.and_then(|peer| self.admit(&peer, &request, &mut under_way)) {
             Ok((rpc, call)) => self.handle(rpc, call, request),
             Err(fault) => State::Refused(Some(Box::new(fault))),
         };
@@ -101,15 +105,21 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
 }
 
 impl Connection {
-    fn admit(&self, request: &Request<Incoming>, under_way: &mut UnderWay) -> Result<(Rpc, Call), Fault> {
+    fn admit(
+        &self,
+        peer: &PeerPolicy,
+        request: &Request<Incoming>,
+        under_way: &mut UnderWay,
+    ) -> Result<(Rpc, Call), Fault> {
+        let peer = peer.peer();
         let (Some(rpc), true) = (under_way.verdict.rpc, under_way.verdict.allowed) else {
             let (service, rpc) = (self.stack.service, under_way.verdict.name());
-            tracing::warn!(service, peer = %self.peer.peer(), rpc, "an RPC was denied by policy");
+            tracing::warn!(service, %peer, rpc, "an RPC was denied by policy");
             return Err(Fault::new(Reason::PermissionDenied, "This identity may not call this RPC."));
         };
         under_way.permit = self.stack.limits.enter(rpc, under_way.count, self.stack.in_flight_max)?;
         let fresh = || self.stack.ids.uuid_v7(self.stack.clock.now());
-        let call = Call::read(self.peer.peer().clone(), request.headers(), under_way.began, fresh)?;
+        let call = Call::read(peer.clone(), request.headers(), under_way.began, fresh)?;
         Ok((rpc, call))
     }
 

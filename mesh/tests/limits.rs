@@ -10,7 +10,7 @@ use mesh::{
     fault::RETRY_PUSHBACK, identity::SpiffeId, testing::call_of, tls::Identity,
 };
 use paymesh_proto::echo::v1::{
-    EchoMessage,
+    BatchEchoMessage, EchoMessage,
     echo_service_client::EchoServiceClient,
     echo_service_server::{EchoService, EchoServiceServer},
 };
@@ -33,6 +33,13 @@ impl EchoService for Handler {
         if *request.get_ref().payload == *b"wait" {
             LEAVE.acquire().await.unwrap().forget();
         }
+        Ok(Response::new(request.into_inner()))
+    }
+
+    async fn batch_echo(
+        &self,
+        request: Request<BatchEchoMessage>,
+    ) -> Result<Response<BatchEchoMessage>, Status> {
         Ok(Response::new(request.into_inner()))
     }
 }

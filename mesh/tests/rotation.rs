@@ -26,7 +26,7 @@ use mesh::{
     tls::{Identity, TlsError},
 };
 use paymesh_proto::echo::v1::{
-    EchoMessage,
+    BatchEchoMessage, EchoMessage,
     echo_service_client::EchoServiceClient,
     echo_service_server::{EchoService, EchoServiceServer},
 };
@@ -56,6 +56,13 @@ impl EchoService for EchoHandler {
         if &*request.get_ref().payload == b"wait" {
             MAY_ANSWER.notified().await;
         }
+        Ok(Response::new(request.into_inner()))
+    }
+
+    async fn batch_echo(
+        &self,
+        request: Request<BatchEchoMessage>,
+    ) -> Result<Response<BatchEchoMessage>, Status> {
         Ok(Response::new(request.into_inner()))
     }
 }
@@ -102,7 +109,7 @@ impl Ground {
                 in_flight_max: 1_024,
                 ..Settings::default()
             },
-            identity: server.clone(),
+            transport: server.clone().into(),
             rpc: free(),
             admin: free(),
             clock: Arc::new(SystemClock),

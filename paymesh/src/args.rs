@@ -29,11 +29,35 @@ const EXAMPLES: &str = "Examples:
   paymesh dev --api-key acme:secret-1       a key of your own for the tenant acme
   paymesh certs init                        a CA for services in processes of their own
   paymesh audit                             prove that the running mesh's ledger is whole
+  paymesh policy show                       who may call which RPC
   paymesh config example > paymesh.toml     a file with every setting, to start from
   paymesh config check --config paymesh.toml
   paymesh config explain edge-gateway.header_timeout_ms
   paymesh serve svc-ledger --config paymesh.toml
                                             one service in a process of its own";
+
+const POLICY: &str = "A policy file says which workload may call which RPC; what it does not grant is denied:
+
+  mode = \"enforce\"                    # or \"dry_run\": decides nothing, logs and counts what it would
+
+  [[grant]]
+  workload = \"svc-payments\"           # the last part of the SPIFFE id
+  rpcs = [
+    \"paymesh.ledger.v1.LedgerService/CreateTransfers\",
+    \"paymesh.fraud.v1.FraudService/*\",  # all RPCs of a service
+  ]
+  # reveals_cardholder_data = true     # only for workloads that may see card numbers or plaintext
+
+A service reads the file that its setting mesh.settings.policy.file names, again whenever it changes and
+without a restart; a file that cannot be used is logged and changes nothing. Without a file the built-in
+table decides. In a dry run the last enforced file of that process decides, else the built-in table, and
+each difference is counted in paymesh_policy_dry_run_differences_total.
+
+Examples:
+  paymesh policy show                            the built-in table, as a matrix
+  paymesh policy show --toml > policy.toml       the same as a file to start from
+  paymesh policy check policy.toml               is it right, and what does it change?
+  paymesh policy show --file policy.toml --json  for tools";
 
 /// What paymesh can do.
 #[derive(Debug, Subcommand)]
@@ -47,6 +71,8 @@ pub enum Command {
     /// Check, explain or begin a configuration; starts nothing.
     #[command(subcommand, after_help = HELP)]
     Config(ConfigCommand),
+    /// Check a policy file, or show who may call what.
+    Policy(PolicyArgs),
     /// Have the ledger of a running mesh replay all it has and compare it with its balances.
     Audit(AuditArgs),
     /// Make, renew and replace the certificates that workloads know each other by.
@@ -159,6 +185,39 @@ pub enum ConfigCommand {
     },
     /// Print a file with every setting, to start from.
     Example,
+}
+
+/// Options of `paymesh policy`.
+#[derive(Debug, Args)]
+#[command(after_help = POLICY)]
+pub struct PolicyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// What can be done with a policy.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say whether a policy file can be used, and in what it differs from the built-in table.
+    #[command(after_help = POLICY)]
+    Check {
+        /// The policy file (TOML).
+        file: PathBuf,
+    },
+    /// Show who may call what: the built-in table, or a policy file.
+    #[command(after_help = POLICY)]
+    Show {
+        /// A policy file (TOML) instead of the built-in table.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// As JSON: {"mode": ..., "grant": [{"workload": ..., "rpcs": [...]}]}.
+        #[arg(long, conflicts_with = "toml")]
+        json: bool,
+        /// As a policy file, one line for each RPC.
+        #[arg(long)]
+        toml: bool,
+    },
 }
 
 /// Options of `paymesh audit`.

@@ -302,7 +302,7 @@ impl Ground {
         }
         let launch = Launch {
             settings: mesh.settings,
-            identity: Identity::open(&mesh.identity).await?,
+            transport: Identity::open(&mesh.identity).await?.into(),
             rpc: sockets.rpc,
             admin: sockets.admin,
             clock: Arc::new(SystemClock),

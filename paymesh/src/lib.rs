@@ -11,6 +11,7 @@ pub mod demo;
 pub mod describe;
 pub mod dev;
 pub mod operator;
+pub mod policy;
 pub mod rest;
 pub mod serve;
 

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use mesh::{Drain, Harness, Parts, Service, ServiceContext, StartError};
-use paymesh_proto::echo::v1::EchoMessage;
 use paymesh_proto::echo::v1::echo_service_server::{EchoService, EchoServiceServer};
+use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +28,13 @@ struct Echo;
 #[tonic::async_trait]
 impl EchoService for Echo {
     async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
+        Ok(Response::new(request.into_inner()))
+    }
+
+    async fn batch_echo(
+        &self,
+        request: Request<BatchEchoMessage>,
+    ) -> Result<Response<BatchEchoMessage>, Status> {
         Ok(Response::new(request.into_inner()))
     }
 }

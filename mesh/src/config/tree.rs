@@ -15,9 +15,11 @@ use super::{
     problem::Problems,
 };
 use crate::{
+    linkerd::LinkerdConfig,
     service::{Service, Settings},
     telemetry::TelemetryConfig,
     tls::IdentityConfig,
+    transport::TlsMode,
 };
 
 /// The name of the common table.
@@ -33,9 +35,16 @@ pub struct MeshConfig {
     /// Where `/metrics` and probes are answered, over plain HTTP: `IP:port`; port 0 takes a free one.
     #[schemars(extend("x-listens" = true), example = "127.0.0.1:9101")]
     pub admin_listen: SocketAddr,
-    /// The workload's certificate, key and CA, or where to ask for them.
+    /// Who does mutual TLS: `native`, we with the certificate of `identity`, or `linkerd`, the Linkerd
+    /// proxy beside us.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// The workload's certificate, key and CA, or where to ask for them; with `linkerd` none of it.
     #[serde(default)]
     pub identity: IdentityConfig,
+    /// The Linkerd installation; of interest with `linkerd` only.
+    #[serde(default)]
+    pub linkerd: LinkerdConfig,
     /// State, upstreams and limits.
     pub settings: Settings,
     /// Logs, traces, metrics.

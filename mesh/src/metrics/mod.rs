@@ -20,6 +20,7 @@ use tonic::Code;
 
 use crate::policy::Rpc;
 use red::Red;
+pub(crate) use red::{BUCKETS, code_name};
 
 /// One service's metrics. Cheap to clone.
 #[derive(Clone)]

@@ -3,14 +3,19 @@
 //! A policy is compiled when it is read: per workload one bit for each RPC of the contract, so that a
 //! decision is one hash lookup. Knows nothing of connections, headers or files' whereabouts.
 
+mod file;
 mod live;
 mod rpcs;
+mod rules;
 mod table;
+mod trial;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub use live::PeerPolicy;
+pub use file::{GrantEntry, Mode, PolicyError, PolicyFile};
+pub use live::{PeerPolicy, Policies, PolicyConfig};
 pub use rpcs::Rpc;
+pub use rules::{Difference, Rules};
 
 use crate::identity::SpiffeId;
 
@@ -23,15 +28,15 @@ pub struct Policy {
 }
 
 /// What one workload may call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Grants {
     /// By [`Rpc::index`].
-    rules: Box<[Rule]>,
+    cells: Box<[Cell]>,
 }
 
 /// Whether one workload may call one RPC.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Rule {
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
     /// What holds.
     allowed: bool,
     /// What the policy on trial says; without one, the same.
@@ -50,6 +55,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Of a request whose sender is not known.
+    pub fn denied(path: &str) -> Self {
+        Self { rpc: Rpc::of_path(path), allowed: false, trial: false }
+    }
+
     /// The RPC's name in metrics and spans: one of the contract's, or `unknown`.
     pub fn name(self) -> &'static str {
         self.rpc.map_or("unknown", Rpc::name)
@@ -59,20 +69,20 @@ impl Verdict {
 impl Policy {
     /// The mesh's own table.
     pub fn standard() -> Self {
-        Self::compile(table::GRANTS.iter().map(|(workload, rpcs)| (*workload, rpcs.iter().copied())))
+        Self::new(&Rules::standard(), None)
     }
 
-    /// Makes rules of grants, given as workload and patterns. A pattern that matches nothing grants nothing.
-    fn compile<'a, R: IntoIterator<Item = &'a str>>(grants: impl IntoIterator<Item = (&'a str, R)>) -> Self {
-        let mut workloads: HashMap<Box<str>, Grants> = HashMap::new();
-        for (workload, patterns) in grants {
-            let grants = workloads.entry(workload.into()).or_insert_with(Grants::nothing);
-            for rpc in patterns.into_iter().flat_map(matching) {
-                grants.rules[rpc.index()] = Rule { allowed: true, trial: true };
-            }
-        }
-        let workloads = workloads.into_iter().map(|(name, grants)| (name, Arc::new(grants))).collect();
-        Self { workloads, nothing: Arc::new(Grants::nothing()) }
+    /// A policy that enforces these rules, and compares each decision with those on trial.
+    pub fn new(enforced: &Rules, trial: Option<&Rules>) -> Self {
+        let trial = trial.unwrap_or(enforced);
+        let grants = |name: &str| {
+            let cell = |rpc| Cell { allowed: enforced.allow(name, rpc), trial: trial.allow(name, rpc) };
+            Arc::new(Grants { cells: Rpc::all().map(cell).collect() })
+        };
+        let names = enforced.0.keys().chain(trial.0.keys());
+        let workloads = names.map(|name| (name.as_str().into(), grants(name))).collect();
+        let nothing = Grants { cells: Rpc::all().map(|_| Cell::default()).collect() };
+        Self { workloads, nothing: Arc::new(nothing) }
     }
 
     /// What this workload may call.
@@ -81,22 +91,12 @@ impl Policy {
     }
 }
 
-/// The RPCs that a pattern, `package.Service/Method` or `package.Service/*`, stands for.
-fn matching(pattern: &str) -> impl Iterator<Item = Rpc> {
-    let service = pattern.strip_suffix("/*");
-    Rpc::all().filter(move |rpc| service.map_or(rpc.name() == pattern, |service| rpc.service() == service))
-}
-
 impl Grants {
-    fn nothing() -> Self {
-        Self { rules: vec![Rule::default(); Rpc::count()].into() }
-    }
-
     /// Decides on a gRPC request's `:path`: one hash lookup, nothing allocated.
     pub fn decide(&self, path: &str) -> Verdict {
         let rpc = Rpc::of_path(path);
-        let rule = rpc.and_then(|rpc| self.rules.get(rpc.index())).copied().unwrap_or_default();
-        Verdict { rpc, allowed: rule.allowed, trial: rule.trial }
+        let cell = rpc.and_then(|rpc| self.cells.get(rpc.index())).copied().unwrap_or_default();
+        Verdict { rpc, allowed: cell.allowed, trial: cell.trial }
     }
 }
 
@@ -139,18 +139,24 @@ mod tests {
         }
     }
 
-    /// A grant for an RPC that does not exist is a typing error; an annotated RPC that the edge may not
-    /// call is a hole in the REST API.
     #[test]
-    fn the_table_agrees_with_the_contract() {
-        for (name, patterns) in table::GRANTS {
-            for pattern in *patterns {
-                assert!(
-                    matching(pattern).next().is_some(),
-                    "{name} is granted {pattern}, which does not exist"
-                );
-            }
-        }
+    fn what_is_on_trial_decides_nothing() {
+        let mut trial = Rules::standard();
+        trial.0.remove("operator");
+        trial.0.insert("svc-new".into(), Rpc::all().collect());
+        let policy = Policy::new(&Rules::standard(), Some(&trial));
+        let path = "/grpc.health.v1.Health/Check";
+        let decide = |name| policy.of(&SpiffeId::of(name).unwrap()).decide(path);
+        let verdict = |allowed, trial| Verdict { rpc: Rpc::of_path(path), allowed, trial };
+        assert_eq!(decide("operator"), verdict(true, false));
+        assert_eq!(decide("svc-new"), verdict(false, true));
+        assert_eq!(decide("svc-tax"), verdict(true, true));
+        assert_eq!(decide("stranger"), verdict(false, false));
+    }
+
+    /// An annotated RPC that the edge may not call is a hole in the REST API.
+    #[test]
+    fn the_edge_may_call_what_is_annotated_and_no_more() {
         let policy = Policy::standard();
         let pool = paymesh_proto::descriptor_pool();
         let http = pool.get_extension_by_name("google.api.http").unwrap();

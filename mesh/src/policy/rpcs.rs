@@ -92,6 +92,11 @@ impl Rpc {
         self.name().split_once('/').map_or("", |(service, _)| service)
     }
 
+    /// `Method`.
+    pub fn method(self) -> &'static str {
+        self.name().split_once('/').map_or("", |(_, method)| method)
+    }
+
     /// Whether its answer has cardholder data or another secret in it: a field with the option
     /// `paymesh.options.v1.sensitive`.
     pub fn reveals(self) -> bool {

@@ -51,6 +51,9 @@ pub enum TlsError {
     /// The workload's certificate carries no SPIFFE id of this mesh.
     #[error("the workload's certificate has no SPIFFE id of this mesh in its only URI SAN")]
     NoIdentity,
+    /// Where the peer is said to be is no address.
+    #[error("the peer's address {0}")]
+    Address(String),
     /// The workload's certificate is no longer valid.
     #[error("the workload's certificate has expired: renew it")]
     Expired,

@@ -1,5 +1,7 @@
 //! For tests: a real service behind real mTLS on a free port, with a CA of its own in a directory that
-//! the test gives.
+//! the test gives; or behind stand-ins for the Linkerd proxy.
+
+pub mod linkerd;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
@@ -8,11 +10,14 @@ use crate::{
     client::Upstream,
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
-    identity::SpiffeId,
+    identity::{NAMESPACE, SpiffeId},
+    linkerd::{Linkerd, LinkerdConfig},
     pki::{CertificateAuthority, CertificateFiles},
+    policy::PolicyConfig,
     server,
     service::{Launch, Running, Service, Settings, StartError, start},
     tls::{Identity, TlsError},
+    transport::Transport,
 };
 
 /// Starts services for a test.
@@ -21,6 +26,8 @@ pub struct Harness {
     authority: CertificateAuthority,
     upstreams: BTreeMap<String, String>,
     clock: Arc<dyn Clock>,
+    policy: PolicyConfig,
+    behind_linkerd: bool,
 }
 
 impl Harness {
@@ -33,7 +40,23 @@ impl Harness {
     pub fn with_clock(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let authority = CertificateAuthority::open_or_create(&dir.join("pki"), SystemClock.now())
             .map_err(TlsError::from)?;
-        Ok(Self { dir: dir.to_owned(), authority, upstreams: BTreeMap::new(), clock })
+        let (policy, upstreams) = (PolicyConfig::default(), BTreeMap::new());
+        Ok(Self { dir: dir.to_owned(), authority, upstreams, clock, policy, behind_linkerd: false })
+    }
+
+    /// From now on services are started in the mode `linkerd`, each beside stand-ins for its proxy: one for
+    /// what comes in, and one for each service that it calls.
+    #[must_use]
+    pub fn behind_linkerd(mut self) -> Self {
+        self.behind_linkerd = true;
+        self
+    }
+
+    /// From now on services are started with this policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: PolicyConfig) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// The CA, to make certificates that should not work.
@@ -49,15 +72,31 @@ impl Harness {
     /// Starts a service on free ports; those started before are its upstreams.
     pub async fn start<S: Service>(&mut self, config: S::Config) -> Result<Running, StartError> {
         let free = || server::bind((Ipv4Addr::LOCALHOST, 0).into()).map_err(StartError::io("a free port"));
+        let identity = Identity::load(&self.certificate(S::NAME)?)?;
+        let mut upstreams = self.upstreams.clone();
+        if self.behind_linkerd {
+            for (name, address) in &mut upstreams {
+                let to = address.parse().map_err(|_| StartError::Config(format!("upstreams.{name}")))?;
+                let proxy = linkerd::outbound(identity.clone(), SpiffeId::of(name)?, to).await;
+                *address = proxy.map_err(StartError::io("a stand-in for the Linkerd proxy"))?.to_string();
+            }
+        }
+        let transport = if self.behind_linkerd {
+            let mode = Linkerd::new(identity.id().clone(), NAMESPACE, &LinkerdConfig::default());
+            Transport::Linkerd(mode.map_err(|error| StartError::Config(error.to_string()))?)
+        } else {
+            identity.clone().into()
+        };
         let launch = Launch {
             settings: Settings {
                 data_dir: self.dir.join(S::NAME),
-                upstreams: self.upstreams.clone(),
+                upstreams,
+                policy: self.policy.clone(),
                 reflection: true,
                 in_flight_max: 1_024,
                 ..Settings::default()
             },
-            identity: Identity::load(&self.certificate(S::NAME)?)?,
+            transport,
             rpc: free()?,
             admin: free()?,
             clock: Arc::clone(&self.clock),
@@ -65,7 +104,14 @@ impl Harness {
             drain: Drain::new(),
         };
         let running = start::<S>(config, launch).await?;
-        self.upstreams.insert(S::NAME.to_owned(), running.address.to_string());
+        let address = if self.behind_linkerd {
+            linkerd::inbound(Some(identity), running.address)
+                .await
+                .map_err(StartError::io("a stand-in for the Linkerd proxy"))?
+        } else {
+            running.address
+        };
+        self.upstreams.insert(S::NAME.to_owned(), address.to_string());
         Ok(running)
     }
 
@@ -77,7 +123,9 @@ impl Harness {
     /// A way to call a started service as the workload `caller`.
     pub fn upstream(&self, caller: &str, service: &Running) -> Result<Upstream, StartError> {
         let identity = Identity::load(&self.certificate(caller)?)?;
-        Ok(Upstream::new(&identity, &SpiffeId::of(service.name)?, &service.address.to_string())?)
+        let address = service.address.to_string();
+        let address = self.upstreams.get(service.name).filter(|_| self.behind_linkerd).unwrap_or(&address);
+        Ok(Upstream::new(&identity, &SpiffeId::of(service.name)?, address)?)
     }
 }
 
