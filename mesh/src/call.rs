@@ -28,7 +28,7 @@ pub const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempote
 /// Response metadata: the answer is the stored one of an earlier request.
 pub const IDEMPOTENCY_REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::HEADER);
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Held back from the deadline at each hop, so that the caller hears of a timeout before its own ends.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
@@ -265,7 +265,7 @@ fn could_be_card_number(digits: &str) -> bool {
 }
 
 /// `TimeoutValue TimeoutUnit` of the gRPC protocol: up to 8 digits and one of H, M, S, m, u, n.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -283,7 +283,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 }
 
 /// Milliseconds up to a day, seconds beyond; never more than the 8 digits allowed.
-fn format_timeout(timeout: Duration) -> String {
+pub(crate) fn format_timeout(timeout: Duration) -> String {
     match timeout.as_millis() {
         millis @ 0..=86_400_000 => format!("{millis}m"),
         _ => format!("{}S", timeout.as_secs().min(99_999_999)),

@@ -34,7 +34,7 @@ mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};
 pub use call::{Call, IdempotencyKey, Origin};
-pub use client::Upstream;
+pub use client::{Upstream, UpstreamParts, UpstreamSettings};
 pub use clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};
 pub use drain::Drain;
 pub use fault::{Fault, Reason, Violations};

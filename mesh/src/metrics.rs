@@ -28,7 +28,7 @@ struct DurationLabels {
 }
 
 /// Upper bounds in seconds: 50 µs to 10 s.
-const BUCKETS: [f64; 14] =
+pub(crate) const BUCKETS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
 
 type Durations = Family<DurationLabels, Histogram, fn() -> Histogram>;
@@ -125,7 +125,7 @@ impl Metrics {
     }
 }
 
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

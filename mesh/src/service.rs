@@ -17,7 +17,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     admin,
-    client::Upstream,
+    client::{ClientMetrics, Upstream, UpstreamParts, UpstreamSettings},
     clock::{Clock, Ids},
     drain::Drain,
     identity::{SpiffeId, SpiffeIdError},
@@ -154,6 +154,12 @@ pub struct Settings {
     pub upstreams: BTreeMap<String, String>,
     /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
     pub reflection: bool,
+    /// How calls to the other services are made.
+    #[serde(default)]
+    pub client: UpstreamSettings,
+    /// As `client`, for single services by name; what is left out has its default, not what `client` says.
+    #[serde(default)]
+    pub clients: BTreeMap<String, UpstreamSettings>,
     /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
     #[schemars(range(min = 1))]
     pub in_flight_max: u32,
@@ -170,6 +176,7 @@ pub struct ServiceContext {
     settings: Settings,
     identity: Identity,
     metrics: Metrics,
+    client_metrics: ClientMetrics,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     drain: Drain,
@@ -213,7 +220,14 @@ impl ServiceContext {
                 "upstreams.{name} is missing: give the address of {name} as host:port"
             ))
         })?;
-        Ok(Upstream::new(&self.identity, &SpiffeId::of(name)?, address)?)
+        let peer = SpiffeId::of(name)?;
+        let settings = self.settings.clients.get(name).unwrap_or(&self.settings.client).clone();
+        let metrics = self.client_metrics.clone();
+        let parts = UpstreamParts { settings, metrics, ..UpstreamParts::mutual_tls(&self.identity, &peer)? };
+        let upstream = Upstream::of(&peer, address, parts)
+            .map_err(|error| StartError::Config(format!("upstreams.{name}: {error}")))?;
+        upstream.warm_up();
+        Ok(upstream)
     }
 }
 
@@ -292,6 +306,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let context = ServiceContext {
         settings,
         identity,
+        client_metrics: ClientMetrics::registered(&metrics),
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use crate::{
     call::Call,
-    client::Upstream,
+    client::{Upstream, UpstreamSettings},
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
     identity::SpiffeId,
@@ -54,6 +54,8 @@ impl Harness {
                 data_dir: self.dir.join(S::NAME),
                 upstreams: self.upstreams.clone(),
                 reflection: true,
+                client: UpstreamSettings::default(),
+                clients: BTreeMap::new(),
                 in_flight_max: 1_024,
             },
             identity: Identity::load(&self.certificate(S::NAME)?)?,

@@ -41,6 +41,9 @@ pub enum TlsError {
     /// The workload's certificate carries no SPIFFE id of this mesh.
     #[error("the workload's certificate has no SPIFFE id of this mesh in its URI SAN")]
     NoIdentity,
+    /// Where the peer is said to be is no address.
+    #[error("the peer's address {0}")]
+    Address(String),
     /// A certificate could not be made.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -72,6 +75,11 @@ impl Identity {
     /// Who this workload is.
     pub fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// Changes whenever the certificate does; one that was loaded once never does.
+    pub fn renewed(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
     }
 
     /// For the accepting side: TLS 1.3 only, a client certificate of our CA required, HTTP/2 only.

@@ -13,7 +13,7 @@ use mesh::{
     tls::Identity,
 };
 use paymesh_proto::echo::v1::{
-    EchoMessage,
+    BatchEchoMessage, EchoMessage,
     echo_service_client::EchoServiceClient,
     echo_service_server::{EchoService, EchoServiceServer},
 };
@@ -41,6 +41,13 @@ impl EchoService for EchoHandler {
             b"tenant" => Ok(Response::new(EchoMessage { payload: call.tenant()?.to_string().into() })),
             _ => Ok(Response::new(request.into_inner())),
         }
+    }
+
+    async fn batch_echo(
+        &self,
+        request: Request<BatchEchoMessage>,
+    ) -> Result<Response<BatchEchoMessage>, Status> {
+        Ok(Response::new(request.into_inner()))
     }
 }
 

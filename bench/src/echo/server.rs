@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use mesh::telemetry::{Telemetry, TelemetryConfig};
 use mesh::{Drain, Harness, Parts, Running, Service, ServiceContext, StartError};
-use paymesh_proto::echo::v1::EchoMessage;
+use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use paymesh_proto::echo::v1::echo_service_server::{EchoService, EchoServiceServer};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
@@ -29,6 +29,13 @@ struct Echo;
 #[tonic::async_trait]
 impl EchoService for Echo {
     async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
+        Ok(Response::new(request.into_inner()))
+    }
+
+    async fn batch_echo(
+        &self,
+        request: Request<BatchEchoMessage>,
+    ) -> Result<Response<BatchEchoMessage>, Status> {
         Ok(Response::new(request.into_inner()))
     }
 }

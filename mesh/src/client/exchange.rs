@@ -1,0 +1,356 @@
+//! One call: admitted, attempted, attempted again where that is safe, ended at its deadline.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header::HeaderName};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    Shared,
+    answer::{AnswerBody, code_of},
+    body::{Message, RequestBody},
+    breaker::{Outcome, Pass},
+    contract::{self, Repeatable, Rpc},
+    endpoint::{Endpoint, Open},
+    failure,
+    outlier::is_failure,
+    pool::Picked,
+    retry::{Again, Failure, PREVIOUS_ATTEMPTS, Pushback, decide},
+    settings::ms,
+};
+use crate::call::{GRPC_TIMEOUT, IDEMPOTENCY_KEY_HEADER, format_timeout, parse_timeout};
+
+/// How often a request goes to another connection because the one chosen had ended meanwhile.
+const NOT_SENT_MAX: u32 = 8;
+const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static(PREVIOUS_ATTEMPTS);
+
+/// A call that was let through. Says how it ended, also when its caller goes away.
+pub(super) struct Underway {
+    shared: Arc<Shared>,
+    pass: Option<Pass>,
+    began: Instant,
+}
+
+impl Underway {
+    /// Lets a call through, or says why not.
+    #[allow(clippy::result_large_err)] // tonic's own error type
+    fn admit(shared: &Arc<Shared>, began: Instant) -> Result<Self, Status> {
+        let refused = |status: Status| {
+            shared.pool.metrics.ended(status.code(), Duration::ZERO);
+            status
+        };
+        if !shared.enter() {
+            return Err(refused(failure::overloaded()));
+        }
+        let mut underway = Self { shared: Arc::clone(shared), pass: None, began };
+        match shared.admit(began) {
+            Ok(pass) => underway.pass = Some(pass),
+            Err(wait) => return Err(refused(failure::unavailable(wait))),
+        }
+        Ok(underway)
+    }
+
+    /// The call was answered with this code.
+    pub(super) fn ended(mut self, code: Code) {
+        let outcome = if is_failure(code) { Outcome::Failed } else { Outcome::Succeeded };
+        self.give_back(outcome, code);
+    }
+
+    /// The call ended before it got to the service.
+    fn ended_here(mut self, code: Code) {
+        self.give_back(Outcome::Nothing, code);
+    }
+
+    fn give_back(&mut self, outcome: Outcome, code: Code) {
+        let Some(pass) = self.pass.take() else { return };
+        let now = Instant::now();
+        self.shared.ended(pass, outcome, now);
+        self.shared.pool.metrics.ended(code, now.saturating_duration_since(self.began));
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.give_back(Outcome::Nothing, Code::Cancelled);
+        self.shared.leave();
+    }
+}
+
+/// One attempt at an endpoint, counted there as long as it lasts.
+pub(super) struct Attempt {
+    shared: Arc<Shared>,
+    endpoint: Arc<Endpoint>,
+    open: Arc<Open>,
+    /// When waiting for it is over.
+    deadline: Option<Instant>,
+    said: bool,
+}
+
+impl Attempt {
+    fn begin(shared: &Arc<Shared>, Picked { endpoint, open }: Picked, deadline: Option<Instant>) -> Self {
+        endpoint.begin(&open);
+        Self { shared: Arc::clone(shared), endpoint, open, deadline, said: false }
+    }
+
+    /// The endpoint answered with this code.
+    pub(super) fn ended(mut self, code: Code) {
+        self.say(is_failure(code));
+    }
+
+    fn say(&mut self, failed: bool) {
+        if !self.said {
+            self.said = true;
+            self.shared.pool.outcome(&self.endpoint, failed);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.endpoint.end(&self.open);
+        // Given up by its caller says nothing, given up at the deadline does.
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.say(true);
+        }
+    }
+}
+
+type Answer = Response<AnswerBody>;
+
+/// Makes a call.
+pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<Answer, Status> {
+    let began = Instant::now();
+    let (head, body) = request.into_parts();
+    let underway = Underway::admit(&shared, began)?;
+    let timeout =
+        head.headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        underway.ended_here(Code::DeadlineExceeded);
+        return Err(failure::deadline_exceeded());
+    }
+    let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
+    let rpc = contract::rpc(head.uri.path());
+    let message = if rpc.unary_request { Message::whole(body).await? } else { Message::Stream(Some(body)) };
+    let exchange = Exchange {
+        uri: shared.uri(&head.uri),
+        has_key: head.headers.contains_key(IDEMPOTENCY_KEY_HEADER),
+        headers: head.headers,
+        shared: &shared,
+        rpc,
+        deadline,
+    };
+    // One timer for all of the call: for its attempts here, then for the rest of its answer.
+    let mut timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+    let attempted = {
+        let attempts = exchange.attempts(message);
+        tokio::pin!(attempts);
+        match &mut timer {
+            None => attempts.await,
+            Some(timer) => tokio::select! {
+                biased;
+                attempted = &mut attempts => attempted,
+                () = timer.as_mut() => {
+                    underway.ended(Code::DeadlineExceeded);
+                    return Err(failure::deadline_exceeded());
+                }
+            },
+        }
+    };
+    match attempted {
+        Ok((response, attempt)) => Ok(answer(response, underway, attempt, timer)),
+        Err(failed) => {
+            let status = failure::status(failed);
+            underway.ended(status.code());
+            Err(status)
+        }
+    }
+}
+
+fn answer(
+    response: Response<Incoming>,
+    underway: Underway,
+    attempt: Attempt,
+    timer: Option<Pin<Box<Sleep>>>,
+) -> Answer {
+    let code = code_in_head(&response);
+    let mut answer = response.map(|incoming| AnswerBody::new(incoming, underway, attempt, timer));
+    if let Some(code) = code {
+        answer.body_mut().ended(code);
+    }
+    answer
+}
+
+/// The code of an answer that is nothing but its headers. A proxy that answers for the service has an HTTP
+/// status instead (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
+fn code_in_head(response: &Response<Incoming>) -> Option<Code> {
+    code_of(response.headers()).or_else(|| match response.status().as_u16() {
+        200 => None,
+        429 | 502 | 503 | 504 => Some(Code::Unavailable),
+        _ => Some(Code::Unknown),
+    })
+}
+
+/// How an attempt went.
+enum Attempted {
+    /// The service, or a proxy before it, answered.
+    Answered(Response<Incoming>, Attempt),
+    Failed {
+        failure: Failure,
+        at: Option<Arc<Endpoint>>,
+        unsent: Option<RequestBody>,
+    },
+}
+
+struct Exchange<'a> {
+    shared: &'a Arc<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    rpc: Rpc,
+    has_key: bool,
+    deadline: Option<Instant>,
+}
+
+impl Exchange<'_> {
+    async fn attempts(&self, mut message: Message) -> Result<(Response<Incoming>, Attempt), Failure> {
+        let (mut retries, mut not_sent) = (0, 0);
+        let mut avoid = None;
+        let settings = &self.shared.pool.settings;
+        self.shared.budget.earn();
+        loop {
+            let Some(body) = message.attempt() else { return Err(Failure::Lost) };
+            let attempted = match self.hedge_after() {
+                Some(after) => self.hedged(body, message.attempt(), avoid.as_ref(), retries, after).await,
+                None => self.attempt(body, avoid.as_ref(), retries).await,
+            };
+            let (failure, pushback, given) = match attempted {
+                Attempted::Answered(response, attempt) => match code_in_head(&response) {
+                    Some(Code::Unavailable) => {
+                        let pushback = Pushback::read(response.headers());
+                        avoid = Some(Arc::clone(&attempt.endpoint));
+                        (Failure::Answered(Code::Unavailable), pushback, Some((response, attempt)))
+                    }
+                    _ => return Ok((response, attempt)),
+                },
+                Attempted::Failed { failure, at, unsent } => {
+                    avoid = at;
+                    if let Some(unsent) = unsent {
+                        message.put_back(unsent);
+                    }
+                    (failure, None, None)
+                }
+            };
+            let dice = &*self.shared.pool.dice;
+            let again =
+                decide(failure, self.rpc.repeatable, self.has_key, retries, pushback, &settings.retry, dice);
+            match again {
+                Again::AtOnce if not_sent < NOT_SENT_MAX => not_sent += 1,
+                Again::After(wait) if message.can_be_sent() && self.may_wait(wait) => {
+                    drop(given);
+                    tokio::time::sleep(wait).await;
+                    retries += 1;
+                    self.shared.pool.metrics.retries.inc();
+                }
+                _ => return given.ok_or(failure),
+            }
+        }
+    }
+
+    /// Whether there is time left after the wait, and a retry to be had for it.
+    fn may_wait(&self, wait: Duration) -> bool {
+        let in_time = self.deadline.is_none_or(|deadline| Instant::now() + wait < deadline);
+        in_time && self.shared.budget.spend(self.shared.pool.now_ms())
+    }
+
+    fn hedge_after(&self) -> Option<Duration> {
+        let after = ms(self.shared.pool.settings.hedge_after_ms);
+        (!after.is_zero() && self.rpc.repeatable == Repeatable::Reads).then_some(after)
+    }
+
+    /// Two attempts, the second begun when the first is slow. The first good answer counts; the other
+    /// attempt is cancelled.
+    async fn hedged(
+        &self,
+        body: RequestBody,
+        again: Option<RequestBody>,
+        avoid: Option<&Arc<Endpoint>>,
+        retries: u32,
+        after: Duration,
+    ) -> Attempted {
+        let first = self.attempt(body, avoid, retries);
+        tokio::pin!(first);
+        tokio::select! {
+            biased;
+            attempted = &mut first => return attempted,
+            () = tokio::time::sleep(after) => {}
+        }
+        let Some(again) = again else { return first.await };
+        if !self.shared.budget.spend(self.shared.pool.now_ms()) {
+            return first.await;
+        }
+        self.shared.pool.metrics.hedges.inc();
+        // The balancer sees the first one in flight, so it prefers another endpoint.
+        let second = self.attempt(again, avoid, retries + 1);
+        tokio::pin!(second);
+        tokio::select! {
+            attempted = &mut first => if is_good(&attempted) { attempted } else { second.await },
+            attempted = &mut second => if is_good(&attempted) { attempted } else { first.await },
+        }
+    }
+
+    async fn attempt(&self, body: RequestBody, avoid: Option<&Arc<Endpoint>>, before: u32) -> Attempted {
+        let Some(picked) = self.shared.pool.acquire(avoid).await else {
+            return Attempted::Failed { failure: Failure::Unreachable, at: None, unsent: Some(body) };
+        };
+        let request = self.request(body, before);
+        let began = Instant::now();
+        let mut attempt = Attempt::begin(self.shared, picked, self.deadline);
+        let mut sender = attempt.open.sender();
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let pool = &self.shared.pool;
+                attempt.endpoint.observe(began.elapsed(), pool.now_ms());
+                if let Some(code) = code_in_head(&response) {
+                    attempt.say(is_failure(code));
+                }
+                Attempted::Answered(response, attempt)
+            }
+            Err(mut error) => {
+                let unsent = error.take_message().map(Request::into_body);
+                let failure = if unsent.is_some() { Failure::NotSent } else { failure::of(error.error()) };
+                match failure {
+                    // The connection has ended, in order or not: nothing is said about the next one.
+                    Failure::NotSent | Failure::Refused => {}
+                    Failure::Unreachable | Failure::Lost => attempt.say(true),
+                    Failure::Answered(code) => attempt.say(is_failure(code)),
+                }
+                Attempted::Failed { failure, at: Some(Arc::clone(&attempt.endpoint)), unsent }
+            }
+        }
+    }
+
+    fn request(&self, body: RequestBody, before: u32) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        if before > 0 {
+            let headers = request.headers_mut();
+            headers.insert(ATTEMPTS_HEADER, HeaderValue::from(before));
+            if let Some(deadline) = self.deadline {
+                let left = format_timeout(deadline.saturating_duration_since(Instant::now()));
+                headers.extend(HeaderValue::try_from(left).map(|left| (GRPC_TIMEOUT, left)));
+            }
+        }
+        request
+    }
+}
+
+fn is_good(attempted: &Attempted) -> bool {
+    match attempted {
+        Attempted::Answered(response, _) => code_in_head(response).is_none_or(|code| !is_failure(code)),
+        Attempted::Failed { .. } => false,
+    }
+}

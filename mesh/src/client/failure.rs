@@ -1,0 +1,64 @@
+//! What a broken connection or a reset stream means, and how the caller is told.
+
+use std::{error::Error, time::Duration};
+
+use h2::Reason as Http2;
+use tonic::{Code, Status};
+
+use super::retry::Failure;
+use crate::fault::{Fault, Reason};
+
+/// What hyper says, as a failure. Reset streams as in gRPC's own mapping
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, HTTP2 Transport Mapping: Errors).
+pub(super) fn of(error: &hyper::Error) -> Failure {
+    let Some(http2) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
+        return Failure::Lost;
+    };
+    // A stream that ends with the peer's GOAWAY has a higher number than the last one it looks at.
+    if http2.is_remote() && http2.is_go_away() {
+        return Failure::Refused;
+    }
+    if !http2.is_reset() {
+        return Failure::Lost;
+    }
+    match http2.reason() {
+        Some(Http2::REFUSED_STREAM) if http2.is_remote() => Failure::Refused,
+        Some(Http2::CANCEL) => Failure::Answered(Code::Cancelled),
+        Some(Http2::ENHANCE_YOUR_CALM) => Failure::Answered(Code::ResourceExhausted),
+        Some(Http2::INADEQUATE_SECURITY) => Failure::Answered(Code::PermissionDenied),
+        _ => Failure::Answered(Code::Internal),
+    }
+}
+
+/// What the caller gets in the end.
+pub(super) fn status(failure: Failure) -> Status {
+    match failure {
+        Failure::NotSent | Failure::Unreachable | Failure::Refused | Failure::Lost => {
+            unavailable(Duration::from_secs(1))
+        }
+        Failure::Answered(Code::Unavailable) => unavailable(Duration::from_secs(1)),
+        Failure::Answered(Code::ResourceExhausted) => overloaded(),
+        Failure::Answered(Code::Cancelled) => Status::cancelled("The service gave the call up."),
+        Failure::Answered(code) => Status::new(code, "The service broke the call off."),
+    }
+}
+
+/// Nothing can be reached, or is to be left alone for a while.
+pub(super) fn unavailable(after: Duration) -> Status {
+    let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX).max(1);
+    Fault::new(Reason::Unavailable, "A service that is needed cannot be reached now; try again.")
+        .retry_after_s(seconds)
+        .into()
+}
+
+/// Too many calls are under way here.
+pub(super) fn overloaded() -> Status {
+    Fault::new(Reason::Overloaded, "Too many calls to a service that is needed are under way.")
+        .retry_after_s(1)
+        .into()
+}
+
+/// The time is over.
+pub(super) fn deadline_exceeded() -> Status {
+    Fault::new(Reason::DeadlineExceeded, "The request took longer than its deadline.").into()
+}
