@@ -16,7 +16,7 @@ async fn connections_are_replaced_when_they_are_old() {
     let mut settings = settings();
     settings.connection_age_max_ms = 60;
     let (parts, counted) = Counted::put_into(world.parts(settings));
-    let client = world.client_with(parts, &[&replica]);
+    let client = World::client_with(parts, &[&replica]);
     let load = writes(&client);
     until("connections are replaced", || counted.made() >= 20).await;
     load.goes_on_for(100).await;
@@ -30,7 +30,7 @@ async fn connections_are_replaced_when_the_certificate_is() {
     let world = World::new();
     let replica = world.replica().await;
     let (parts, counted) = Counted::put_into(world.parts(settings()));
-    let client = world.client_with(parts, &[&replica]);
+    let client = World::client_with(parts, &[&replica]);
     let load = writes(&client);
     for round in 1..=5 {
         until("both connections are new", || counted.made() == 2 * round).await;
@@ -96,7 +96,7 @@ async fn connections_are_made_before_the_first_call_where_that_is_wanted() {
     let replica = world.replica().await;
     let settings = mesh::UpstreamSettings { warm_up: true, connections_per_endpoint: 3, ..settings() };
     let parts: UpstreamParts = world.parts(settings);
-    let client = world.client_with(parts, &[&replica]);
+    let client = World::client_with(parts, &[&replica]);
     assert_eq!(world.count("connections"), 0);
     client.upstream.warm_up();
     until("all are open", || world.count("connections") == 3).await;

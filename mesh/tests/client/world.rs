@@ -80,7 +80,7 @@ impl State {
         }
         let mode = self.mode.lock().unwrap().clone();
         match mode {
-            Mode::Answers => Ok(()),
+            Mode::Answers | Mode::UnavailableFirst(0) => Ok(()),
             Mode::Unavailable(pushback) => {
                 let mut status = Status::unavailable("told to be");
                 if let Some(pushback) = pushback {
@@ -88,7 +88,6 @@ impl State {
                 }
                 Err(status)
             }
-            Mode::UnavailableFirst(0) => Ok(()),
             Mode::UnavailableFirst(times) => {
                 self.now(Mode::UnavailableFirst(times - 1));
                 Err(Status::unavailable("told to be"))
@@ -236,10 +235,10 @@ impl World {
 
     /// A client that finds the service under a name, at these addresses until they are changed.
     pub(crate) fn client(&self, settings: UpstreamSettings, at: &[&Replica]) -> Client {
-        self.client_with(self.parts(settings), at)
+        Self::client_with(self.parts(settings), at)
     }
 
-    pub(crate) fn client_with(&self, parts: UpstreamParts, at: &[&Replica]) -> Client {
+    pub(crate) fn client_with(parts: UpstreamParts, at: &[&Replica]) -> Client {
         let names = Arc::new(Names(Mutex::new(at.iter().map(|replica| replica.address).collect())));
         let parts = UpstreamParts { resolver: Arc::clone(&names) as Arc<dyn Resolve>, ..parts };
         let upstream = Upstream::of(&SpiffeId::of(SERVICE).unwrap(), "replica.test:1", parts).unwrap();
