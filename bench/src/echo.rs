@@ -3,18 +3,19 @@
 //! Both cases have the same client, messages and certificates, so their ratio is the price of the stack
 //! and of the runtime that the mesh runs on.
 
-mod client;
-mod server;
+pub(crate) mod client;
+pub(crate) mod server;
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mesh::{Harness, SpiffeId, tls::Identity};
 
+use crate::cpu;
+use crate::echo::client::{Peers, Shape, Via};
 use crate::error::BenchError;
 use crate::load::Bound;
 use crate::report::{self, Figures};
-use crate::{cpu, echo::client::Shape};
 
 /// Measure unary gRPC calls over mTLS: the limit, and behind the mesh's stack
 ///
@@ -37,6 +38,9 @@ pub(crate) struct EchoArgs {
     /// span either way.
     #[arg(long, default_value = "info")]
     log: String,
+    /// What the client calls through; more than one are measured in turn
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [Via::Connection])]
+    via: Vec<Via>,
     #[command(flatten)]
     shape: Shape,
 }
@@ -51,7 +55,7 @@ enum Stack {
     Both,
 }
 
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 /// The workload that echoes, and the one that calls it; the mesh's policy lets it.
 const SERVER: &str = "echo";
 const CALLER: &str = "operator";
@@ -66,19 +70,28 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
     println!("{}", report::HEAD);
     let (mut bare, mut behind_mesh) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
-        if args.stack != Stack::Mesh {
-            let figures = measure_bare(&pki, &args.shape, bound)?;
-            println!("{}", report::row("bare", &figures));
-            bare.push(figures);
-        }
-        if args.stack != Stack::Bare {
-            let figures = measure_mesh(&pki, &args.shape, bound)?;
-            println!("{}", report::row("mesh", &figures));
-            behind_mesh.push(figures);
+        for via in &args.via {
+            if args.stack != Stack::Mesh {
+                let figures = measure_bare(&pki, *via, &args.shape, bound)?;
+                println!("{}", report::row(&format!("bare{}", via.name()), &figures));
+                bare.push((*via, figures));
+            }
+            if args.stack != Stack::Bare {
+                let figures = measure_mesh(&pki, *via, &args.shape, bound)?;
+                println!("{}", report::row(&format!("mesh{}", via.name()), &figures));
+                behind_mesh.push((*via, figures));
+            }
         }
     }
-    if let (Some(bare), Some(behind_mesh)) = (report::median(bare), report::median(behind_mesh)) {
-        println!("mesh / bare: {}", report::ratio(&behind_mesh, &bare));
+    for via in &args.via {
+        let of = |all: &[(Via, Figures)]| {
+            report::median(
+                all.iter().filter(|(of, _)| of == via).map(|(_, figures)| figures.clone()).collect(),
+            )
+        };
+        if let (Some(bare), Some(behind_mesh)) = (of(&bare), of(&behind_mesh)) {
+            println!("mesh / bare{}: {}", via.name(), report::ratio(&behind_mesh, &bare));
+        }
     }
     Ok(())
 }
@@ -86,17 +99,17 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
 /// The limit alone, as the measure beside another figure of the same run.
 pub(crate) fn limit(measured: Duration) -> Result<Figures, BenchError> {
     let shape = Shape::default();
-    measure_bare(&Pki::create()?, &shape, Bound::Time { warm_up: WARM_UP, measured })
+    measure_bare(&Pki::create()?, Via::Connection, &shape, Bound::Time { warm_up: WARM_UP, measured })
 }
 
-fn measure_bare(pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
+fn measure_bare(pki: &Pki, via: Via, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
     let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config()?)?;
-    measure(server.address(), pki, shape, bound)
+    measure(server.address(), pki, via, shape, bound)
 }
 
-fn measure_mesh(pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
+fn measure_mesh(pki: &Pki, via: Via, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
     let server = server::BehindMesh::start(pki.directory.path())?;
-    let figures = measure(server.address(), pki, shape, bound)?;
+    let figures = measure(server.address(), pki, via, shape, bound)?;
     server.stop();
     Ok(figures)
 }
@@ -104,24 +117,24 @@ fn measure_mesh(pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures, Bench
 fn measure(
     address: std::net::SocketAddr,
     pki: &Pki,
+    via: Via,
     shape: &Shape,
     bound: Bound,
 ) -> Result<Figures, BenchError> {
     let before = cpu::used_here();
-    let tls = pki.caller()?.client_config(&SpiffeId::of(SERVER)?)?;
-    let (mut figures, all) = client::drive(address, &tls, shape, bound)?;
+    let (mut figures, all) = client::drive(&pki.peers(address)?, via, shape, bound)?;
     figures.cpu_per_request = report::per_request(before, cpu::used_here(), all);
     Ok(figures)
 }
 
 /// A CA and its certificates, for as long as the measurement takes.
-struct Pki {
-    directory: tempfile::TempDir,
+pub(crate) struct Pki {
+    pub(crate) directory: tempfile::TempDir,
     harness: Harness,
 }
 
 impl Pki {
-    fn create() -> Result<Self, BenchError> {
+    pub(crate) fn create() -> Result<Self, BenchError> {
         let directory = tempfile::tempdir().map_err(BenchError::io("a temporary directory"))?;
         let harness = Harness::new(directory.path())?;
         Ok(Self { directory, harness })
@@ -131,8 +144,9 @@ impl Pki {
         Ok(Identity::load(&self.harness.certificate(SERVER)?)?)
     }
 
-    fn caller(&self) -> Result<Identity, BenchError> {
-        Ok(Identity::load(&self.harness.certificate(CALLER)?)?)
+    pub(crate) fn peers(&self, address: std::net::SocketAddr) -> Result<Peers, BenchError> {
+        let caller = Identity::load(&self.harness.certificate(CALLER)?)?;
+        Ok(Peers { caller, server: SpiffeId::of(SERVER)?, address })
     }
 }
 
@@ -144,9 +158,11 @@ mod tests {
     fn both_stacks_echo_every_call_over_mtls() {
         let shape = Shape::default();
         let pki = Pki::create().unwrap();
-        for measure in [measure_bare, measure_mesh] {
-            let figures = measure(&pki, &shape, Bound::Count(1_000)).unwrap();
-            assert_eq!(figures.latencies_us.len(), 1_000);
+        for via in [Via::Connection, Via::Channel, Via::Upstream] {
+            for measure in [measure_bare, measure_mesh] {
+                let figures = measure(&pki, via, &shape, Bound::Count(1_000)).unwrap();
+                assert_eq!(figures.latencies_us.len(), 1_000);
+            }
         }
     }
 
@@ -155,8 +171,8 @@ mod tests {
         let pki = Pki::create().unwrap();
         let server = server::BehindMesh::start(pki.directory.path()).unwrap();
         let stranger = Identity::load(&pki.harness.certificate("svc-tax").unwrap()).unwrap();
-        let tls = stranger.client_config(&SpiffeId::of(SERVER).unwrap()).unwrap();
-        let error = client::drive(server.address(), &tls, &Shape::default(), Bound::Count(10)).unwrap_err();
+        let peers = Peers { caller: stranger, ..pki.peers(server.address()).unwrap() };
+        let error = client::drive(&peers, Via::Connection, &Shape::default(), Bound::Count(10)).unwrap_err();
         assert!(matches!(error, BenchError::Echo(_)), "{error}");
     }
 }

@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh::{SpiffeId, Upstream, UpstreamParts, UpstreamSettings, tls::Identity};
 use paymesh_proto::echo::v1::EchoMessage;
 use paymesh_proto::echo::v1::echo_service_client::EchoServiceClient;
 use tokio::net::TcpStream;
@@ -22,13 +23,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::error::BenchError;
 use crate::load::{Bound, Pace, Run};
 use crate::report::Figures;
 
 /// The size of the message that is echoed.
-const PAYLOAD: &[u8; 64] = &[0xa5; 64];
+pub(crate) const PAYLOAD: &[u8; 64] = &[0xa5; 64];
 
 /// The most calls in flight: within what the mesh's harness admits at once.
 const IN_FLIGHT_MAX: u32 = 1_024;
@@ -99,10 +103,55 @@ impl fmt::Display for Shape {
     }
 }
 
+/// What the client makes its calls through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// hyper's connections alone: the least there is
+    Connection,
+    /// tonic's Channel, one per connection
+    Channel,
+    /// The mesh's client: balanced, with deadline, retry budget, breaker and metrics
+    Upstream,
+}
+
+impl Via {
+    /// For the table.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "",
+            Self::Channel => " via channel",
+            Self::Upstream => " via upstream",
+        }
+    }
+}
+
+/// Who calls whom.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    pub(crate) caller: Identity,
+    pub(crate) server: SpiffeId,
+    pub(crate) address: SocketAddr,
+}
+
+impl Peers {
+    fn tls(&self) -> Result<Arc<ClientConfig>, BenchError> {
+        Ok(self.caller.client_config(&self.server)?)
+    }
+
+    /// The mesh's client with this many connections.
+    pub(crate) fn upstream(&self, connections: u32) -> Result<Upstream, BenchError> {
+        let settings =
+            UpstreamSettings { connections_per_endpoint: connections, ..UpstreamSettings::default() };
+        let parts = UpstreamParts { settings, ..UpstreamParts::mutual_tls(&self.caller, &self.server)? };
+        Upstream::of(&self.server, &self.address.to_string(), parts)
+            .map_err(|error| BenchError::Echo(error.to_string()))
+    }
+}
+
 /// Drives the load; answers with the figures, and with the number of all calls made.
 pub(super) fn drive(
-    address: SocketAddr,
-    tls: &Arc<ClientConfig>,
+    peers: &Peers,
+    via: Via,
     shape: &Shape,
     bound: Bound,
 ) -> Result<(Figures, u64), BenchError> {
@@ -112,7 +161,7 @@ pub(super) fn drive(
             .iter()
             .map(|connections| {
                 let bound = share(bound, *connections, shape.connections);
-                scope.spawn(move || drive_thread(address, tls, *connections, shape.in_flight, bound))
+                scope.spawn(move || drive_thread(peers, via, *connections, shape.in_flight, bound))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(BenchError::Panicked))).collect()
@@ -140,8 +189,8 @@ fn share(bound: Bound, connections: u32, of: u32) -> Bound {
 }
 
 fn drive_thread(
-    address: SocketAddr,
-    tls: &Arc<ClientConfig>,
+    peers: &Peers,
+    via: Via,
     connections: u32,
     in_flight: u32,
     bound: Bound,
@@ -151,25 +200,54 @@ fn drive_thread(
         .build()
         .map_err(BenchError::io("a runtime"))?;
     runtime.block_on(async {
-        let mut clients = Vec::new();
-        for _ in 0..connections {
-            clients.push(connect(address, tls).await?);
-        }
-        let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
-        let mut workers = JoinSet::new();
-        for client in clients {
-            for _ in 0..in_flight {
-                workers.spawn(work(client.clone(), Arc::clone(&run)));
+        let tls = peers.tls()?;
+        match via {
+            Via::Connection => {
+                let mut clients = Vec::new();
+                for _ in 0..connections {
+                    clients.push(connect(peers.address, &tls).await?);
+                }
+                load(clients, in_flight, bound).await
+            }
+            Via::Channel => {
+                let channel = |_| EchoServiceClient::new(channel(peers.address, &tls));
+                load((0..connections).map(channel).collect(), in_flight, bound).await
+            }
+            Via::Upstream => {
+                let client = EchoServiceClient::new(peers.upstream(connections)?);
+                load(vec![client; connections as usize], in_flight, bound).await
             }
         }
-        while let Some(ended) = workers.join_next().await {
-            ended.map_err(|_| BenchError::Panicked)??;
-        }
-        Ok((run.figures(), run.all()))
     })
 }
 
-async fn work(mut client: EchoServiceClient<Connection>, run: Arc<Run>) -> Result<(), BenchError> {
+async fn load<S>(
+    clients: Vec<EchoServiceClient<S>>,
+    in_flight: u32,
+    bound: Bound,
+) -> Result<(Figures, u64), BenchError>
+where
+    S: GrpcService<Body, Error: Into<StdError>, Future: Send> + Clone + Send + 'static,
+    S::ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
+    let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
+    let mut workers = JoinSet::new();
+    for client in clients {
+        for _ in 0..in_flight {
+            workers.spawn(work(client.clone(), Arc::clone(&run)));
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|_| BenchError::Panicked)??;
+    }
+    Ok((run.figures(), run.all()))
+}
+
+async fn work<S>(mut client: EchoServiceClient<S>, run: Arc<Run>) -> Result<(), BenchError>
+where
+    S: GrpcService<Body, Error: Into<StdError>>,
+    S::ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
     let payload = Bytes::from_static(PAYLOAD);
     while let Some((_, due)) = run.next(Instant::now()) {
         let answer = client
@@ -188,17 +266,34 @@ async fn connect(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
 ) -> Result<EchoServiceClient<Connection>, BenchError> {
-    let failed = || BenchError::io(format!("connecting to the echo at {address}"));
-    let stream = TcpStream::connect(address).await.map_err(failed())?;
-    stream.set_nodelay(true).map_err(failed())?;
-    let name = ServerName::try_from("localhost").map_err(|error| BenchError::Echo(error.to_string()))?;
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(failed())?;
+    let stream = secure(address, Arc::clone(tls))
+        .await
+        .map_err(BenchError::io(format!("connecting to the echo at {address}")))?;
     let (sender, connection) = Builder::new(TokioExecutor::new())
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| BenchError::Echo(error.to_string()))?;
     tokio::spawn(connection);
     Ok(EchoServiceClient::with_origin(Connection(sender), Uri::from_static("http://echo")))
+}
+
+fn channel(address: SocketAddr, tls: &Arc<ClientConfig>) -> Channel {
+    let tls = Arc::clone(tls);
+    let connector = tower::service_fn(move |_: Uri| {
+        let tls = Arc::clone(&tls);
+        async move { secure(address, tls).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://echo").buffer_size(4_096).connect_with_connector_lazy(connector)
+}
+
+async fn secure(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    TlsConnector::from(tls).connect(name, stream).await
 }
 
 /// hyper's HTTP/2 connection as the generated client wants it, without a channel's buffer and worker.

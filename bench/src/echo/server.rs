@@ -9,8 +9,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use mesh::telemetry::{Telemetry, TelemetryConfig};
 use mesh::{Drain, Harness, Parts, Running, Service, ServiceContext, StartError};
-use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use paymesh_proto::echo::v1::echo_service_server::{EchoService, EchoServiceServer};
+use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -143,32 +143,32 @@ impl Service for EchoOfMesh {
 }
 
 /// Logs as the process of a service does: its spans are a part of what a call costs.
-pub(super) fn telemetry(log: &str) -> Result<Telemetry, BenchError> {
+pub(crate) fn telemetry(log: &str) -> Result<Telemetry, BenchError> {
     // What is said once at the start is not wanted between the rows of the table.
     let config = TelemetryConfig { log: format!("{log},mesh::service=warn"), ..TelemetryConfig::default() };
     Telemetry::start(&config, "bench").map_err(|error| BenchError::Arguments(error.to_string()))
 }
 
 /// The echo behind the mesh's stack, on the mesh's runtime.
-pub(super) struct BehindMesh {
+pub(crate) struct BehindMesh {
     runtime: Runtime,
     running: Running,
 }
 
 impl BehindMesh {
     /// Starts it with certificates of the CA in `directory`.
-    pub(super) fn start(directory: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn start(directory: &Path) -> Result<Self, BenchError> {
         let runtime = mesh::run::runtime()?;
         let running = runtime.block_on(async { Harness::new(directory)?.start::<EchoOfMesh>(()).await })?;
         Ok(Self { runtime, running })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.running.address
     }
 
     /// Drains and ends.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         self.runtime.block_on(self.running.stop());
     }
 }

@@ -42,7 +42,7 @@ impl Underway {
     #[allow(clippy::result_large_err)] // tonic's own error type
     fn admit(shared: &Arc<Shared>, began: Instant) -> Result<Self, Status> {
         let refused = |status: Status| {
-            shared.pool.metrics.ended(status.code(), Duration::ZERO);
+            shared.pool.metrics.counted(status.code());
             status
         };
         if !shared.enter() {

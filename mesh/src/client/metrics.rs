@@ -109,6 +109,12 @@ pub(super) struct UpstreamMetrics {
 impl UpstreamMetrics {
     /// A call is over.
     pub(super) fn ended(&self, code: Code, took: Duration) {
+        self.counted(code);
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a call by its code alone: one that was refused here took no time.
+    pub(super) fn counted(&self, code: Code) {
         let place = usize::try_from(i32::from(code)).ok().and_then(|place| self.codes.get(place));
         if let Some(place) = place {
             place
@@ -118,7 +124,6 @@ impl UpstreamMetrics {
                 })
                 .inc();
         }
-        self.duration.observe(took.as_secs_f64());
     }
 
     pub(super) fn breaker_is(&self, state: State) {
