@@ -328,6 +328,8 @@ impl Exchange<'_> {
         let Some(picked) = self.shared.pool.acquire(avoid).await else {
             return Attempted::Failed { failure: Failure::Unreachable, at: None, unsent: Some(body) };
         };
+        let upstream = &*self.shared.pool.name;
+        tracing::debug!(upstream, address = %picked.endpoint.address, before, "an attempt begins");
         if let Some(place) = place {
             let _ = place.set(Arc::clone(&picked.endpoint));
         }
