@@ -155,10 +155,8 @@ pub struct Settings {
     /// Whether RPCs can be discovered by tools (grpc.reflection.v1), as far as policy allows.
     pub reflection: bool,
     /// How calls to the other services are made.
-    #[serde(default)]
     pub client: UpstreamSettings,
     /// As `client`, for single services by name; what is left out has its default, not what `client` says.
-    #[serde(default)]
     pub clients: BTreeMap<String, UpstreamSettings>,
     /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
     #[schemars(range(min = 1))]
@@ -167,7 +165,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { data_dir: PathBuf::new(), upstreams: BTreeMap::new(), reflection: false, in_flight_max: 8_192 }
+        Self {
+            data_dir: PathBuf::new(),
+            upstreams: BTreeMap::new(),
+            reflection: false,
+            client: UpstreamSettings::default(),
+            clients: BTreeMap::new(),
+            in_flight_max: 8_192,
+        }
     }
 }
 
