@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     /// UNAVAILABLE this many times, then it answers.
     UnavailableFirst(u32),
     Hangs,
+    /// Hangs with the next call, then answers.
+    HangsOnce,
 }
 
 /// What a replica is told, and what it has seen.
@@ -92,7 +94,10 @@ impl State {
                 self.now(Mode::UnavailableFirst(times - 1));
                 Err(Status::unavailable("told to be"))
             }
-            Mode::Hangs => {
+            Mode::Hangs | Mode::HangsOnce => {
+                if matches!(mode, Mode::HangsOnce) {
+                    self.now(Mode::Answers);
+                }
                 self.under_way.fetch_add(1, Ordering::SeqCst);
                 let _given_up = GivenUp(self);
                 std::future::pending().await
