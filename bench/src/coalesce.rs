@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use mesh::testing::call_of;
-use mesh::{BatchLimits, Batcher, Call, Fault, Upstream};
+use mesh::tls::Identity;
+use mesh::{BatchLimits, Batcher, Call, Fault, SpiffeId, Upstream};
 use paymesh_proto::echo::v1::echo_service_client::EchoServiceClient;
 use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use tokio::task::JoinSet;
 
 use crate::cpu;
-use crate::echo::client::{PAYLOAD, Peers};
-use crate::echo::server::{self, BehindMesh};
-use crate::echo::{Pki, WARM_UP};
+use crate::echo::server::BehindMesh;
+use crate::echo::{PAYLOAD, Pki, SERVER, WARM_UP, telemetry};
 use crate::error::BenchError;
 use crate::load::{Bound, Pace, Run};
 use crate::report::{self, Figures};
@@ -45,17 +45,15 @@ pub(crate) struct CoalesceArgs {
     log: String,
 }
 
-const CONNECTIONS: u32 = 2;
-
 /// `bench coalesce`.
 pub(crate) fn run(args: &CoalesceArgs) -> Result<(), BenchError> {
-    let _telemetry = server::telemetry(&args.log)?;
+    let _telemetry = telemetry::start(&args.log)?;
     let bound = Bound::Time { warm_up: WARM_UP, measured: Duration::from_secs(args.duration) };
     println!("unary echo of {} bytes over mTLS through the mesh's client and stack", PAYLOAD.len());
     println!("{}", report::HEAD);
     let pki = Pki::create()?;
-    let server = BehindMesh::start(pki.directory.path())?;
-    let peers = pki.peers(server.address())?;
+    let server = BehindMesh::start(mesh::run::runtime()?, pki.directory.path())?;
+    let peers = Peers::new(&pki, &server)?;
     let both = |in_flight: u32| -> Result<(Figures, Figures), BenchError> {
         let (mut single, mut coalesced) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
@@ -79,7 +77,6 @@ pub(crate) fn run(args: &CoalesceArgs) -> Result<(), BenchError> {
         "coalesced / single, p50 with one in flight: {}",
         report::ratio_p50(&one_coalesced, &one_single)
     );
-    server.stop();
     Ok(())
 }
 
@@ -87,6 +84,25 @@ pub(crate) fn run(args: &CoalesceArgs) -> Result<(), BenchError> {
 enum Case {
     Single,
     Coalesced { batches: u32 },
+}
+
+/// Who calls whom.
+struct Peers {
+    caller: Identity,
+    server: SpiffeId,
+    address: String,
+}
+
+impl Peers {
+    fn new(pki: &Pki, server: &BehindMesh) -> Result<Self, BenchError> {
+        let address = server.address().to_string();
+        Ok(Self { caller: pki.caller()?, server: SpiffeId::of(SERVER)?, address })
+    }
+
+    /// The mesh's client as every service has it.
+    fn upstream(&self) -> Result<Upstream, BenchError> {
+        Ok(Upstream::new(&self.caller, &self.server, &self.address)?)
+    }
 }
 
 fn measure(peers: &Peers, case: Case, in_flight: u32, bound: Bound) -> Result<Figures, BenchError> {
@@ -97,7 +113,7 @@ fn measure(peers: &Peers, case: Case, in_flight: u32, bound: Bound) -> Result<Fi
         .map_err(BenchError::io("a runtime"))?;
     let before = cpu::used_here();
     let (mut figures, all) = runtime.block_on(async {
-        let upstream = peers.upstream(CONNECTIONS)?;
+        let upstream = peers.upstream()?;
         let caller = match case {
             Case::Single => Caller::Single(EchoServiceClient::new(upstream)),
             Case::Coalesced { batches } => Caller::Coalesced(batcher(upstream, batches)),
@@ -178,14 +194,13 @@ mod tests {
     #[test]
     fn every_call_is_answered_either_way() {
         let pki = Pki::create().unwrap();
-        let server = BehindMesh::start(pki.directory.path()).unwrap();
-        let peers = pki.peers(server.address()).unwrap();
+        let server = BehindMesh::start(mesh::run::runtime().unwrap(), pki.directory.path()).unwrap();
+        let peers = Peers::new(&pki, &server).unwrap();
         for case in [Case::Single, Case::Coalesced { batches: 2 }] {
             for in_flight in [1, 64] {
                 let figures = measure(&peers, case, in_flight, Bound::Count(500)).unwrap();
                 assert_eq!(figures.latencies_us.len(), 500);
             }
         }
-        server.stop();
     }
 }

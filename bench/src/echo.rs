@@ -3,19 +3,19 @@
 //! Both cases have the same client, messages and certificates, so their ratio is the price of the stack
 //! and of the runtime that the mesh runs on.
 
-pub(crate) mod client;
+mod client;
 pub(crate) mod server;
+pub(crate) mod telemetry;
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mesh::{Harness, SpiffeId, tls::Identity};
 
-use crate::cpu;
-use crate::echo::client::{Peers, Shape, Via};
 use crate::error::BenchError;
 use crate::load::Bound;
 use crate::report::{self, Figures};
+use crate::{cpu, echo::client::Shape};
 
 /// Measure unary gRPC calls over mTLS: the limit, and behind the mesh's stack
 ///
@@ -25,9 +25,10 @@ use crate::report::{self, Figures};
 /// runtime of every service. Server and client share this machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EchoArgs {
-    /// What to measure
-    #[arg(long, value_enum, default_value_t = Stack::Both)]
-    stack: Stack,
+    /// What to measure, in this order
+    #[arg(long = "case", value_enum, value_delimiter = ',', value_name = "CASES",
+        default_values_t = [Case::Bare, Case::Mesh, Case::BareMetadata, Case::MeshMetadata])]
+    cases: Vec<Case>,
     /// How long to measure, in seconds, after a second of warm-up
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     duration: u64,
@@ -38,59 +39,90 @@ pub(crate) struct EchoArgs {
     /// span either way.
     #[arg(long, default_value = "info")]
     log: String,
-    /// What the client calls through; more than one are measured in turn
-    #[arg(long, value_enum, num_args = 1.., default_values_t = [Via::Connection])]
-    via: Vec<Via>,
     #[command(flatten)]
     shape: Shape,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Stack {
+enum Case {
     /// The limit
     Bare,
+    /// The limit, with the metadata that a client of the mesh sends: tenant, request id, trace, deadline
+    BareMetadata,
     /// Behind the mesh's own stack, on its runtime
     Mesh,
-    /// Both, and their ratio
-    Both,
+    /// The same, with the metadata
+    MeshMetadata,
+    /// Behind the mesh's own stack, on a runtime of one thread as `bare` has: the price of the stack alone
+    MeshOneThread,
+    /// The same, with the metadata
+    MeshOneThreadMetadata,
+}
+
+impl Case {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::BareMetadata => "bare, metadata",
+            Self::Mesh => "mesh",
+            Self::MeshMetadata => "mesh, metadata",
+            Self::MeshOneThread => "mesh on 1 thread",
+            Self::MeshOneThreadMetadata => "mesh on 1 t., met.",
+        }
+    }
+
+    fn has_metadata(self) -> bool {
+        matches!(self, Self::BareMetadata | Self::MeshMetadata | Self::MeshOneThreadMetadata)
+    }
+
+    /// The case that shows what this one's stack costs, everything else being the same.
+    fn limit(self) -> Option<Self> {
+        match self {
+            Self::Bare => None,
+            Self::BareMetadata | Self::Mesh | Self::MeshOneThread => Some(Self::Bare),
+            Self::MeshMetadata | Self::MeshOneThreadMetadata => Some(Self::BareMetadata),
+        }
+    }
 }
 
 pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 /// The workload that echoes, and the one that calls it; the mesh's policy lets it.
-const SERVER: &str = "echo";
+pub(crate) const SERVER: &str = "echo";
 const CALLER: &str = "operator";
+
+pub(crate) use client::{EchoClient, PAYLOAD, with_metadata};
+
+/// A connection to an echo that runs in the harness.
+pub(crate) async fn client_of(
+    harness: &Harness,
+    address: std::net::SocketAddr,
+) -> Result<EchoClient, BenchError> {
+    let caller = Identity::load(&harness.certificate(CALLER)?)?;
+    client::connect(address, &caller.client_config(&SpiffeId::of(SERVER)?)?).await
+}
 
 /// `bench echo`.
 pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
     args.shape.check()?;
     let pki = Pki::create()?;
     let bound = Bound::Time { warm_up: WARM_UP, measured: Duration::from_secs(args.duration) };
-    let _telemetry = if args.stack == Stack::Bare { None } else { Some(server::telemetry(&args.log)?) };
+    let _telemetry = telemetry::start(&args.log)?;
     println!("{}", args.shape);
     println!("{}", report::HEAD);
-    let (mut bare, mut behind_mesh) = (Vec::new(), Vec::new());
+    let mut measured: Vec<(Case, Vec<Figures>)> = args.cases.iter().map(|case| (*case, Vec::new())).collect();
     for _ in 0..args.rounds {
-        for via in &args.via {
-            if args.stack != Stack::Mesh {
-                let figures = measure_bare(&pki, *via, &args.shape, bound)?;
-                println!("{}", report::row(&format!("bare{}", via.name()), &figures));
-                bare.push((*via, figures));
-            }
-            if args.stack != Stack::Bare {
-                let figures = measure_mesh(&pki, *via, &args.shape, bound)?;
-                println!("{}", report::row(&format!("mesh{}", via.name()), &figures));
-                behind_mesh.push((*via, figures));
-            }
+        for (case, rounds) in &mut measured {
+            let figures = measure(*case, &pki, &args.shape, bound)?;
+            println!("{}", report::row(case.name(), &figures));
+            rounds.push(figures);
         }
     }
-    for via in &args.via {
-        let of = |all: &[(Via, Figures)]| {
-            report::median(
-                all.iter().filter(|(of, _)| of == via).map(|(_, figures)| figures.clone()).collect(),
-            )
-        };
-        if let (Some(bare), Some(behind_mesh)) = (of(&bare), of(&behind_mesh)) {
-            println!("mesh / bare{}: {}", via.name(), report::ratio(&behind_mesh, &bare));
+    let medians: Vec<_> =
+        measured.into_iter().filter_map(|(case, rounds)| Some((case, report::median(rounds)?))).collect();
+    for (case, figures) in &medians {
+        let limit = medians.iter().find(|(other, _)| Some(*other) == case.limit());
+        if let Some((limit, of_limit)) = limit {
+            println!("{} / {}: {}", case.name(), limit.name(), report::ratios(figures, of_limit));
         }
     }
     Ok(())
@@ -99,30 +131,33 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
 /// The limit alone, as the measure beside another figure of the same run.
 pub(crate) fn limit(measured: Duration) -> Result<Figures, BenchError> {
     let shape = Shape::default();
-    measure_bare(&Pki::create()?, Via::Connection, &shape, Bound::Time { warm_up: WARM_UP, measured })
+    measure(Case::Bare, &Pki::create()?, &shape, Bound::Time { warm_up: WARM_UP, measured })
 }
 
-fn measure_bare(pki: &Pki, via: Via, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
-    let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config()?)?;
-    measure(server.address(), pki, via, shape, bound)
+fn measure(case: Case, pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
+    let metadata = case.has_metadata();
+    let runtime = match case {
+        Case::Bare | Case::BareMetadata => {
+            let server = server::Bare::start(shape.server_threads(), &pki.server()?.server_config())?;
+            return drive(server.address(), pki, shape, metadata, bound);
+        }
+        Case::Mesh | Case::MeshMetadata => mesh::run::runtime()?,
+        Case::MeshOneThread | Case::MeshOneThreadMetadata => server::one_thread()?,
+    };
+    let server = server::BehindMesh::start(runtime, pki.directory.path())?;
+    drive(server.address(), pki, shape, metadata, bound)
 }
 
-fn measure_mesh(pki: &Pki, via: Via, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
-    let server = server::BehindMesh::start(pki.directory.path())?;
-    let figures = measure(server.address(), pki, via, shape, bound)?;
-    server.stop();
-    Ok(figures)
-}
-
-fn measure(
+fn drive(
     address: std::net::SocketAddr,
     pki: &Pki,
-    via: Via,
     shape: &Shape,
+    metadata: bool,
     bound: Bound,
 ) -> Result<Figures, BenchError> {
     let before = cpu::used_here();
-    let (mut figures, all) = client::drive(&pki.peers(address)?, via, shape, bound)?;
+    let tls = pki.caller()?.client_config(&SpiffeId::of(SERVER)?)?;
+    let (mut figures, all) = client::drive(address, &tls, shape, metadata, bound)?;
     figures.cpu_per_request = report::per_request(before, cpu::used_here(), all);
     Ok(figures)
 }
@@ -144,9 +179,8 @@ impl Pki {
         Ok(Identity::load(&self.harness.certificate(SERVER)?)?)
     }
 
-    pub(crate) fn peers(&self, address: std::net::SocketAddr) -> Result<Peers, BenchError> {
-        let caller = Identity::load(&self.harness.certificate(CALLER)?)?;
-        Ok(Peers { caller, server: SpiffeId::of(SERVER)?, address })
+    pub(crate) fn caller(&self) -> Result<Identity, BenchError> {
+        Ok(Identity::load(&self.harness.certificate(CALLER)?)?)
     }
 }
 
@@ -155,24 +189,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_stacks_echo_every_call_over_mtls() {
+    fn all_cases_echo_every_call_over_mtls() {
         let shape = Shape::default();
         let pki = Pki::create().unwrap();
-        for via in [Via::Connection, Via::Channel, Via::Upstream] {
-            for measure in [measure_bare, measure_mesh] {
-                let figures = measure(&pki, via, &shape, Bound::Count(1_000)).unwrap();
-                assert_eq!(figures.latencies_us.len(), 1_000);
-            }
+        for case in Case::value_variants() {
+            let figures = measure(*case, &pki, &shape, Bound::Count(1_000)).unwrap();
+            assert_eq!(figures.latencies_us.len(), 1_000, "{case:?}");
         }
     }
 
     #[test]
     fn a_caller_that_policy_does_not_name_gets_no_echo_from_the_mesh() {
         let pki = Pki::create().unwrap();
-        let server = server::BehindMesh::start(pki.directory.path()).unwrap();
+        let runtime = mesh::run::runtime().unwrap();
+        let server = server::BehindMesh::start(runtime, pki.directory.path()).unwrap();
         let stranger = Identity::load(&pki.harness.certificate("svc-tax").unwrap()).unwrap();
-        let peers = Peers { caller: stranger, ..pki.peers(server.address()).unwrap() };
-        let error = client::drive(&peers, Via::Connection, &Shape::default(), Bound::Count(10)).unwrap_err();
+        let tls = stranger.client_config(&SpiffeId::of(SERVER).unwrap()).unwrap();
+        let error =
+            client::drive(server.address(), &tls, &Shape::default(), false, Bound::Count(10)).unwrap_err();
         assert!(matches!(error, BenchError::Echo(_)), "{error}");
     }
 }

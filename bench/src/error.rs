@@ -26,6 +26,9 @@ pub(crate) enum BenchError {
     /// An echo was refused, or came back changed.
     #[error("an echo failed: {0}")]
     Echo(String),
+    /// A goal of the run was not reached.
+    #[error("missed: {0}")]
+    Missed(String),
     /// The edge did not answer as it should.
     #[error("{0}")]
     Edge(String),

@@ -10,6 +10,7 @@ mod edge;
 mod error;
 mod interrupt;
 mod load;
+mod overload;
 mod payments;
 mod report;
 
@@ -40,6 +41,7 @@ enum Command {
     Echo(echo::EchoArgs),
     Edge(edge::EdgeArgs),
     Payments(payments::PaymentsArgs),
+    Overload(overload::OverloadArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(args),
         Command::Edge(args) => edge::run(args),
         Command::Payments(args) => payments::run(args),
+        Command::Overload(args) => overload::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

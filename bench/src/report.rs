@@ -75,6 +75,17 @@ pub(crate) fn row(name: &str, figures: &Figures) -> String {
     )
 }
 
+/// One case beside the one that is its limit: rates, and CPU time where known.
+pub(crate) fn ratios(part: &Figures, whole: &Figures) -> String {
+    let cpu = match (part.cpu_per_request, whole.cpu_per_request) {
+        (Some(part), Some(whole)) if !whole.is_zero() => {
+            format!(", CPU per request {:.2} times", part.as_secs_f64() / whole.as_secs_f64())
+        }
+        _ => String::new(),
+    };
+    format!("{} of the rate{cpu}", ratio(part, whole))
+}
+
 /// The rate of one case as a part of another's.
 pub(crate) fn ratio(part: &Figures, whole: &Figures) -> String {
     let whole = whole.rate();

@@ -5,7 +5,7 @@
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -48,7 +48,9 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, drain: Drain,
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics, drain: &Drain) -> Response<Full<Bytes>> {
+    let open_metrics = asks_for_open_metrics(request.headers());
     let (status, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") if open_metrics => (StatusCode::OK, metrics.open_metrics()),
         (&Method::GET, "/metrics") => (StatusCode::OK, metrics.text()),
         (&Method::GET, "/healthz") => (StatusCode::OK, "alive\n".to_owned()),
         (&Method::GET, "/readyz") if drain.has_started() => {
@@ -57,7 +59,11 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, drain: &Drain) -> Resp
         (&Method::GET, "/readyz") => (StatusCode::OK, "ready\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz or /log\n".to_owned()),
     };
-    text(status, body)
+    let mut response = text(status, body);
+    if open_metrics && request.uri().path() == "/metrics" {
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(OPEN_METRICS));
+    }
+    response
 }
 
 /// The log's filter. Whoever is not on this machine may ask for probes and metrics, and for nothing that
@@ -106,6 +112,18 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whoever names it can read it, whatever else can be read, too; it has the exemplars.
+fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|accept| accept.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/openmetrics-text"))
 }
 
 #[cfg(test)]
@@ -162,5 +180,21 @@ mod tests {
         }
         assert_eq!(asked(request(&Method::DELETE, "/log", ""), HERE, &filter).await.0, 405);
         assert_eq!(filter.current().0, "info");
+    }
+
+    #[test]
+    fn open_metrics_is_for_those_who_ask_for_it() {
+        let asks = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, header::HeaderValue::from_static(accept));
+            asks_for_open_metrics(&headers)
+        };
+        // As Prometheus sends it.
+        assert!(asks("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"));
+        assert!(asks("text/plain, application/openmetrics-text"));
+        for other in ["*/*", "text/plain;version=0.0.4", "application/openmetrics-textual"] {
+            assert!(!asks(other), "{other}");
+        }
+        assert!(!asks_for_open_metrics(&HeaderMap::new()));
     }
 }

@@ -120,8 +120,15 @@ impl Call {
         })
     }
 
-    /// Reads the metadata of a request from `peer`. `fresh` is used where ids are missing.
-    pub fn read(peer: SpiffeId, headers: &HeaderMap, now: Instant, fresh: uuid::Uuid) -> Result<Self, Fault> {
+    /// Reads the metadata of a request from `peer`. `fresh` makes an id where one is missing.
+    pub fn read(
+        peer: SpiffeId,
+        headers: &HeaderMap,
+        now: Instant,
+        fresh: impl Fn() -> uuid::Uuid,
+    ) -> Result<Self, Fault> {
+        let mut made = None;
+        let mut fresh = || *made.get_or_insert_with(&fresh);
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{0}"));
         let tenant = match text(&TENANT_HEADER) {
             Some(name) => Some(
@@ -140,10 +147,11 @@ impl Call {
         };
         let request_id = match text(&REQUEST_ID_HEADER) {
             Some(id) if is_request_id(id) => id.into(),
-            _ => fresh.simple().to_string().into(),
+            _ => (&*fresh().simple().encode_lower(&mut uuid::Uuid::encode_buffer())).into(),
         };
-        let trace =
-            text(&TRACEPARENT).and_then(TraceContext::parse).unwrap_or_else(|| telemetry::start_trace(fresh));
+        let trace = text(&TRACEPARENT)
+            .and_then(TraceContext::parse)
+            .unwrap_or_else(|| telemetry::start_trace(fresh()));
         let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         Ok(Self::start(Origin { peer, tenant, request_id, trace, deadline, idempotency_key }))
     }
@@ -310,7 +318,7 @@ mod tests {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let call = Call::read(peer(), &headers, Instant::now(), uuid::Uuid::nil()).unwrap();
+        let call = Call::read(peer(), &headers, Instant::now(), uuid::Uuid::nil).unwrap();
         let request = call.request(());
         let sent = request.metadata();
         assert_eq!(sent.get("paymesh-tenant").unwrap(), "acme");
@@ -344,7 +352,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
-            let fault = Call::read(peer(), &headers, Instant::now(), uuid::Uuid::nil()).unwrap_err();
+            let fault = Call::read(peer(), &headers, Instant::now(), uuid::Uuid::nil).unwrap_err();
             assert_eq!(fault.violations()[0].field.to_lowercase(), name);
         }
     }

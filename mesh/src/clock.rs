@@ -1,11 +1,13 @@
 //! The only places where the time and fresh ids come from. Everything that decides is handed them.
 
 use std::{
+    cell::RefCell,
     sync::atomic::{AtomicI64, Ordering},
     time::UNIX_EPOCH,
 };
 
 use money::Timestamp;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use uuid::Uuid;
 
 /// Tells the time.
@@ -65,13 +67,46 @@ impl Ids for RandomIds {
     fn uuid_v7(&self, now: Timestamp) -> Uuid {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
         let fraction = (nanos % 1_000_000 * 4_096 / 1_000_000).to_be_bytes();
-        let random = Uuid::new_v4().into_bytes();
         let mut tail = [0; 10];
         tail[..2].copy_from_slice(&fraction[6..]);
-        // Of a version 4 UUID these bytes hold no fixed bits.
-        tail[2..8].copy_from_slice(&random[..6]);
-        tail[8..].copy_from_slice(&random[10..12]);
+        tail[2..].copy_from_slice(&random_bytes());
         uuid::Builder::from_unix_timestamp_millis(nanos / 1_000_000, &tail).into_uuid()
+    }
+}
+
+/// Random bytes that an id takes.
+const ID_BYTES: usize = 8;
+
+/// Fetched from the operating system by the page: asking it once per id costs as much as a small RPC's
+/// whole way through the server stack.
+struct Page {
+    bytes: [u8; 512],
+    used: usize,
+}
+
+thread_local! {
+    static PAGE: RefCell<Page> = const { RefCell::new(Page { bytes: [0; 512], used: 512 }) };
+}
+
+fn random_bytes() -> [u8; ID_BYTES] {
+    let taken = PAGE.try_with(|page| page.try_borrow_mut().ok()?.take()).ok().flatten();
+    taken.unwrap_or_else(|| {
+        let mut bytes = [0; ID_BYTES];
+        bytes.copy_from_slice(&Uuid::new_v4().into_bytes()[..ID_BYTES]);
+        bytes
+    })
+}
+
+impl Page {
+    /// Bytes that nobody had before; `None` if the system gave none.
+    fn take(&mut self) -> Option<[u8; ID_BYTES]> {
+        if self.used + ID_BYTES > self.bytes.len() {
+            SystemRandom::new().fill(&mut self.bytes).ok()?;
+            self.used = 0;
+        }
+        let bytes = self.bytes.get(self.used..self.used + ID_BYTES)?.try_into().ok()?;
+        self.used += ID_BYTES;
+        Some(bytes)
     }
 }
 

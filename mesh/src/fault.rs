@@ -11,6 +11,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The `domain` of every google.rpc.ErrorInfo that the mesh sends.
 pub const ERROR_DOMAIN: &str = "paymesh";
 
+/// Response metadata: in how many milliseconds a client may try again (gRPC proposal A6).
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident => $text:literal, $code:ident, $http:literal;)+) => {
         /// Why a request was refused or could not be carried out. Stable: clients may rely on it.
@@ -53,6 +56,8 @@ reasons! {
     BodyMalformed => "BODY_MALFORMED", InvalidArgument, 400;
     /// The body is larger than allowed.
     BodyTooLarge => "BODY_TOO_LARGE", OutOfRange, 413;
+    /// A message between services is larger than the receiver reads.
+    MessageTooLarge => "MESSAGE_TOO_LARGE", ResourceExhausted, 413;
     /// The body's media type is not understood.
     UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, 415;
     /// No such path.
@@ -240,7 +245,11 @@ impl From<Fault> for Status {
         if let Some(seconds) = fault.retry_after_s {
             details.set_retry_info(Some(std::time::Duration::from_secs(seconds.into())));
         }
-        Status::with_error_details(fault.reason.grpc_code(), fault.message, details)
+        let mut status = Status::with_error_details(fault.reason.grpc_code(), fault.message, details);
+        if let (Reason::Overloaded, Some(seconds)) = (fault.reason, fault.retry_after_s) {
+            status.metadata_mut().insert(RETRY_PUSHBACK, (u64::from(seconds) * 1_000).into());
+        }
+        status
     }
 }
 
@@ -285,6 +294,15 @@ mod tests {
             let status = Status::from(fault.clone());
             assert_eq!(status.code(), reason.grpc_code());
             assert_eq!(Fault::from_status(&status), fault);
+        }
+    }
+
+    #[test]
+    fn only_an_overloaded_server_pushes_retries_back() {
+        for (reason, pushback) in [(Reason::Overloaded, Some("2000")), (Reason::Unavailable, None)] {
+            let status = Status::from(Fault::new(reason, "Because.").retry_after_s(2));
+            let said = status.metadata().get(RETRY_PUSHBACK).map(|value| value.to_str().unwrap());
+            assert_eq!(said, pushback);
         }
     }
 

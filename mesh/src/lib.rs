@@ -6,6 +6,7 @@
 //! refusal through the same table ([`fault`]), every fixed cost through the same primitive ([`batch`]).
 
 pub mod batch;
+pub mod body;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -14,11 +15,14 @@ pub mod drain;
 pub mod fault;
 pub mod idempotency;
 pub mod identity;
+pub mod limit;
 pub mod metrics;
 pub mod panic_guard;
 pub mod pki;
 pub mod policy;
+pub mod routes;
 pub mod run;
+pub mod scope;
 pub mod server;
 pub mod service;
 pub mod store;
@@ -30,6 +34,8 @@ pub mod watched;
 
 mod admin;
 mod log_filter;
+mod log_format;
+mod log_scope;
 mod stack;
 
 pub use batch::{BatchError, BatchLimits, Batcher};

@@ -59,11 +59,13 @@ where
             .map_err(|error| StartError::Config(error.to_string()))?;
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
+        // Before any id is used: it says of which mesh they are.
+        let identity = Identity::open(&mesh.identity).await?;
         let drain = Drain::new();
         let launch = Launch {
             rpc: listen("rpc_listen", mesh.rpc_listen)?,
             admin: listen("admin_listen", mesh.admin_listen)?,
-            identity: Identity::load(&mesh.identity)?,
+            identity,
             settings: mesh.settings,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),

@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::TcpListener, task::JoinSet};
-use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
@@ -21,13 +21,16 @@ use crate::{
     clock::{Clock, Ids},
     drain::Drain,
     identity::{SpiffeId, SpiffeIdError},
+    limit::window::Bounds,
     metrics::Metrics,
     panic_guard,
     policy::Policy,
+    routes::{Handler, Routes},
     server,
-    stack::{RpcNames, Stack},
+    stack::{Limits, Stack},
     store::StoreError,
-    tls::{Identity, TlsError},
+    tls::{self, Identity, TlsError},
+    watched::Watched,
 };
 
 /// Why a service did not start.
@@ -76,6 +79,9 @@ impl StartError {
 pub trait Service: Sized + Send + 'static {
     /// Its name, which is also its workload identity and its key in the configuration.
     const NAME: &'static str;
+    /// The largest message that its requests can need, in bytes. The generated servers' own limit is 4 MiB;
+    /// a service that says more here raises it there, too.
+    const MESSAGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
     /// Its own part of the configuration.
     type Config: DeserializeOwned + Default + Send + 'static;
 
@@ -117,20 +123,8 @@ impl Parts {
 
     /// Serves a gRPC service; its health is reported under its name.
     #[must_use]
-    pub fn serve<S>(mut self, service: S) -> Self
-    where
-        S: tower::Service<
-                http::Request<Body>,
-                Response = http::Response<Body>,
-                Error = std::convert::Infallible,
-            > + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
-        self.routes = self.routes.add_service(service);
+    pub fn serve<S: Handler>(mut self, service: S) -> Self {
+        self.routes.add(service);
         self.names.push(S::NAME);
         self
     }
@@ -158,10 +152,22 @@ pub struct Settings {
     pub client: UpstreamSettings,
     /// As `client`, for single services by name; what is left out has its default, not what `client` says.
     pub clients: BTreeMap<String, UpstreamSettings>,
-    /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED.
+    /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED. The hard bound: with
+    /// `queue_max_ms` a busy service refuses earlier.
     #[schemars(range(min = 1))]
     pub in_flight_max: u32,
+    /// How long, in milliseconds, most requests of an RPC may wait for others before new ones are refused
+    /// with RESOURCE_EXHAUSTED. How many that are is found out while working; up to 128 of an RPC are always
+    /// let in. 0 leaves only `in_flight_max`.
+    pub queue_max_ms: u32,
+    /// The largest message that is read of a request, in bytes; a larger one is refused with
+    /// RESOURCE_EXHAUSTED before it is read. A service never reads more than it was built for, whatever is
+    /// said here; see [`Service::MESSAGE_BYTES_MAX`].
+    pub message_bytes_max: u32,
 }
+
+/// So few of an RPC at once are no overload, however slow they are.
+const UNLIMITED_IN_FLIGHT: u32 = 128;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -172,7 +178,17 @@ impl Default for Settings {
             client: UpstreamSettings::default(),
             clients: BTreeMap::new(),
             in_flight_max: 8_192,
+            queue_max_ms: 500,
+            message_bytes_max: 8 * 1024 * 1024,
         }
+    }
+}
+
+impl Settings {
+    fn bounds(&self) -> Bounds {
+        let max = self.in_flight_max;
+        let min = if self.queue_max_ms == 0 { max } else { UNLIMITED_IN_FLIGHT.min(max) };
+        Bounds { min, max, queue: Duration::from_millis(self.queue_max_ms.into()) }
     }
 }
 
@@ -307,7 +323,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
     let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
     let metrics = Metrics::new(S::NAME);
-    let tls = identity.server_config()?;
+    let accepting = identity.clone();
     let context = ServiceContext {
         settings,
         identity,
@@ -324,28 +340,37 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     for name in &names {
         health.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
     }
-    let mut routes = routes.add_service::<HealthServer<_>>(health_service);
+    let mut routes = routes;
+    routes.add::<HealthServer<_>>(health_service);
     if context.settings.reflection {
-        routes = routes.add_service(reflection()?);
+        routes.add(reflection()?);
     }
     let stack = Arc::new(Stack {
         service: S::NAME,
-        routes: routes.prepare(),
-        policy: Policy::standard(),
+        routes,
+        policy: Watched::fixed("the policy", Policy::standard()),
         metrics: metrics.clone(),
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
-        rpcs: RpcNames::new(),
+        limits: Limits::new(context.settings.bounds()),
+        message_bytes_max: context.settings.message_bytes_max.min(S::MESSAGE_BYTES_MAX),
     });
 
     let (mut tasks, failed) = (JoinSet::new(), Drain::new());
     for (name, worker) in workers {
         tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }
+    let keeping = accepting.clone().keep(tls::LOOK_EVERY, drain.clone());
+    tasks.spawn(supervise(S::NAME, "identity", Box::pin(keeping), drain.clone(), failed.clone()));
+    metrics.register(
+        "certificate_expires_in_seconds",
+        "Time until the workload's certificate expires",
+        accepting.expiry_gauge(),
+    );
     let stopped = Drain::new();
     tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
-    let serving = server::serve(rpc, tls, stack, drain.clone());
+    let serving = server::serve(rpc, accepting, stack, drain.clone());
     let draining = drain.clone();
     let serving = async move {
         let not_serving = async {

@@ -34,6 +34,8 @@ use tracing_subscriber::{
 
 use crate::{
     log_filter::{Apply, LogFilter},
+    log_format::WithScope,
+    log_scope::ScopeIds,
     trace::TraceContext,
 };
 
@@ -128,9 +130,11 @@ impl Telemetry {
         };
         let writer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let log = if pretty {
-            writer.with_target(false).compact().with_ansi(std::io::stderr().is_terminal()).boxed()
+            let writer = writer.with_target(false).compact().with_ansi(std::io::stderr().is_terminal());
+            writer.map_event_format(WithScope::plain).boxed()
         } else {
-            writer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+            let writer = writer.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            writer.map_event_format(WithScope::json).boxed()
         };
         let telemetry = match &config.otlp_endpoint {
             Some(endpoint) => Self::exporting(config, endpoint, process)?,
@@ -181,7 +185,11 @@ impl Telemetry {
         let meter = SdkMeterProvider::builder().with_reader(reader).with_resource(resource.clone()).build();
         global::set_meter_provider(meter.clone());
         let logs = opentelemetry_otlp::LogExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        let logger = SdkLoggerProvider::builder().with_batch_exporter(logs).with_resource(resource).build();
+        let logger = SdkLoggerProvider::builder()
+            .with_log_processor(ScopeIds)
+            .with_batch_exporter(logs)
+            .with_resource(resource)
+            .build();
         Ok(Self { tracer: Some(tracer), meter: Some(meter), logger: Some(logger) })
     }
 

@@ -57,6 +57,7 @@ impl Harness {
                 client: UpstreamSettings::default(),
                 clients: BTreeMap::new(),
                 in_flight_max: 1_024,
+                ..Settings::default()
             },
             identity: Identity::load(&self.certificate(S::NAME)?)?,
             rpc: free()?,

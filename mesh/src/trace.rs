@@ -29,17 +29,30 @@ impl TraceContext {
     pub fn parse(header: &str) -> Option<Self> {
         let mut parts = header.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let lower_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let lengths = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2);
         // A higher version may have more parts; version 00 may not, and ff is forbidden.
         let known = version != "ff" && (version != "00" || parts.next().is_none());
-        if !lengths || !known || ![version, trace, span, flags].into_iter().all(lower_hex) {
+        if !lengths || !known {
             return None;
         }
-        let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-        let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
-        Some(Self { trace_id, span_id, sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1 })
+        lower_hex(version)?;
+        let (high, low) = trace.split_at_checked(16)?;
+        let trace_id = u128::from(lower_hex(high)?) << 64 | u128::from(lower_hex(low)?);
+        let (span_id, flags) = (lower_hex(span)?, lower_hex(flags)?);
+        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
     }
+}
+
+/// Up to 16 digits of lower case. The library's parser takes upper case and signs, and several times as long.
+fn lower_hex(digits: &str) -> Option<u64> {
+    digits.bytes().try_fold(0, |value: u64, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u64::from(digit))
+    })
 }
 
 impl fmt::Display for TraceContext {

@@ -60,7 +60,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     pub fn fixed(what: &'static str, value: T) -> Self {
         let read: Box<Read<T>> = Box::new(|| Err("has no file".to_owned()));
         let value = ArcSwap::from_pointee(value);
-        let (files, first, version) = (Vec::new(), Vec::new(), watch::Sender::new(0));
+        let (files, first, version) = (Vec::new(), fingerprint(&[]), watch::Sender::new(0));
         Self { shared: Arc::new(Shared { what, files, first, read, value, version }) }
     }
 
@@ -80,30 +80,55 @@ impl<T: Send + Sync + 'static> Watched<T> {
         self.shared.version.send_modify(|version| *version += 1);
     }
 
-    /// Looks at the files every so often and takes a new value over once it reads without an error.
-    /// With one, the old value stays and the error is logged once. Ends when the drain begins.
+    /// Looks at the files every so often and takes a new value over once two looks in a row found the
+    /// same contents, so that a set of files that is being written is left alone, and once it reads
+    /// without an error. With one, the old value stays, the error is logged once, and the same contents
+    /// are read again: they may become right with time. Ends when the drain begins.
     pub async fn keep(self, every: Duration, drain: Drain) {
-        let mut seen = self.shared.first.clone();
+        let mut used = self.shared.first.clone();
+        let mut seen = used.clone();
+        let mut failed = None;
         while drain.unless_started(tokio::time::sleep(every)).await.is_some() {
-            let files = self.shared.files.clone();
-            let Ok(now) = tokio::task::spawn_blocking(move || fingerprint(&files)).await else { continue };
-            if now == seen {
-                continue;
+            let Some(now) = self.look().await else { continue };
+            if now == used {
+                failed = None;
+            } else if now == seen {
+                let outcome = self.read_again().await;
+                // Changed while they were being read: what was read may be of either.
+                let unchanged = self.look().await.is_some_and(|after| after == now);
+                match outcome {
+                    _ if !unchanged => {}
+                    Ok(value) => {
+                        self.replace(value);
+                        used.clone_from(&now);
+                        let what = self.shared.what;
+                        tracing::info!(what, "files changed: the new contents are in use");
+                    }
+                    Err(error) if failed.as_ref() == Some(&error) => {}
+                    Err(error) => {
+                        let what = self.shared.what;
+                        tracing::error!(
+                            what,
+                            error,
+                            "files changed, but cannot be used: the old contents stay"
+                        );
+                        failed = Some(error);
+                    }
+                }
             }
             seen = now;
-            let shared = Arc::clone(&self.shared);
-            let read = tokio::task::spawn_blocking(move || (shared.read)()).await;
-            match read.map_err(|error| error.to_string()).and_then(|read| read) {
-                Ok(value) => {
-                    self.replace(value);
-                    tracing::info!(what = self.shared.what, "files changed: the new contents are in use");
-                }
-                Err(error) => {
-                    let what = self.shared.what;
-                    tracing::error!(what, error, "files changed, but cannot be used: the old contents stay");
-                }
-            }
         }
+    }
+
+    async fn look(&self) -> Option<Vec<u8>> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || fingerprint(&shared.files)).await.ok()
+    }
+
+    async fn read_again(&self) -> Result<T, String> {
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || (shared.read)()).await;
+        read.map_err(|error| error.to_string()).and_then(|read| read)
     }
 }
 
@@ -164,6 +189,35 @@ mod tests {
         let file = PathBuf::from("/nonexistent/n");
         let of = file.clone();
         assert!(Watched::load("a number", vec![file], move || number(&of)).is_err());
+    }
+
+    /// Contents that are written in parts are taken when they are whole, and what fails is tried again:
+    /// here it is another file, not watched, that makes it right.
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_tried_again_and_a_value_without_files_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, permit) = (dir.path().join("n"), dir.path().join("permit"));
+        fs::write(&file, "1").unwrap();
+        let (of, needs) = (file.clone(), permit.clone());
+        let is_first = std::sync::atomic::AtomicBool::new(true);
+        let read = move || {
+            let is_first = is_first.swap(false, std::sync::atomic::Ordering::SeqCst);
+            if is_first || needs.exists() { number(&of) } else { Err("not yet".to_owned()) }
+        };
+        let watched = Watched::load("a number", vec![file.clone()], read).unwrap();
+        let (fixed, drain) = (Watched::fixed("a number", 7_u32), Drain::new());
+        let every = Duration::from_millis(10);
+        let keeping = tokio::spawn(watched.clone().keep(every, drain.clone()));
+        let keeping_fixed = tokio::spawn(fixed.clone().keep(every, drain.clone()));
+        fs::write(&file, "2").unwrap();
+        tokio::time::sleep(every * 10).await;
+        assert_eq!(*watched.current(), 1);
+        fs::write(&permit, "").unwrap();
+        until(&watched, 2).await;
+        assert_eq!((*fixed.current(), *fixed.versions().borrow()), (7, 0));
+        drain.start();
+        keeping.await.unwrap();
+        keeping_fixed.await.unwrap();
     }
 
     #[test]

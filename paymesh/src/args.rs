@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use mesh::config::{ConfigArgs, HELP};
 use money::TenantId;
 
+use crate::certs::CertsArgs;
+
 /// A payment mesh: invoices in, balanced ledger postings out, every hop over mTLS gRPC.
 ///
 /// Without a command, `paymesh dev` is run: the whole mesh in one process, nothing else to install.
@@ -25,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   paymesh dev --demo                        the same, and drive some hundred payments through it
   paymesh dev --edge-addr 127.0.0.1:0       let the system choose the port (see dev.json)
   paymesh dev --api-key acme:secret-1       a key of your own for the tenant acme
+  paymesh certs init                        a CA for services in processes of their own
   paymesh audit                             prove that the running mesh's ledger is whole
   paymesh config example > paymesh.toml     a file with every setting, to start from
   paymesh config check --config paymesh.toml
@@ -46,6 +49,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Have the ledger of a running mesh replay all it has and compare it with its balances.
     Audit(AuditArgs),
+    /// Make, renew and replace the certificates that workloads know each other by.
+    Certs(CertsArgs),
 }
 
 /// Options of `paymesh dev`.

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     args::{ApiKey, DEV_TENANT},
-    config,
+    certs, config,
     describe::{Description, Pki},
     rest::Rest,
 };
@@ -35,6 +35,9 @@ pub const SERVICES: [&str; 6] =
 
 /// How long the mesh may take until every service says SERVING.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a certificate is due: a third of its 30 days is left to try again in.
+const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What a mesh is started with.
 #[derive(Debug, Clone)]
@@ -117,6 +120,8 @@ impl From<TlsError> for DevError {
 pub struct Dev {
     description: Description,
     running: Vec<Running>,
+    /// Told to the duties that are no service's.
+    drain: Drain,
     /// Held as long as the mesh runs.
     _lock: fs::File,
 }
@@ -201,7 +206,9 @@ impl Dev {
             admin,
             pki: Pki { ca: operator.ca, operator_cert: operator.cert, operator_key: operator.key },
         };
-        let mesh = Self { description, running: ground.running, _lock: lock };
+        let drain = Drain::new();
+        tokio::spawn(keep_renewed(data_dir.join("pki"), drain.clone()));
+        let mesh = Self { description, running: ground.running, drain, _lock: lock };
         mesh.wait_until_ready().await?;
         mesh.description.write(&data_dir).map_err(io("dev.json in"))?;
         Ok(mesh)
@@ -244,8 +251,26 @@ impl Dev {
 
     /// Stops every service: the edge first, then whatever it needed.
     pub async fn stop(self) {
+        self.drain.start();
         for service in self.running.into_iter().rev() {
             service.stop().await;
+        }
+    }
+}
+
+/// Makes certificates anew before they expire, for as long as the mesh runs; the services follow the files.
+async fn keep_renewed(pki: PathBuf, drain: Drain) {
+    loop {
+        let dir = pki.clone();
+        let renewed = tokio::task::spawn_blocking(move || certs::renew_due(&dir, SystemClock.now())).await;
+        match renewed {
+            Ok(Ok(names)) if names.is_empty() => {}
+            Ok(Ok(names)) => tracing::info!(?names, "certificates were renewed"),
+            Ok(Err(error)) => tracing::warn!(%error, "certificates could not be renewed; trying again"),
+            Err(error) => tracing::error!(%error, "the renewal of certificates failed; trying again"),
+        }
+        if drain.unless_started(tokio::time::sleep(RENEW_EVERY)).await.is_none() {
+            return;
         }
     }
 }
@@ -277,7 +302,7 @@ impl Ground {
         }
         let launch = Launch {
             settings: mesh.settings,
-            identity: Identity::load(&mesh.identity)?,
+            identity: Identity::open(&mesh.identity).await?,
             rpc: sockets.rpc,
             admin: sockets.admin,
             clock: Arc::new(SystemClock),
@@ -321,4 +346,29 @@ fn addresses(sockets: &BTreeMap<&'static str, Sockets>) -> Result<(Addresses, Ad
         admin.insert((*name).to_owned(), address(&sockets.admin)?.to_string());
     }
     Ok((rpc, admin))
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::{SpiffeId, pki::Validity};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_due_is_renewed_without_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::open_or_create(dir.path(), SystemClock.now()).unwrap();
+        let id = SpiffeId::of("svc-tax").unwrap();
+        let due = Validity { from_s: -86_400, until_s: 3_600 };
+        let files = authority.issue_for("svc-tax", &id, SystemClock.now(), due).unwrap();
+        let identity = Identity::load(&files).unwrap();
+        let (mut renewed, drain) = (identity.renewed(), Drain::new());
+        let keeping = tokio::spawn(identity.clone().keep(Duration::from_millis(2), drain.clone()));
+        let renewing = tokio::spawn(keep_renewed(dir.path().to_owned(), drain.clone()));
+        tokio::time::timeout(READY_DEADLINE, renewed.changed()).await.unwrap().unwrap();
+        assert!(!identity.lifetime().is_due(SystemClock.now()));
+        drain.start();
+        keeping.await.unwrap();
+        renewing.await.unwrap();
+    }
 }

@@ -5,6 +5,7 @@
 //! that tools can join in. Knows nothing of what the services do.
 
 pub mod args;
+pub mod certs;
 pub mod config;
 pub mod demo;
 pub mod describe;

@@ -7,7 +7,7 @@ use mesh::{config::Sources, telemetry::Telemetry};
 use paymesh::{
     Dev, DevOptions,
     args::{AuditArgs, Cli, Command, DevArgs},
-    config, demo,
+    certs, config, demo,
     describe::Description,
     operator, serve,
 };
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         None => dev(&cli.dev),
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
+        Some(Command::Certs(args)) => certs::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Some(Command::Config(command)) => config::run(&command).and_then(|(text, code)| {
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
             Ok(code)

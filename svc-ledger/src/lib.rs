@@ -28,6 +28,7 @@ pub struct Ledger;
 
 impl mesh::Service for Ledger {
     const NAME: &'static str = "svc-ledger";
+    const MESSAGE_BYTES_MAX: u32 = service::MESSAGE_BYTES_MAX;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), String> {

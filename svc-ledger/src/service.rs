@@ -25,13 +25,13 @@ const PAGE_SIZE_DEFAULT: usize = 20;
 const PAGE_SIZE_MAX: usize = 100;
 
 /// A full batch with the longest texts is about 5 MiB; tonic's default limit is 4.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// The ledger's RPCs over a store.
 pub(crate) fn server<S: Store>(store: S, clock: Arc<dyn Clock>) -> LedgerServiceServer<Rpc<S>> {
     LedgerServiceServer::new(Rpc { store, clock })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX as usize)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX as usize)
 }
 
 /// Answers the RPCs.

@@ -147,14 +147,10 @@ impl<S: Store> Driver<S> {
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<Result<T, Fault>, Busy> {
         let held = self.hold(key, by)?;
-        let span = tracing::Span::current();
-        let task = self.tasks.spawn(tracing::Instrument::instrument(
-            async move {
-                let _held = held;
-                work.await
-            },
-            span,
-        ));
+        let task = self.tasks.spawn(mesh::scope::carry(async move {
+            let _held = held;
+            work.await
+        }));
         let lost = || {
             Fault::new(Reason::Internal, "The work on this payment ended unexpectedly; it will be resumed.")
         };

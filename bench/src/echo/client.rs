@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh::{SpiffeId, Upstream, UpstreamParts, UpstreamSettings, tls::Identity};
+use mesh::{Call, Clock as _, Ids as _, Origin, RandomIds, SpiffeId, SystemClock};
 use paymesh_proto::echo::v1::EchoMessage;
 use paymesh_proto::echo::v1::echo_service_client::EchoServiceClient;
 use tokio::net::TcpStream;
@@ -23,9 +23,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::body::Body;
-use tonic::client::GrpcService;
-use tonic::codegen::StdError;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::error::BenchError;
 use crate::load::{Bound, Pace, Run};
@@ -33,6 +30,9 @@ use crate::report::Figures;
 
 /// The size of the message that is echoed.
 pub(crate) const PAYLOAD: &[u8; 64] = &[0xa5; 64];
+
+/// Of a call with metadata; it is never reached.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most calls in flight: within what the mesh's harness admits at once.
 const IN_FLIGHT_MAX: u32 = 1_024;
@@ -103,56 +103,12 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What the client makes its calls through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Via {
-    /// hyper's connections alone: the least there is
-    Connection,
-    /// tonic's Channel, one per connection
-    Channel,
-    /// The mesh's client: balanced, with deadline, retry budget, breaker and metrics
-    Upstream,
-}
-
-impl Via {
-    /// For the table.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Connection => "",
-            Self::Channel => " via channel",
-            Self::Upstream => " via upstream",
-        }
-    }
-}
-
-/// Who calls whom.
-#[derive(Clone)]
-pub(crate) struct Peers {
-    pub(crate) caller: Identity,
-    pub(crate) server: SpiffeId,
-    pub(crate) address: SocketAddr,
-}
-
-impl Peers {
-    fn tls(&self) -> Result<Arc<ClientConfig>, BenchError> {
-        Ok(self.caller.client_config(&self.server)?)
-    }
-
-    /// The mesh's client with this many connections.
-    pub(crate) fn upstream(&self, connections: u32) -> Result<Upstream, BenchError> {
-        let settings =
-            UpstreamSettings { connections_per_endpoint: connections, ..UpstreamSettings::default() };
-        let parts = UpstreamParts { settings, ..UpstreamParts::mutual_tls(&self.caller, &self.server)? };
-        Upstream::of(&self.server, &self.address.to_string(), parts)
-            .map_err(|error| BenchError::Echo(error.to_string()))
-    }
-}
-
 /// Drives the load; answers with the figures, and with the number of all calls made.
 pub(super) fn drive(
-    peers: &Peers,
-    via: Via,
+    address: SocketAddr,
+    tls: &Arc<ClientConfig>,
     shape: &Shape,
+    metadata: bool,
     bound: Bound,
 ) -> Result<(Figures, u64), BenchError> {
     let shares = shape.connections_per_thread();
@@ -161,7 +117,8 @@ pub(super) fn drive(
             .iter()
             .map(|connections| {
                 let bound = share(bound, *connections, shape.connections);
-                scope.spawn(move || drive_thread(peers, via, *connections, shape.in_flight, bound))
+                let clients = Clients { address, tls, connections: *connections, in_flight: shape.in_flight };
+                scope.spawn(move || clients.drive(metadata, bound))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(BenchError::Panicked))).collect()
@@ -188,72 +145,64 @@ fn share(bound: Bound, connections: u32, of: u32) -> Bound {
     }
 }
 
-fn drive_thread(
-    peers: &Peers,
-    via: Via,
+/// One thread's clients.
+struct Clients<'a> {
+    address: SocketAddr,
+    tls: &'a Arc<ClientConfig>,
     connections: u32,
     in_flight: u32,
-    bound: Bound,
-) -> Result<(Figures, u64), BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(BenchError::io("a runtime"))?;
-    runtime.block_on(async {
-        let tls = peers.tls()?;
-        match via {
-            Via::Connection => {
-                let mut clients = Vec::new();
-                for _ in 0..connections {
-                    clients.push(connect(peers.address, &tls).await?);
+}
+
+impl Clients<'_> {
+    fn drive(&self, metadata: bool, bound: Bound) -> Result<(Figures, u64), BenchError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BenchError::io("a runtime"))?;
+        runtime.block_on(async {
+            let mut clients = Vec::new();
+            for _ in 0..self.connections {
+                clients.push(connect(self.address, self.tls).await?);
+            }
+            let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
+            let mut workers = JoinSet::new();
+            for client in clients {
+                for _ in 0..self.in_flight {
+                    workers.spawn(work(client.clone(), metadata, Arc::clone(&run)));
                 }
-                load(clients, in_flight, bound).await
             }
-            Via::Channel => {
-                let channel = |_| EchoServiceClient::new(channel(peers.address, &tls));
-                load((0..connections).map(channel).collect(), in_flight, bound).await
+            while let Some(ended) = workers.join_next().await {
+                ended.map_err(|_| BenchError::Panicked)??;
             }
-            Via::Upstream => {
-                let client = EchoServiceClient::new(peers.upstream(connections)?);
-                load(vec![client; connections as usize], in_flight, bound).await
-            }
-        }
-    })
+            Ok((run.figures(), run.all()))
+        })
+    }
 }
 
-async fn load<S>(
-    clients: Vec<EchoServiceClient<S>>,
-    in_flight: u32,
-    bound: Bound,
-) -> Result<(Figures, u64), BenchError>
-where
-    S: GrpcService<Body, Error: Into<StdError>, Future: Send> + Clone + Send + 'static,
-    S::ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
-{
-    let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
-    let mut workers = JoinSet::new();
-    for client in clients {
-        for _ in 0..in_flight {
-            workers.spawn(work(client.clone(), Arc::clone(&run)));
-        }
-    }
-    while let Some(ended) = workers.join_next().await {
-        ended.map_err(|_| BenchError::Panicked)??;
-    }
-    Ok((run.figures(), run.all()))
+/// A request as a client of the mesh makes it: tenant, request id, trace and deadline are of its own, and
+/// one trace in a hundred is recorded.
+pub(crate) fn with_metadata(
+    message: EchoMessage,
+    timeout: Duration,
+) -> Result<tonic::Request<EchoMessage>, BenchError> {
+    let fresh = RandomIds.uuid_v7(SystemClock.now());
+    let call = Call::start(Origin {
+        peer: SpiffeId::of(super::CALLER)?,
+        tenant: "acme".parse().ok(),
+        request_id: fresh.simple().to_string().into(),
+        trace: mesh::telemetry::start_trace(fresh),
+        deadline: Instant::now().checked_add(timeout),
+        idempotency_key: None,
+    });
+    Ok(call.request(message))
 }
 
-async fn work<S>(mut client: EchoServiceClient<S>, run: Arc<Run>) -> Result<(), BenchError>
-where
-    S: GrpcService<Body, Error: Into<StdError>>,
-    S::ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
-{
+async fn work(mut client: EchoClient, metadata: bool, run: Arc<Run>) -> Result<(), BenchError> {
     let payload = Bytes::from_static(PAYLOAD);
     while let Some((_, due)) = run.next(Instant::now()) {
-        let answer = client
-            .echo(EchoMessage { payload: payload.clone() })
-            .await
-            .map_err(|status| BenchError::Echo(status.to_string()))?;
+        let message = EchoMessage { payload: payload.clone() };
+        let request = if metadata { with_metadata(message, DEADLINE)? } else { tonic::Request::new(message) };
+        let answer = client.echo(request).await.map_err(|status| BenchError::Echo(status.to_string()))?;
         if answer.into_inner().payload != payload {
             return Err(BenchError::Echo("the answer is not what was sent".to_owned()));
         }
@@ -262,13 +211,15 @@ where
     Ok(())
 }
 
-async fn connect(
-    address: SocketAddr,
-    tls: &Arc<ClientConfig>,
-) -> Result<EchoServiceClient<Connection>, BenchError> {
-    let stream = secure(address, Arc::clone(tls))
-        .await
-        .map_err(BenchError::io(format!("connecting to the echo at {address}")))?;
+/// One connection to the echo.
+pub(crate) type EchoClient = EchoServiceClient<Connection>;
+
+pub(super) async fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<EchoClient, BenchError> {
+    let failed = || BenchError::io(format!("connecting to the echo at {address}"));
+    let stream = TcpStream::connect(address).await.map_err(failed())?;
+    stream.set_nodelay(true).map_err(failed())?;
+    let name = ServerName::try_from("localhost").map_err(|error| BenchError::Echo(error.to_string()))?;
+    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(failed())?;
     let (sender, connection) = Builder::new(TokioExecutor::new())
         .handshake(TokioIo::new(stream))
         .await
@@ -277,28 +228,9 @@ async fn connect(
     Ok(EchoServiceClient::with_origin(Connection(sender), Uri::from_static("http://echo")))
 }
 
-fn channel(address: SocketAddr, tls: &Arc<ClientConfig>) -> Channel {
-    let tls = Arc::clone(tls);
-    let connector = tower::service_fn(move |_: Uri| {
-        let tls = Arc::clone(&tls);
-        async move { secure(address, tls).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://echo").buffer_size(4_096).connect_with_connector_lazy(connector)
-}
-
-async fn secure(
-    address: SocketAddr,
-    tls: Arc<ClientConfig>,
-) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
-    TlsConnector::from(tls).connect(name, stream).await
-}
-
 /// hyper's HTTP/2 connection as the generated client wants it, without a channel's buffer and worker.
 #[derive(Clone)]
-struct Connection(SendRequest<Body>);
+pub(crate) struct Connection(SendRequest<Body>);
 
 impl tower::Service<Request<Body>> for Connection {
     type Response = Response<Incoming>;

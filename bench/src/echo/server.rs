@@ -7,8 +7,7 @@ use std::thread::JoinHandle;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use mesh::telemetry::{Telemetry, TelemetryConfig};
-use mesh::{Drain, Harness, Parts, Running, Service, ServiceContext, StartError};
+use mesh::{Drain, Harness, Parts, Service, ServiceContext, StartError};
 use paymesh_proto::echo::v1::echo_service_server::{EchoService, EchoServiceServer};
 use paymesh_proto::echo::v1::{BatchEchoMessage, EchoMessage};
 use tokio::net::{TcpListener, TcpSocket};
@@ -83,10 +82,10 @@ impl Drop for Bare {
 type Bound = mpsc::Sender<Result<SocketAddr, BenchError>>;
 
 fn serve_thread(address: SocketAddr, tls: Arc<ServerConfig>, drain: &Drain, bound: &Bound) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match one_thread() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = bound.send(Err(BenchError::io("a runtime")(error)));
+            let _ = bound.send(Err(error));
             return;
         }
     };
@@ -142,33 +141,43 @@ impl Service for EchoOfMesh {
     }
 }
 
-/// Logs as the process of a service does: its spans are a part of what a call costs.
-pub(crate) fn telemetry(log: &str) -> Result<Telemetry, BenchError> {
-    // What is said once at the start is not wanted between the rows of the table.
-    let config = TelemetryConfig { log: format!("{log},mesh::service=warn"), ..TelemetryConfig::default() };
-    Telemetry::start(&config, "bench").map_err(|error| BenchError::Arguments(error.to_string()))
-}
-
-/// The echo behind the mesh's stack, on the mesh's runtime.
+/// The echo behind the mesh's stack. Stops when dropped.
 pub(crate) struct BehindMesh {
-    runtime: Runtime,
-    running: Running,
+    address: SocketAddr,
+    stop: Drain,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl BehindMesh {
-    /// Starts it with certificates of the CA in `directory`.
-    pub(crate) fn start(directory: &Path) -> Result<Self, BenchError> {
-        let runtime = mesh::run::runtime()?;
+    /// Starts it on a runtime, with certificates of the CA in `directory`.
+    pub(crate) fn start(runtime: Runtime, directory: &Path) -> Result<Self, BenchError> {
         let running = runtime.block_on(async { Harness::new(directory)?.start::<EchoOfMesh>(()).await })?;
-        Ok(Self { runtime, running })
+        let (address, stop) = (running.address, Drain::new());
+        let stopping = stop.clone();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                stopping.started().await;
+                running.stop().await;
+            });
+        });
+        Ok(Self { address, stop, thread: Some(thread) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.running.address
+        self.address
     }
+}
 
-    /// Drains and ends.
-    pub(crate) fn stop(self) {
-        self.runtime.block_on(self.running.stop());
+impl Drop for BehindMesh {
+    fn drop(&mut self) {
+        self.stop.start();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
+}
+
+/// A runtime of one thread, as each thread of the bare server has.
+pub(super) fn one_thread() -> Result<Runtime, BenchError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::io("a runtime"))
 }

@@ -33,7 +33,12 @@ impl NamedService for AnyRpc {
     const NAME: &'static str = "paymesh.payments.v1.PaymentService";
 }
 
-impl tower::Service<Request<Body>> for AnyRpc {
+impl<B> tower::Service<Request<B>> for AnyRpc
+where
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send>
+        + Send
+        + 'static,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -42,7 +47,7 @@ impl tower::Service<Request<Body>> for AnyRpc {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         Box::pin(async move {
             let codec = ProstCodec::<Payment, CreatePaymentRequest>::default();
             Ok(Grpc::new(codec).unary(Create, request).await)

@@ -106,6 +106,9 @@ where
     if let Err(error) = telemetry::check(&mesh.telemetry) {
         wrong("telemetry", error.to_string());
     }
+    if let Err(error) = mesh.identity.source(std::env::var(crate::tls::ENDPOINT_VARIABLE).ok()) {
+        wrong("identity", error.to_string());
+    }
     if let Err(what) = S::check(&config) {
         problems.push(Problem::new(None, S::NAME, what));
     }

@@ -15,9 +15,9 @@ use super::{
     problem::Problems,
 };
 use crate::{
-    pki::CertificateFiles,
     service::{Service, Settings},
     telemetry::TelemetryConfig,
+    tls::IdentityConfig,
 };
 
 /// The name of the common table.
@@ -33,8 +33,9 @@ pub struct MeshConfig {
     /// Where `/metrics` and probes are answered, over plain HTTP: `IP:port`; port 0 takes a free one.
     #[schemars(extend("x-listens" = true), example = "127.0.0.1:9101")]
     pub admin_listen: SocketAddr,
-    /// The workload's certificate, key and CA.
-    pub identity: CertificateFiles,
+    /// The workload's certificate, key and CA, or where to ask for them.
+    #[serde(default)]
+    pub identity: IdentityConfig,
     /// State, upstreams and limits.
     pub settings: Settings,
     /// Logs, traces, metrics.

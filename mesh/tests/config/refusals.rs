@@ -126,7 +126,6 @@ fn what_is_missing_is_said_with_what_it_is_for() {
     for told in [
         "svc-one.rpc_listen: must be given: Where RPCs are taken",
         "svc-one.admin_listen: must be given",
-        "svc-one.identity.key: must be given",
         "svc-one.settings.data_dir: must be given",
         "svc-one.nested.depth: must be given: A depth that must be said.",
     ] {

@@ -1,0 +1,179 @@
+//! Adds the ids of the RPC that is being worked on to each line of the log, where no span has them.
+
+use std::fmt;
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+use crate::scope::{self, Scope};
+
+/// A format whose lines carry the scope's ids.
+pub(crate) struct WithScope<E> {
+    inner: E,
+    json: bool,
+}
+
+impl<E> WithScope<E> {
+    /// A format of JSON objects, one a line.
+    pub(crate) fn json(inner: E) -> Self {
+        Self { inner, json: true }
+    }
+
+    /// A format of `name=value` lines.
+    pub(crate) fn plain(inner: E) -> Self {
+        Self { inner, json: false }
+    }
+}
+
+impl<S, N, E> FormatEvent<S, N> for WithScope<E>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    E: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(scope) = scope::current().filter(|scope| !scope.has_span) else {
+            return self.inner.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end();
+        // A span that a handler made of its own is what the inner format calls the span.
+        let name = if context.lookup_current().is_some() { "within" } else { "span" };
+        match line.strip_suffix('}').filter(|_| self.json) {
+            Some(object) => write!(writer, "{object},\"{name}\":{}}}", AsJson(&scope))?,
+            None => write!(writer, "{line}{}", AsText(&scope))?,
+        }
+        writer.write_char('\n')
+    }
+}
+
+/// The names that a span of an RPC has, too. None of the values needs an escape: each is checked where it
+/// comes in, or is a name of ours.
+fn fields(scope: &Scope) -> [(&'static str, &str); 4] {
+    [
+        ("service", scope.service),
+        ("rpc", scope.rpc),
+        ("request_id", scope.call.request_id()),
+        ("peer", scope.call.peer().name()),
+    ]
+}
+
+struct AsJson<'a>(&'a Scope);
+
+impl fmt::Display for AsJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{\"name\":\"rpc\"")?;
+        for (name, value) in fields(self.0) {
+            write!(f, ",\"{name}\":\"{value}\"")?;
+        }
+        write!(f, ",\"trace_id\":\"{:032x}\"}}", self.0.call.trace().trace_id)
+    }
+}
+
+struct AsText<'a>(&'a Scope);
+
+impl fmt::Display for AsText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in fields(self.0) {
+            write!(f, " {name}={value}")?;
+        }
+        write!(f, " trace_id={:032x}", self.0.call.trace().trace_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
+
+    use super::*;
+    use crate::testing::call_of;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Lines {
+        /// What was written by `work`, one string a line.
+        fn of(json: bool, work: impl FnOnce()) -> Vec<String> {
+            let lines = Self::default();
+            let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_ansi(false);
+            if json {
+                let layer = layer.json().flatten_event(true).map_event_format(WithScope::json);
+                tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+            } else {
+                let layer = layer.compact().map_event_format(WithScope::plain);
+                tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+            }
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn work() {
+        tracing::info!("before");
+        let (service, rpc) = ("svc-test", "a.B/C");
+        let call = call_of("acme");
+        let mut scope = Some(Scope { service, rpc, call: call.clone(), has_span: false });
+        scope::within(&mut scope, || {
+            tracing::info!(n = 1, "within");
+            tracing::info_span!("own").in_scope(|| tracing::info!("in a span"));
+        });
+        let mut scope = Some(Scope { service, rpc, call, has_span: true });
+        scope::within(&mut scope, || tracing::info!("a span says it"));
+    }
+
+    #[test]
+    fn lines_of_json_carry_the_ids_once() {
+        let lines = Lines::of(true, work);
+        let lines: Vec<serde_json::Value> =
+            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].get("span").is_none() && lines[3].get("span").is_none());
+        assert_eq!((&lines[1]["span"]["rpc"], &lines[1]["n"]), (&"a.B/C".into(), &1.into()));
+        assert_eq!(lines[1]["span"]["request_id"].as_str().unwrap().len(), 32);
+        assert_eq!(lines[1]["span"]["trace_id"].as_str().unwrap().len(), 32);
+        assert_eq!((&lines[2]["span"]["name"], &lines[2]["within"]["rpc"]), (&"own".into(), &"a.B/C".into()));
+    }
+
+    #[test]
+    fn lines_of_text_carry_the_ids() {
+        let lines = Lines::of(false, work);
+        assert_eq!(lines.len(), 4);
+        let has = lines
+            .iter()
+            .map(|line| line.contains(" rpc=a.B/C request_id=") && line.contains("peer=operator"));
+        assert_eq!(has.collect::<Vec<_>>(), [false, true, true, false]);
+    }
+}

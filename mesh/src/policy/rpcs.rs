@@ -1,0 +1,142 @@
+//! Every RPC that a server of the mesh can have: those of the contract, health and reflection.
+//!
+//! Read once from the descriptors. Policy and metrics know an RPC by its place in this table, so neither
+//! compares names on the hot path, and a caller cannot make up a name that ends in a metric.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::LazyLock,
+};
+
+use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, MessageDescriptor};
+
+/// What tonic serves beside the contract: <https://github.com/grpc/grpc-proto>.
+const STANDARD: [&str; 3] = [
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+
+/// One RPC of the table. Two are equal if they are the same RPC.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rpc(usize);
+
+struct Entry {
+    name: Box<str>,
+    reveals: bool,
+}
+
+struct Table {
+    entries: Vec<Entry>,
+    by_path: HashMap<Box<str>, Rpc>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let pool = paymesh_proto::descriptor_pool();
+    let mut entries: Vec<Entry> = STANDARD.map(|name| Entry { name: name.into(), reveals: false }).into();
+    for service in pool.services() {
+        for method in service.methods() {
+            let name = format!("{}/{}", service.full_name(), method.name()).into();
+            entries.push(Entry { name, reveals: reveals(&pool, &method.output()) });
+        }
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let path = |(place, entry): (usize, &Entry)| (format!("/{}", entry.name).into(), Rpc(place));
+    let by_path = entries.iter().enumerate().map(path).collect();
+    Table { entries, by_path }
+});
+
+/// Whether a message has a field that is cardholder data or a secret, at any depth.
+fn reveals(pool: &DescriptorPool, message: &MessageDescriptor) -> bool {
+    let Some(sensitive) = pool.get_extension_by_name("paymesh.options.v1.sensitive") else { return true };
+    reaches(&sensitive, message, &mut HashSet::new())
+}
+
+fn reaches(option: &ExtensionDescriptor, message: &MessageDescriptor, seen: &mut HashSet<String>) -> bool {
+    seen.insert(message.full_name().to_owned())
+        && message.fields().any(|field| {
+            field.options().get_extension(option).as_bool() == Some(true)
+                || matches!(field.kind(), Kind::Message(inner) if reaches(option, &inner, seen))
+        })
+}
+
+impl Rpc {
+    /// The RPC of a gRPC request's `:path`, `/package.Service/Method`.
+    pub fn of_path(path: &str) -> Option<Self> {
+        TABLE.by_path.get(path).copied()
+    }
+
+    /// All of them, in the order of their names.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::count()).map(Self)
+    }
+
+    /// How many there are.
+    pub fn count() -> usize {
+        TABLE.entries.len()
+    }
+
+    /// Its place in the table: below [`Rpc::count`], and the same as long as the process runs.
+    pub fn index(self) -> usize {
+        self.0
+    }
+
+    /// `package.Service/Method`.
+    pub fn name(self) -> &'static str {
+        TABLE.entries.get(self.0).map_or("", |entry| &entry.name)
+    }
+
+    /// `package.Service`.
+    pub fn service(self) -> &'static str {
+        self.name().split_once('/').map_or("", |(service, _)| service)
+    }
+
+    /// Whether its answer has cardholder data or another secret in it: a field with the option
+    /// `paymesh.options.v1.sensitive`.
+    pub fn reveals(self) -> bool {
+        TABLE.entries.get(self.0).is_none_or(|entry| entry.reveals)
+    }
+}
+
+impl fmt::Debug for Rpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Rpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rpc_is_found_by_its_path_and_by_nothing_else() {
+        assert!(Rpc::count() > STANDARD.len());
+        for rpc in Rpc::all() {
+            assert_eq!(Rpc::of_path(&format!("/{}", rpc.name())), Some(rpc));
+            assert_eq!(Rpc::of_path(rpc.name()), None);
+        }
+        for path in
+            ["", "/", "//grpc.health.v1.Health/Check", "/grpc.health.v1.Health/", "/grpc.health.v1.Health/*"]
+        {
+            assert_eq!(Rpc::of_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_reveals_a_secret_is_read_from_the_contract() {
+        let revealing: HashSet<&str> = Rpc::all().filter(|rpc| rpc.reveals()).map(Rpc::name).collect();
+        for name in ["VaultService/Detokenize", "VaultService/BatchDetokenize", "CryptoService/Decrypt"] {
+            assert!(revealing.contains(&*format!("paymesh.crypto.v1.{name}")), "{name}");
+        }
+        for name in ["VaultService/Tokenize", "VaultService/GetToken", "CryptoService/Encrypt"] {
+            assert!(!revealing.contains(&*format!("paymesh.crypto.v1.{name}")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Which RPC the current thread is working on, so that whatever is logged meanwhile carries its ids.
+//!
+//! A `tracing` span does the same and costs more than all the rest of the server stack: its fields are
+//! formatted for every request, also where nothing is logged. So only requests whose trace is recorded
+//! have one; all have a scope, which is formatted when something is logged.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+};
+
+use tracing::Instrument as _;
+
+use crate::call::Call;
+
+/// The RPC that is being worked on. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// The service that works on it.
+    pub service: &'static str,
+    /// The RPC, as in metrics.
+    pub rpc: &'static str,
+    /// Its caller and ids.
+    pub call: Call,
+    /// Whether a span says the same.
+    pub has_span: bool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// The RPC that the current thread is working on.
+pub fn current() -> Option<Scope> {
+    CURRENT.try_with(|current| current.try_borrow().ok()?.clone()).ok().flatten()
+}
+
+/// Works on an RPC: it is the current one meanwhile, and nested ones end in order.
+pub(crate) fn within<R>(scope: &mut Option<Scope>, work: impl FnOnce() -> R) -> R {
+    let entered = Entered::new(scope);
+    let result = work();
+    drop(entered);
+    result
+}
+
+/// Exchanges the scope with the thread's, and back when dropped, also by a panic.
+struct Entered<'a>(&'a mut Option<Scope>);
+
+impl<'a> Entered<'a> {
+    fn new(scope: &'a mut Option<Scope>) -> Self {
+        exchange(scope);
+        Self(scope)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        exchange(self.0);
+    }
+}
+
+fn exchange(scope: &mut Option<Scope>) {
+    // On a thread that is ending there is nothing to log any more.
+    let _ = CURRENT.try_with(|current| {
+        if let Ok(mut current) = current.try_borrow_mut() {
+            std::mem::swap(&mut *current, scope);
+        }
+    });
+}
+
+/// Takes the current scope and span along, for work that goes on in a task of its own.
+pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let mut scope = current();
+    let carried = async move {
+        let mut future = pin!(future);
+        poll_fn(|context| within(&mut scope, || future.as_mut().poll(context))).await
+    };
+    carried.instrument(tracing::Span::current())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::call_of;
+
+    fn scope(rpc: &'static str) -> Scope {
+        Scope { service: "svc-test", rpc, call: call_of("acme"), has_span: false }
+    }
+
+    fn rpc() -> Option<&'static str> {
+        current().map(|scope| scope.rpc)
+    }
+
+    #[test]
+    fn scopes_nest_and_end_also_by_a_panic() {
+        let (mut outer, mut inner) = (Some(scope("outer")), Some(scope("inner")));
+        within(&mut outer, || {
+            assert_eq!(rpc(), Some("outer"));
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                within(&mut inner, || {
+                    assert_eq!(rpc(), Some("inner"));
+                    panic!("planted");
+                });
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(rpc(), Some("outer"));
+        });
+        assert_eq!((rpc(), inner.map(|scope| scope.rpc)), (None, Some("inner")));
+    }
+
+    #[tokio::test]
+    async fn a_task_of_its_own_carries_the_scope() {
+        let mut outer = Some(scope("outer"));
+        let work = within(&mut outer, || {
+            tokio::spawn(carry(async {
+                tokio::task::yield_now().await;
+                rpc()
+            }))
+        });
+        assert_eq!((work.await.unwrap(), rpc()), (Some("outer"), None));
+    }
+}
