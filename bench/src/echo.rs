@@ -4,8 +4,8 @@
 //! and of the runtime that the mesh runs on.
 
 mod client;
-mod server;
-mod telemetry;
+pub(crate) mod server;
+pub(crate) mod telemetry;
 
 use std::time::Duration;
 
@@ -85,12 +85,12 @@ impl Case {
     }
 }
 
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 /// The workload that echoes, and the one that calls it; the mesh's policy lets it.
 pub(crate) const SERVER: &str = "echo";
 const CALLER: &str = "operator";
 
-pub(crate) use client::{EchoClient, with_metadata};
+pub(crate) use client::{EchoClient, PAYLOAD, with_metadata};
 
 /// A connection to an echo that runs in the harness.
 pub(crate) async fn client_of(
@@ -163,13 +163,13 @@ fn drive(
 }
 
 /// A CA and its certificates, for as long as the measurement takes.
-struct Pki {
-    directory: tempfile::TempDir,
+pub(crate) struct Pki {
+    pub(crate) directory: tempfile::TempDir,
     harness: Harness,
 }
 
 impl Pki {
-    fn create() -> Result<Self, BenchError> {
+    pub(crate) fn create() -> Result<Self, BenchError> {
         let directory = tempfile::tempdir().map_err(BenchError::io("a temporary directory"))?;
         let harness = Harness::new(directory.path())?;
         Ok(Self { directory, harness })
@@ -179,7 +179,7 @@ impl Pki {
         Ok(Identity::load(&self.harness.certificate(SERVER)?)?)
     }
 
-    fn caller(&self) -> Result<Identity, BenchError> {
+    pub(crate) fn caller(&self) -> Result<Identity, BenchError> {
         Ok(Identity::load(&self.harness.certificate(CALLER)?)?)
     }
 }

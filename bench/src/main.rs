@@ -2,6 +2,7 @@
 //!
 //! The pure cores have criterion benchmarks of their own, run by `cargo xtask bench`.
 
+mod coalesce;
 mod cpu;
 mod disk;
 mod echo;
@@ -36,6 +37,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Coalesce(coalesce::CoalesceArgs),
     Echo(echo::EchoArgs),
     Edge(edge::EdgeArgs),
     Payments(payments::PaymentsArgs),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         eprintln!("bench: this is a debug build; its figures say nothing (cargo run --release -p bench)");
     }
     let outcome = match &cli.command {
+        Command::Coalesce(args) => coalesce::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Edge(args) => edge::run(args),
         Command::Payments(args) => payments::run(args),

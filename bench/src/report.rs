@@ -92,6 +92,12 @@ pub(crate) fn ratio(part: &Figures, whole: &Figures) -> String {
     if whole > 0.0 { format!("{:.3}", part.rate() / whole) } else { "-".to_owned() }
 }
 
+/// The middle latency of one case as a part of another's.
+pub(crate) fn ratio_p50(part: &Figures, whole: &Figures) -> String {
+    let p50 = |figures: &Figures| figures.latencies_us.value_at_quantile(0.5) as f64;
+    if p50(whole) > 0.0 { format!("{:.3}", p50(part) / p50(whole)) } else { "-".to_owned() }
+}
+
 /// Milliseconds at a quantile, for a sentence.
 pub(crate) fn ms_at(histogram: &Histogram<u64>, quantile: f64) -> String {
     format!("{:.2} ms", histogram.value_at_quantile(quantile) as f64 / 1_000.0)
@@ -135,6 +141,8 @@ mod tests {
         assert!((figures(1_000, 4).rate() - 250.0).abs() < 1e-9);
         assert_eq!(ratio(&figures(300, 1), &figures(1_200, 1)), "0.250");
         assert_eq!(ratio(&figures(300, 1), &figures(0, 0)), "-");
+        assert_eq!(ratio_p50(&figures(300, 1), &figures(1, 1)), "1.000");
+        assert_eq!(ratio_p50(&figures(300, 1), &figures(0, 1)), "-");
     }
 
     #[test]

@@ -187,8 +187,7 @@ impl Fault {
             .filter(|info| info.domain == ERROR_DOMAIN)
             .and_then(|info| Reason::from_name(&info.reason));
         let Some(reason) = reason else {
-            let code = if ran_out_of_time(status) { Code::DeadlineExceeded } else { status.code() };
-            return Self::from_foreign(code);
+            return Self::from_foreign(status.code());
         };
         let mut fault = Self::new(reason, status.message().to_owned());
         if let Some(bad_request) = details.bad_request() {
@@ -223,18 +222,6 @@ impl Fault {
             _ => fault,
         }
     }
-}
-
-/// tonic's client obeys the deadline itself and calls that CANCELLED; the cause is among the sources.
-fn ran_out_of_time(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::TimeoutExpired>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 impl fmt::Display for Fault {

@@ -29,7 +29,7 @@ use crate::load::{Bound, Pace, Run};
 use crate::report::Figures;
 
 /// The size of the message that is echoed.
-const PAYLOAD: &[u8; 64] = &[0xa5; 64];
+pub(crate) const PAYLOAD: &[u8; 64] = &[0xa5; 64];
 
 /// Of a call with metadata; it is never reached.
 const DEADLINE: Duration = Duration::from_secs(10);

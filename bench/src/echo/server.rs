@@ -142,7 +142,7 @@ impl Service for EchoOfMesh {
 }
 
 /// The echo behind the mesh's stack. Stops when dropped.
-pub(super) struct BehindMesh {
+pub(crate) struct BehindMesh {
     address: SocketAddr,
     stop: Drain,
     thread: Option<JoinHandle<()>>,
@@ -150,7 +150,7 @@ pub(super) struct BehindMesh {
 
 impl BehindMesh {
     /// Starts it on a runtime, with certificates of the CA in `directory`.
-    pub(super) fn start(runtime: Runtime, directory: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn start(runtime: Runtime, directory: &Path) -> Result<Self, BenchError> {
         let running = runtime.block_on(async { Harness::new(directory)?.start::<EchoOfMesh>(()).await })?;
         let (address, stop) = (running.address, Drain::new());
         let stopping = stop.clone();
@@ -163,7 +163,7 @@ impl BehindMesh {
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

@@ -19,13 +19,13 @@ use crate::error::BenchError;
 const SAMPLE_PER_MILLE: u16 = 10;
 
 /// Logging and exporting, as long as it is held.
-pub(super) struct Exporting {
+pub(crate) struct Exporting {
     _telemetry: Telemetry,
     _runtime: Runtime,
 }
 
 /// Logs as the process of a service does, records one trace in a hundred, and exports it and the metrics.
-pub(super) fn start(log: &str) -> Result<Exporting, BenchError> {
+pub(crate) fn start(log: &str) -> Result<Exporting, BenchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

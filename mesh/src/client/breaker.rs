@@ -26,14 +26,17 @@ pub(super) enum Cause {
     TooManyFailed,
     WaitIsOver,
     TrialFailed,
+    /// Trials that take this long tell nothing: others are let through beside them.
+    TrialsHang,
     TrialsSucceeded,
 }
 
 /// Every change there is.
-pub(super) const TRANSITIONS: [(State, Cause, State); 4] = [
+pub(super) const TRANSITIONS: [(State, Cause, State); 5] = [
     (State::Closed, Cause::TooManyFailed, State::Open),
     (State::Open, Cause::WaitIsOver, State::HalfOpen),
     (State::HalfOpen, Cause::TrialFailed, State::Open),
+    (State::HalfOpen, Cause::TrialsHang, State::HalfOpen),
     (State::HalfOpen, Cause::TrialsSucceeded, State::Closed),
 ];
 
@@ -79,12 +82,16 @@ impl Breaker {
 
     /// Asks to let a call through; refused with the time after which asking again makes sense.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Pass, Duration> {
-        if self.state == State::Open && now >= self.since + self.wait() {
+        let over = self.since + self.wait();
+        if self.state == State::Open && now >= over {
             self.change(Cause::WaitIsOver, now);
+        }
+        if self.state == State::HalfOpen && self.calls >= self.trials() && now >= over {
+            self.change(Cause::TrialsHang, now);
         }
         match self.state {
             State::Closed => {}
-            State::Open => return Err((self.since + self.wait()).saturating_duration_since(now)),
+            State::Open => return Err(over.saturating_duration_since(now)),
             State::HalfOpen if self.calls >= self.trials() => return Err(ms(self.settings.open_ms)),
             State::HalfOpen => self.calls += 1,
         }
@@ -205,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn trials_that_never_end_do_not_keep_it_half_open() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new(&settings(), now);
+        (0..4).for_each(|_| call(&mut breaker, Outcome::Failed, now));
+        now += ms(100);
+        let _hanging = (breaker.admit(now).unwrap(), breaker.admit(now).unwrap());
+        assert!(breaker.admit(now + ms(99)).is_err());
+        now += ms(100);
+        (0..2).for_each(|_| call(&mut breaker, Outcome::Succeeded, now));
+        assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[test]
     fn failures_of_another_window_do_not_count() {
         let mut now = Instant::now();
         let mut breaker = Breaker::new(&settings(), now);
@@ -216,7 +236,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: only listed changes; while open nothing passes before its time; never more
+        /// Whatever happens: only listed changes; while open nothing passes; never more
         /// trials at once than allowed; and once all succeed it closes.
         #[test]
         fn only_listed_changes_happen(steps in prop::collection::vec((0_u8..4, 0_u64..300), 1..300)) {

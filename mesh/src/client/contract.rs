@@ -46,7 +46,7 @@ fn read() -> HashMap<String, Rpc> {
                 .method_descriptor_proto()
                 .options
                 .as_ref()
-                .map_or(IdempotencyLevel::IdempotencyUnknown, |options| options.idempotency_level());
+                .map_or(IdempotencyLevel::IdempotencyUnknown, prost_types::MethodOptions::idempotency_level);
             let has_key = key_option.as_ref().is_some_and(|option| method.options().has_extension(option));
             let repeatable = match level {
                 IdempotencyLevel::NoSideEffects => Repeatable::Reads,

@@ -52,6 +52,14 @@ struct Making {
     failed_at: Option<Instant>,
 }
 
+impl Making {
+    fn failed(&mut self, now: Instant) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
+        self.failures
+    }
+}
+
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// Newest last.
@@ -116,6 +124,13 @@ impl Endpoint {
         self.latency.observe(took, now_ms);
     }
 
+    /// There was no answer in this time: slower than expected is news, faster is not.
+    pub(super) fn observe_at_least(&self, waited: Duration, now_ms: u64) {
+        if waited.as_nanos() > self.latency.expected_nanos(now_ms).into() {
+            self.latency.observe(waited, now_ms);
+        }
+    }
+
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +159,13 @@ impl Endpoint {
 
     /// Fewer connections than there should be, those being made not counted.
     pub(super) fn lacks(&self, target: u32) -> bool {
-        self.connections.load().len() < target as usize
+        self.count_open() < target
+    }
+
+    fn count_open(&self) -> u32 {
+        let connections = self.connections.load();
+        let open = connections.iter().filter(|open| !open.sender.is_closed()).count();
+        u32::try_from(open).unwrap_or(u32::MAX)
     }
 
     /// How many connections to begin to make now. Each is to be reported as [`Endpoint::made`] or
@@ -159,7 +180,7 @@ impl Endpoint {
         if making.failed_at.is_some_and(|failed_at| now < failed_at + wait) {
             return 0;
         }
-        let open = u32::try_from(self.connections.load().len()).unwrap_or(u32::MAX);
+        let open = self.count_open();
         // After a failure one is enough to see whether it works again.
         let target = if making.failures > 0 { target.min(open + 1) } else { target };
         let missing = target.saturating_sub(open).saturating_sub(making.under_way);
@@ -171,10 +192,10 @@ impl Endpoint {
         self.making().under_way > 0
     }
 
-    /// A connection was made: it takes the place of the one named, or its own. False if it is too late.
+    /// A connection was made. False if it is too late for one.
     pub(super) fn made(&self, open: Arc<Open>) -> bool {
         let mut making = self.making();
-        *making = Making { under_way: making.under_way.saturating_sub(1), failures: 0, failed_at: None };
+        making.under_way = making.under_way.saturating_sub(1);
         self.put(open, None)
     }
 
@@ -182,9 +203,18 @@ impl Endpoint {
     pub(super) fn not_made(&self, now: Instant) -> u32 {
         let mut making = self.making();
         making.under_way = making.under_way.saturating_sub(1);
-        making.failures = making.failures.saturating_add(1);
-        making.failed_at = Some(now);
-        making.failures
+        making.failed(now)
+    }
+
+    /// A connection was made, and lost before it had proven good: a server that refuses a client does that.
+    pub(super) fn made_in_vain(&self, now: Instant) -> u32 {
+        self.making().failed(now)
+    }
+
+    /// A connection has lasted: what failed before is forgotten.
+    pub(super) fn proven(&self) {
+        let mut making = self.making();
+        (making.failures, making.failed_at) = (0, None);
     }
 
     /// Puts a new connection in the place of an old one, whose calls go on.
@@ -238,6 +268,8 @@ mod tests {
         assert_eq!(endpoint.begin_making(2, true, now + ms(249)), 0);
         assert_eq!(endpoint.begin_making(2, false, now + ms(4_999)), 0);
         assert_eq!(endpoint.begin_making(2, false, now + ms(5_000)), 1);
+        endpoint.proven();
+        assert_eq!(endpoint.begin_making(2, true, now), 1, "the other one is under way since");
         endpoint.leave();
         assert_eq!(endpoint.begin_making(2, true, now + ms(60_000)), 0);
     }

@@ -1,6 +1,10 @@
 //! One call: admitted, attempted, attempted again where that is safe, ended at its deadline.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header::HeaderName};
 use hyper::body::Incoming;
@@ -38,7 +42,7 @@ impl Underway {
     #[allow(clippy::result_large_err)] // tonic's own error type
     fn admit(shared: &Arc<Shared>, began: Instant) -> Result<Self, Status> {
         let refused = |status: Status| {
-            shared.pool.metrics.ended(status.code(), Duration::ZERO);
+            shared.pool.metrics.counted(status.code());
             status
         };
         if !shared.enter() {
@@ -83,15 +87,24 @@ pub(super) struct Attempt {
     shared: Arc<Shared>,
     endpoint: Arc<Endpoint>,
     open: Arc<Open>,
+    began: Instant,
     /// When waiting for it is over.
     deadline: Option<Instant>,
+    answered: bool,
     said: bool,
 }
 
 impl Attempt {
     fn begin(shared: &Arc<Shared>, Picked { endpoint, open }: Picked, deadline: Option<Instant>) -> Self {
         endpoint.begin(&open);
-        Self { shared: Arc::clone(shared), endpoint, open, deadline, said: false }
+        let (shared, began) = (Arc::clone(shared), Instant::now());
+        Self { shared, endpoint, open, began, deadline, answered: false, said: false }
+    }
+
+    /// The headers of an answer have come.
+    fn answered(&mut self) {
+        self.answered = true;
+        self.endpoint.observe(self.began.elapsed(), self.shared.pool.now_ms());
     }
 
     /// The endpoint answered with this code.
@@ -110,6 +123,10 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.endpoint.end(&self.open);
+        if !self.answered {
+            // It would have taken at least this long.
+            self.endpoint.observe_at_least(self.began.elapsed(), self.shared.pool.now_ms());
+        }
         // Given up by its caller says nothing, given up at the deadline does.
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.say(true);
@@ -222,7 +239,7 @@ impl Exchange<'_> {
             let Some(body) = message.attempt() else { return Err(Failure::Lost) };
             let attempted = match self.hedge_after() {
                 Some(after) => self.hedged(body, message.attempt(), avoid.as_ref(), retries, after).await,
-                None => self.attempt(body, avoid.as_ref(), retries).await,
+                None => self.attempt(body, avoid.as_ref(), retries, None).await,
             };
             let (failure, pushback, given) = match attempted {
                 Attempted::Answered(response, attempt) => match code_in_head(&response) {
@@ -278,7 +295,8 @@ impl Exchange<'_> {
         retries: u32,
         after: Duration,
     ) -> Attempted {
-        let first = self.attempt(body, avoid, retries);
+        let place = OnceLock::new();
+        let first = self.attempt(body, avoid, retries, Some(&place));
         tokio::pin!(first);
         tokio::select! {
             biased;
@@ -290,8 +308,7 @@ impl Exchange<'_> {
             return first.await;
         }
         self.shared.pool.metrics.hedges.inc();
-        // The balancer sees the first one in flight, so it prefers another endpoint.
-        let second = self.attempt(again, avoid, retries + 1);
+        let second = self.attempt(again, place.get().or(avoid), retries + 1, None);
         tokio::pin!(second);
         tokio::select! {
             attempted = &mut first => if is_good(&attempted) { attempted } else { second.await },
@@ -299,18 +316,29 @@ impl Exchange<'_> {
         }
     }
 
-    async fn attempt(&self, body: RequestBody, avoid: Option<&Arc<Endpoint>>, before: u32) -> Attempted {
+    /// One attempt. `avoid` is where it had better not go, `before` how many came before it; `place` is
+    /// told where it went.
+    async fn attempt(
+        &self,
+        body: RequestBody,
+        avoid: Option<&Arc<Endpoint>>,
+        before: u32,
+        place: Option<&OnceLock<Arc<Endpoint>>>,
+    ) -> Attempted {
         let Some(picked) = self.shared.pool.acquire(avoid).await else {
             return Attempted::Failed { failure: Failure::Unreachable, at: None, unsent: Some(body) };
         };
+        let upstream = &*self.shared.pool.name;
+        tracing::debug!(upstream, address = %picked.endpoint.address, before, "an attempt begins");
+        if let Some(place) = place {
+            let _ = place.set(Arc::clone(&picked.endpoint));
+        }
         let request = self.request(body, before);
-        let began = Instant::now();
         let mut attempt = Attempt::begin(self.shared, picked, self.deadline);
         let mut sender = attempt.open.sender();
         match sender.try_send_request(request).await {
             Ok(response) => {
-                let pool = &self.shared.pool;
-                attempt.endpoint.observe(began.elapsed(), pool.now_ms());
+                attempt.answered();
                 if let Some(code) = code_in_head(&response) {
                     attempt.say(is_failure(code));
                 }

@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+    time::Instant,
+};
 
 use super::{
     connect::{Established, establish},
@@ -16,9 +20,13 @@ use super::{
 const TICK: Duration = Duration::from_secs(1);
 /// Lookups that are asked for are at least this far apart.
 const LOOKUPS_APART: Duration = Duration::from_millis(250);
+/// A connection that has lasted this long is one that works.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
 /// Between attempts to replace a connection that is still good.
 const REPLACE_AGAIN: Duration = Duration::from_secs(2);
 
+/// How a connection's task ended.
+type Ended = Result<hyper::Result<()>, JoinError>;
 type Minding = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Pool {
@@ -170,34 +178,51 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
         id: u64,
-        mut running: tokio::task::JoinHandle<hyper::Result<()>>,
+        mut running: JoinHandle<hyper::Result<()>>,
         renewed: watch::Receiver<u64>,
     ) {
-        let retire_at = self.retire_at(Instant::now());
-        let ended = tokio::select! {
-            () = self.closed.cancelled() => None,
-            ended = &mut running => Some(ended),
-            () = self.replace(endpoint, id, retire_at, renewed) => {
-                // Nothing new begins on it; it ends when its last call has.
-                tokio::select! {
-                    () = self.closed.cancelled() => {}
-                    _ = &mut running => {}
+        let began = Instant::now();
+        let replaced = self.replace(endpoint, id, self.retire_at(began), renewed);
+        tokio::pin!(replaced);
+        let mut unproven = true;
+        let ended = loop {
+            tokio::select! {
+                () = self.closed.cancelled() => break None,
+                ended = &mut running => break Some(ended),
+                () = &mut replaced => {
+                    // Nothing new begins on it; it ends when its last call has.
+                    tokio::select! {
+                        () = self.closed.cancelled() => {}
+                        _ = &mut running => {}
+                    }
+                    return;
                 }
-                return;
+                () = tokio::time::sleep_until(began + PROVEN_AFTER), if unproven => {
+                    endpoint.proven();
+                    unproven = false;
+                }
             }
         };
         endpoint.remove(id);
         let Some(ended) = ended else { return };
-        let (upstream, address) = (&*self.name, endpoint.address);
-        match ended {
-            Ok(Ok(())) => tracing::debug!(upstream, %address, "a connection has ended"),
-            Ok(Err(error)) => tracing::info!(upstream, %address, %error, "a connection was lost"),
-            Err(_) => tracing::error!(upstream, %address, "a connection's task panicked"),
-        }
+        let failures = if unproven { endpoint.made_in_vain(Instant::now()) } else { 0 };
+        self.say_ended(endpoint, ended, failures);
         self.changed.notify_waiters();
         if !endpoint.is_gone() {
             self.look_again.notify_one();
             self.ensure(endpoint, false);
+        }
+    }
+
+    fn say_ended(&self, endpoint: &Endpoint, ended: Ended, failures: u32) {
+        let (upstream, address) = (&*self.name, endpoint.address);
+        match ended {
+            Ok(Ok(())) => tracing::debug!(upstream, %address, "a connection has ended"),
+            Ok(Err(error)) if failures > 1 => {
+                tracing::debug!(upstream, %address, failures, %error, "a connection was lost again");
+            }
+            Ok(Err(error)) => tracing::info!(upstream, %address, %error, "a connection was lost"),
+            Err(_) => tracing::error!(upstream, %address, "a connection's task panicked"),
         }
     }
 

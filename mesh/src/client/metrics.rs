@@ -12,7 +12,10 @@ use prometheus_client::{
 use tonic::Code;
 
 use super::breaker::State;
-use crate::metrics::{BUCKETS, Metrics, code_name};
+use crate::metrics::{
+    Metrics,
+    red::{BUCKETS, CODES},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -89,14 +92,11 @@ impl ClientMetrics {
     }
 }
 
-/// gRPC has 17 codes, numbered from 0.
-const CODES: usize = 17;
-
 /// The metrics of one upstream, found once.
 pub(super) struct UpstreamMetrics {
     upstream: Arc<str>,
     /// By code; a series begins with its first call.
-    codes: [OnceLock<Counter>; CODES],
+    codes: [OnceLock<Counter>; CODES.len()],
     requests: Family<CodeLabels, Counter>,
     duration: Histogram,
     pub(super) retries: Counter,
@@ -109,16 +109,20 @@ pub(super) struct UpstreamMetrics {
 impl UpstreamMetrics {
     /// A call is over.
     pub(super) fn ended(&self, code: Code, took: Duration) {
-        let place = usize::try_from(i32::from(code)).ok().and_then(|place| self.codes.get(place));
-        if let Some(place) = place {
+        self.counted(code);
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a call by its code alone: one that was refused here took no time.
+    pub(super) fn counted(&self, code: Code) {
+        if let (Some(place), Some((_, name))) = (self.codes.get(code as usize), CODES.get(code as usize)) {
             place
                 .get_or_init(|| {
-                    let labels = CodeLabels { upstream: Arc::clone(&self.upstream), code: code_name(code) };
+                    let labels = CodeLabels { upstream: Arc::clone(&self.upstream), code: name };
                     self.requests.get_or_create(&labels).clone()
                 })
                 .inc();
         }
-        self.duration.observe(took.as_secs_f64());
     }
 
     pub(super) fn breaker_is(&self, state: State) {

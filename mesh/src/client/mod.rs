@@ -145,7 +145,7 @@ impl Upstream {
         let budget = Budget::new(&settings.retry);
         let metrics = metrics.of(&name);
         metrics.breaker_is(breaker.state());
-        let pool = Pool::new(PoolParts { target, connect, resolver, dice, settings, metrics, name });
+        let pool = Pool::new(PoolParts { name, target, connect, resolver, dice, settings, metrics });
         let pool = Arc::new(pool);
         // For the peer's logs. Who the peer is, its certificate says.
         let authority = peer.name().parse().unwrap_or_else(|_| Authority::from_static("upstream"));

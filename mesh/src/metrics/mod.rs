@@ -1,6 +1,6 @@
 //! What is counted: rate, errors and duration per RPC (RED), as Prometheus text and over OTLP.
 
-mod red;
+pub(crate) mod red;
 mod text;
 
 use std::{
@@ -20,7 +20,6 @@ use tonic::Code;
 
 use crate::policy::Rpc;
 use red::Red;
-pub(crate) use red::{BUCKETS, code_name};
 
 /// One service's metrics. Cheap to clone.
 #[derive(Clone)]

@@ -20,13 +20,8 @@ use crate::{policy::Rpc, telemetry};
 pub(crate) const BUCKETS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
 
-/// The code's name as gRPC spells it.
-pub(crate) fn code_name(code: Code) -> &'static str {
-    CODES.iter().find(|(known, _)| *known == code).map_or("UNKNOWN", |(_, name)| name)
-}
-
 /// Every code there is, in the order of its number.
-const CODES: [(Code, &str); 17] = [
+pub(crate) const CODES: [(Code, &str); 17] = [
     (Code::Ok, "OK"),
     (Code::Cancelled, "CANCELLED"),
     (Code::Unknown, "UNKNOWN"),

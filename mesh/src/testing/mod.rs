@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use crate::{
     call::Call,
-    client::Upstream,
+    client::{Upstream, UpstreamSettings},
     clock::{Clock, Ids, RandomIds, SystemClock},
     drain::Drain,
     identity::{NAMESPACE, SpiffeId},
@@ -93,6 +93,8 @@ impl Harness {
                 upstreams,
                 policy: self.policy.clone(),
                 reflection: true,
+                client: UpstreamSettings::default(),
+                clients: BTreeMap::new(),
                 in_flight_max: 1_024,
                 ..Settings::default()
             },

@@ -51,9 +51,6 @@ pub enum TlsError {
     /// The workload's certificate carries no SPIFFE id of this mesh.
     #[error("the workload's certificate has no SPIFFE id of this mesh in its only URI SAN")]
     NoIdentity,
-    /// Where the peer is said to be is no address.
-    #[error("the peer's address {0}")]
-    Address(String),
     /// The workload's certificate is no longer valid.
     #[error("the workload's certificate has expired: renew it")]
     Expired,
@@ -82,6 +79,9 @@ pub enum TlsError {
     /// The Workload API gave no certificate.
     #[error("the Workload API: {0}")]
     WorkloadApi(String),
+    /// Where the peer is said to be is no address.
+    #[error("the peer's address {0}")]
+    Address(String),
     /// A file is not what it should be.
     #[error(transparent)]
     Pki(#[from] PkiError),

@@ -1,0 +1,133 @@
+//! Deadlines and bounds.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mesh::{
+    Fault, Reason, SpiffeId, Upstream, UpstreamParts,
+    client::{Connect, Connecting},
+};
+use tonic::Code;
+
+use crate::world::{Client, Load, Mode, World, settings, until};
+
+#[tokio::test]
+async fn nothing_is_sent_when_no_time_is_left() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let client = world.client(settings(), &[&replica]);
+    let status = client.read_within(Some(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(Fault::from_status(&status).reason(), Reason::DeadlineExceeded);
+    assert_eq!((replica.state.calls(), world.count("connections")), (0, 0));
+}
+
+#[tokio::test]
+async fn the_client_ends_a_call_at_its_deadline_whatever_the_server_does() {
+    let world = World::new();
+    // Takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let peer = SpiffeId::of("svc-replica").unwrap();
+    let replica = world.replica().await;
+    let names = world.client(settings(), &[&replica]).names;
+    let upstream = Upstream::of(&peer, &address, world.parts(settings())).unwrap();
+    let client = Client { upstream, names };
+    let began = Instant::now();
+    let status = client.read_within(Some(Duration::from_millis(100))).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(Fault::from_status(&status).reason(), Reason::DeadlineExceeded);
+    assert!((100..3_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_is_cancelled_at_the_server() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let client = world.client(settings(), &[&replica]);
+    replica.state.now(Mode::Hangs);
+    let caller = tokio::spawn(async move { client.read().await });
+    until("the server works on it", || replica.state.under_way() == 1).await;
+    caller.abort();
+    until("the server stops", || replica.state.given_up.load(Ordering::SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn too_many_calls_at_once_are_refused_here() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let client = world.client(mesh::UpstreamSettings { in_flight_max: 2, ..settings() }, &[&replica]);
+    replica.state.now(Mode::Hangs);
+    let load = Load::start(2, &client, |client| async move { client.read().await });
+    until("both are under way", || replica.state.under_way() == 2).await;
+    let status = client.read().await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(replica.state.calls(), 2);
+    drop(load);
+    replica.state.now(Mode::Answers);
+    until("they are given up", || replica.state.under_way() == 0).await;
+    client.read().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_there_is_unavailable_and_soon() {
+    let world = World::new();
+    let mut replica = world.replica().await;
+    let client = world.client(settings(), &[&replica]);
+    replica.kill();
+    until("the port is closed", || std::net::TcpStream::connect(replica.address).is_err()).await;
+    let began = Instant::now();
+    let status = client.write().await.unwrap_err();
+    assert_eq!(Fault::from_status(&status).reason(), Reason::Unavailable);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    client.names.now(&[]);
+    let unnamed = world.client(settings(), &[]);
+    assert_eq!(unnamed.read().await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// Connects in clear: to something that accepts and hangs up.
+struct Clear(Arc<dyn Connect>, AtomicU32);
+
+impl Connect for Clear {
+    fn connect(&self, address: SocketAddr) -> Connecting {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            Ok(Box::new(stream) as Box<_>)
+        })
+    }
+
+    fn scheme(&self) -> http::uri::Scheme {
+        http::uri::Scheme::HTTP
+    }
+
+    fn renewed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.renewed()
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_at_once_is_not_flooded_with_connections() {
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let parts = world.parts(settings());
+    let clear = Arc::new(Clear(Arc::clone(&parts.connect), AtomicU32::new(0)));
+    let parts = UpstreamParts { connect: Arc::clone(&clear) as Arc<dyn Connect>, ..parts };
+    let upstream = Upstream::of(&SpiffeId::of("svc-replica").unwrap(), &address, parts).unwrap();
+    let names = world.client(settings(), &[]).names;
+    let client = Client { upstream, names };
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        assert!(client.read().await.is_err());
+    }
+    // At 20, 40, 80, 160, 250, … ms, and two at first.
+    let made = clear.1.load(Ordering::SeqCst);
+    assert!((3..=16).contains(&made), "{made}");
+}
