@@ -12,7 +12,7 @@
 //! unless it is named here; no value from a request is ever logged or quoted in an error; below the
 //! routes' first segment (`/v1`) nothing is told without a credential, not even whether a path exists.
 
-mod auth;
+pub mod auth;
 mod body;
 mod codec;
 mod config;
@@ -25,6 +25,6 @@ mod readiness;
 mod server;
 pub mod transcode;
 
-pub use config::{ApiKeyConfig, EdgeConfig};
+pub use config::{ApiKeyConfig, AuthConfig, EdgeConfig};
 pub use edge::Edge;
 pub use openapi::document as openapi_document;

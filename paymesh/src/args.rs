@@ -30,7 +30,8 @@ const EXAMPLES: &str = "Examples:
   paymesh config check --config paymesh.toml
   paymesh config explain edge-gateway.header_timeout_ms
   paymesh serve svc-ledger --config paymesh.toml
-                                            one service in a process of its own";
+                                            one service in a process of its own
+  paymesh keys create --help                make an API key for the edge";
 
 /// What paymesh can do.
 #[derive(Debug, Subcommand)]
@@ -46,6 +47,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Have the ledger of a running mesh replay all it has and compare it with its balances.
     Audit(AuditArgs),
+    /// Make, list, rotate and revoke the API keys that the edge accepts.
+    Keys(crate::keys::args::KeysArgs),
 }
 
 /// Options of `paymesh dev`.
