@@ -11,7 +11,7 @@
 //! Nothing that is secret is remembered from one request to the next, and no credential is logged. Knows nothing
 //! of routes: the gateway asks [`Authenticator::allow`] once it knows the RPC.
 
-pub(crate) mod config;
+pub mod config;
 pub mod keys;
 mod jwt;
 mod refusal;

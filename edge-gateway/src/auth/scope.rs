@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
+use prost_reflect::MethodDescriptor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,14 @@ pub(crate) fn suffice(held: &[Scope], needed: &Scope) -> bool {
     held.iter().any(|scope| scope.includes(needed))
 }
 
+/// What the contract says that the RPC needs; `None` where it says nothing.
+pub(crate) fn needed(rpc: &MethodDescriptor) -> Option<String> {
+    let extension = rpc.parent_pool().get_extension_by_name("paymesh.options.v1.scope")?;
+    let options = rpc.options();
+    let text = options.get_extension(&extension).as_str()?.to_owned();
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// The scope that each RPC of the REST API needs.
 #[derive(Debug)]
 pub(crate) struct ScopeTable(HashMap<Arc<str>, Scope>);
@@ -105,13 +114,7 @@ impl ScopeTable {
     pub(crate) fn of(api: &Transcoder) -> Result<Self, String> {
         let mut table = HashMap::new();
         for route in api.routes() {
-            let options = route.descriptor.options();
-            let pool = route.descriptor.parent_pool();
-            let extension = pool
-                .get_extension_by_name("paymesh.options.v1.scope")
-                .ok_or("the descriptors do not define paymesh.options.v1.scope")?;
-            let value = options.get_extension(&extension);
-            let text = value.as_str().unwrap_or_default();
+            let text = needed(&route.descriptor).unwrap_or_default();
             let scope: Scope = match text.parse() {
                 Ok(scope) => scope,
                 Err(_) if text.is_empty() => {
