@@ -47,8 +47,7 @@ impl Service for Edge {
         let api = Transcoder::new(&paymesh_proto::descriptor_pool())
             .map_err(|error| StartError::Config(format!("the API: {error}")))?;
         let authenticator = Authenticator::load(&config.api_keys, &config.auth, context)?;
-        let scopes =
-            ScopeTable::of(&api).map_err(|error| StartError::Config(format!("the API: {error}")))?;
+        let scopes = ScopeTable::of(&api).map_err(|error| StartError::Config(format!("the API: {error}")))?;
         let credentials = authenticator.workers(context);
         let mut upstreams = BTreeMap::new();
         for name in api.upstreams() {

@@ -117,7 +117,9 @@ fn a_payment_is_described_as_it_is_served() {
 #[test]
 fn every_operation_lists_the_scope_that_it_needs() {
     let document = document();
-    for operation in document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values()) {
+    for operation in
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values())
+    {
         let scope = operation["security"][0]["api_key"][0].as_str().unwrap();
         assert!(scope.contains(':'), "{scope}");
         assert_eq!(operation["security"][1]["access_token"], json!([scope]));

@@ -77,7 +77,8 @@ pub fn run(args: &KeysArgs, out: &mut impl Write) -> Result<(), KeysError> {
         }
         KeysCommand::List(list) => {
             let file = read(&files.keys_file)?;
-            let keys = file.keys().iter().filter(|key| list.tenant.as_ref().is_none_or(|own| *own == key.tenant));
+            let keys =
+                file.keys().iter().filter(|key| list.tenant.as_ref().is_none_or(|own| *own == key.tenant));
             print_list(&keys.collect::<Vec<_>>(), now, output, out)
         }
         KeysCommand::Scopes => print_scopes(output, out),
@@ -94,7 +95,8 @@ fn new_key(args: &CreateArgs, now: Timestamp) -> Result<NewKey, KeysError> {
     for scope in &args.scopes {
         if !known.iter().any(|known| scope.includes(known)) {
             let known: Vec<&str> = known.iter().map(Scope::as_str).collect();
-            let message = format!("there is no scope {scope}; there are {}, and patterns of them", known.join(", "));
+            let message =
+                format!("there is no scope {scope}; there are {}, and patterns of them", known.join(", "));
             return Err(KeysError::Refused(message));
         }
     }
@@ -140,7 +142,9 @@ fn change<T>(
         write(path, &KeyFile::default().to_text().map_err(of_file(path))?)?;
     }
     let key = Pepper::load(&pepper).map_err(|message| {
-        KeysError::Refused(format!("{message}; the keys are hashed under it, so it must be the one that the edge has"))
+        KeysError::Refused(format!(
+            "{message}; the keys are hashed under it, so it must be the one that the edge has"
+        ))
     })?;
     let mut file = read(path)?;
     let answer = change(&mut file, &key).map_err(of_file(path))?;
@@ -190,7 +194,12 @@ fn print_json(value: &Value, out: &mut impl Write) -> Result<(), KeysError> {
 }
 
 /// The one time that a key is shown.
-fn print_fresh(fresh: &FreshKey, now: Timestamp, output: Output, out: &mut impl Write) -> Result<(), KeysError> {
+fn print_fresh(
+    fresh: &FreshKey,
+    now: Timestamp,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), KeysError> {
     if output.json {
         let mut value = described(&fresh.record, now);
         value["key"] = fresh.key.as_str().into();
@@ -210,7 +219,12 @@ fn print_fresh(fresh: &FreshKey, now: Timestamp, output: Output, out: &mut impl 
     print_one(&fresh.record, now, output, out)
 }
 
-fn print_one(record: &KeyRecord, now: Timestamp, output: Output, out: &mut impl Write) -> Result<(), KeysError> {
+fn print_one(
+    record: &KeyRecord,
+    now: Timestamp,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), KeysError> {
     let value = described(record, now);
     if output.json {
         return print_json(&value, out);
@@ -227,7 +241,12 @@ fn print_one(record: &KeyRecord, now: Timestamp, output: Output, out: &mut impl 
     Ok(())
 }
 
-fn print_list(keys: &[&KeyRecord], now: Timestamp, output: Output, out: &mut impl Write) -> Result<(), KeysError> {
+fn print_list(
+    keys: &[&KeyRecord],
+    now: Timestamp,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), KeysError> {
     if output.json {
         let list: Vec<Value> = keys.iter().map(|key| described(key, now)).collect();
         return print_json(&list.into(), out);
@@ -239,7 +258,12 @@ fn print_list(keys: &[&KeyRecord], now: Timestamp, output: Output, out: &mut imp
             let expires = key.expires.map_or_else(|| "never".to_owned(), |time| time.to_string());
             let scopes: Vec<&str> = key.scopes.iter().map(Scope::as_str).collect();
             let (id, tenant, state) = (&key.id, key.tenant.as_str(), state.as_str().unwrap_or_default());
-            writeln!(out, "{id:<18}{tenant:<16}{state:<15}{expires:<22}{:<22}{}", key.name, scopes.join(" "))?;
+            writeln!(
+                out,
+                "{id:<18}{tenant:<16}{state:<15}{expires:<22}{:<22}{}",
+                key.name,
+                scopes.join(" ")
+            )?;
         }
         Ok(())
     };

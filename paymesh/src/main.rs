@@ -28,9 +28,9 @@ fn main() -> ExitCode {
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
             Ok(code)
         }),
-        Some(Command::Keys(args)) => keys::run(&args, &mut std::io::stdout().lock())
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(Into::into),
+        Some(Command::Keys(args)) => {
+            keys::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

@@ -35,7 +35,10 @@ fn create<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 /// All that lies in the directory.
 fn files(dir: &Path) -> String {
-    fs::read_dir(dir.join("keys")).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+    fs::read_dir(dir.join("keys"))
+        .unwrap()
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect()
 }
 
 #[test]
@@ -59,7 +62,11 @@ fn a_key_is_printed_once_and_lives_until_it_is_revoked() {
     assert_eq!(json(dir.path(), &["revoke", id])["state"], "revoked");
     // Nothing that was written down or said later holds a secret.
     for secret in [&key[21..], &young[21..]] {
-        assert!(!files(dir.path()).contains(secret) && !list.contains(secret) && !shown.to_string().contains(secret));
+        assert!(
+            !files(dir.path()).contains(secret)
+                && !list.contains(secret)
+                && !shown.to_string().contains(secret)
+        );
     }
     for name in ["api-keys.toml", "api-keys.pepper", "api-keys.toml.lock"] {
         let mode = fs::metadata(dir.path().join("keys").join(name)).unwrap().permissions().mode();
@@ -71,7 +78,10 @@ fn a_key_is_printed_once_and_lives_until_it_is_revoked() {
 fn a_signing_secret_is_printed_with_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let made = json(dir.path(), &create(&["--scope", "*", "--require-signature", "hmac-sha256"]));
-    assert_eq!((made["signature"].as_str(), made["signing_secret"].as_str().unwrap().len()), (Some("hmac-sha256"), 44));
+    assert_eq!(
+        (made["signature"].as_str(), made["signing_secret"].as_str().unwrap().len()),
+        (Some("hmac-sha256"), 44)
+    );
     let shown = json(dir.path(), &["show", made["id"].as_str().unwrap()]);
     assert!(shown.get("key").is_none() && shown.get("signing_secret").is_none());
 }

@@ -18,7 +18,7 @@ pub struct AuthConfig {
     /// The pepper that the keys are hashed under, at least 32 bytes; needed with `keys_file`. Default: none.
     pub pepper_file: Option<PathBuf>,
     /// How often `keys_file` and `pepper_file` are looked at for changes, in milliseconds. A revoked key is
-    /// accepted for at most this long. Default: 1000.
+    /// accepted for at most this long. At least 1. Default: 1000.
     pub reload_interval_ms: u64,
     /// Who may issue tokens (JWT) for the edge. Default: nobody.
     pub issuers: Vec<IssuerConfig>,
@@ -53,6 +53,9 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     /// The claim that names the tenant. Default: `tenant`.
     pub tenant_claim: String,
+    /// The tenants that its tokens may speak for. Default: any.
+    #[schemars(with = "Vec<String>")]
+    pub tenants: Vec<TenantId>,
     /// The `typ` that tokens may have; RFC 9068 says `at+jwt`. Adding `JWT` also lets tokens in that were
     /// made for something else, such as ID tokens, if their audience fits. Default: `at+jwt`.
     pub types: Vec<String>,
@@ -83,6 +86,7 @@ impl Default for IssuerConfig {
             issuer: String::new(),
             audiences: Vec::new(),
             tenant_claim: "tenant".to_owned(),
+            tenants: Vec::new(),
             types: vec!["at+jwt".to_owned()],
             scopes_max: vec![Scope::all()],
             clock_skew_s: 30,

@@ -12,8 +12,8 @@
 //! of routes: the gateway asks [`Authenticator::allow`] once it knows the RPC.
 
 pub mod config;
-pub mod keys;
 mod jwt;
+pub mod keys;
 mod refusal;
 pub mod scope;
 mod signature;
@@ -75,11 +75,15 @@ impl Authenticator {
         config: &AuthConfig,
         context: &ServiceContext,
     ) -> Result<Self, StartError> {
+        if config.reload_interval_ms == 0 {
+            return Err(StartError::Config("auth.reload_interval_ms must be at least 1".into()));
+        }
         let static_keys = StaticKeys::load(keys)?;
         let ring = match (&config.keys_file, &config.pepper_file) {
             (None, None) => None,
             (Some(keys), Some(pepper)) => {
-                let (files, keys, pepper) = (vec![keys.clone(), pepper.clone()], keys.clone(), pepper.clone());
+                let (files, keys, pepper) =
+                    (vec![keys.clone(), pepper.clone()], keys.clone(), pepper.clone());
                 let ring = Watched::load("the API keys", files, move || KeyRing::load(&keys, &pepper));
                 Some(ring.map_err(StartError::Config)?)
             }
@@ -97,7 +101,9 @@ impl Authenticator {
                 return Err(StartError::Config(message));
             }
         }
-        if static_keys.is_empty() && issuers.is_empty() && ring.as_ref().is_none_or(|ring| ring.current().is_empty())
+        if static_keys.is_empty()
+            && issuers.is_empty()
+            && ring.as_ref().is_none_or(|ring| ring.current().is_empty())
         {
             tracing::warn!("no API keys and no issuers are configured: every request will be refused");
         }

@@ -89,7 +89,8 @@ impl Failure {
         let unauthenticated = |message: &'static str| Fault::new(Reason::Unauthenticated, message);
         let fault = match self {
             Self::Missing => {
-                let message = "Give an API key or an access token in the header `Authorization: Bearer <key>`.";
+                let message =
+                    "Give an API key or an access token in the header `Authorization: Bearer <key>`.";
                 // RFC 6750, section 3.1: who gave no credential is told no error code.
                 return Refused { fault: unauthenticated(message), challenge: None };
             }
@@ -112,7 +113,8 @@ impl Failure {
     }
 }
 
-const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer realm=\"paymesh\", error=\"invalid_token\"");
+const INVALID_TOKEN: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"paymesh\", error=\"invalid_token\"");
 
 fn of_token(error: TokenError) -> Refused {
     let message = match error {
@@ -133,7 +135,7 @@ fn of_token(error: TokenError) -> Refused {
         TokenError::NotYetValid => "The access token is not valid yet.",
         TokenError::Audience => "The access token is for another audience.",
         TokenError::Claims => "The access token needs the claims sub and exp, and its times must be numbers.",
-        TokenError::Tenant => "The access token names no tenant.",
+        TokenError::Tenant => "The access token names no tenant that its issuer speaks for.",
     };
     Refused { fault: Fault::new(Reason::Unauthenticated, message), challenge: Some(INVALID_TOKEN) }
 }
@@ -144,7 +146,8 @@ pub(crate) fn scope_missing(needed: Option<&Scope>) -> Refused {
         let fault = Fault::new(Reason::PermissionDenied, "No credential may do this.");
         return Refused { fault, challenge: None };
     };
-    let fault = Fault::new(Reason::ScopeMissing, format!("The credential needs the scope {needed} for this."));
+    let fault =
+        Fault::new(Reason::ScopeMissing, format!("The credential needs the scope {needed} for this."));
     let challenge = format!("Bearer realm=\"paymesh\", error=\"insufficient_scope\", scope=\"{needed}\"");
     Refused { fault, challenge: HeaderValue::from_str(&challenge).ok() }
 }

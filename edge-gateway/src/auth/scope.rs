@@ -167,7 +167,11 @@ mod tests {
             ("*", "tax:write", true),
             ("tax:write", "tax:write_all", false),
         ] {
-            assert_eq!(suffice(&[scope("other:read"), scope(held)], &scope(needed)), included, "{held} {needed}");
+            assert_eq!(
+                suffice(&[scope("other:read"), scope(held)], &scope(needed)),
+                included,
+                "{held} {needed}"
+            );
         }
         assert!(!suffice(&[], &scope("tax:write")));
     }
@@ -175,7 +179,9 @@ mod tests {
     #[test]
     fn texts_that_are_no_scopes_are_refused() {
         let long = format!("a:{}", "b".repeat(63));
-        for wrong in ["", "payments", ":", "a:", ":a", "a:b:c", "*:a", "A:b", "a: b", "a:b*", "**", "a\":b", &long] {
+        for wrong in
+            ["", "payments", ":", "a:", ":a", "a:b:c", "*:a", "A:b", "a: b", "a:b*", "**", "a\":b", &long]
+        {
             assert_eq!(wrong.parse::<Scope>(), Err(ScopeError), "{wrong:?}");
         }
     }

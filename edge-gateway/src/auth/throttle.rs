@@ -119,7 +119,10 @@ impl<K: Hash + Eq + Copy> Table<K> {
         let beyond = entry.failures.saturating_sub(rules.free);
         let penalty = match beyond {
             0 => 0,
-            _ => rules.base_s.saturating_mul(1_u32.checked_shl(beyond - 1).unwrap_or(u32::MAX)).min(rules.max_s),
+            _ => rules
+                .base_s
+                .saturating_mul(1_u32.checked_shl(beyond - 1).unwrap_or(u32::MAX))
+                .min(rules.max_s),
         };
         entry.until_s = now.saturating_add(penalty.into());
         if !self.younger.contains_key(&key) && self.younger.len() >= self.generation {
@@ -156,8 +159,14 @@ mod tests {
         assert_eq!(throttle.refused_for(one, at(60)), None);
         assert_eq!(throttle.refused_for(address("192.0.2.2"), at(0)), None, "others notice nothing");
         // 9 failures are 4 after one half-life and none after many.
-        assert_eq!(throttle.failed(one, None, at(100)), Consequence { retry_after_s: 4, newly_refused: true });
-        assert_eq!(throttle.failed(one, None, at(100_000)), Consequence { retry_after_s: 0, newly_refused: false });
+        assert_eq!(
+            throttle.failed(one, None, at(100)),
+            Consequence { retry_after_s: 4, newly_refused: true }
+        );
+        assert_eq!(
+            throttle.failed(one, None, at(100_000)),
+            Consequence { retry_after_s: 0, newly_refused: false }
+        );
     }
 
     #[test]
@@ -190,7 +199,10 @@ mod tests {
         let mut throttle = Throttle::new(RULES);
         let key: KeyId = "a".repeat(16).parse().unwrap();
         for last in 1..=3 {
-            assert_eq!(throttle.failed(address(&format!("192.0.2.{last}")), Some(key), at(0)).retry_after_s, 0);
+            assert_eq!(
+                throttle.failed(address(&format!("192.0.2.{last}")), Some(key), at(0)).retry_after_s,
+                0
+            );
         }
         let fourth = throttle.failed(address("192.0.2.4"), Some(key), at(0));
         assert_eq!(fourth, Consequence { retry_after_s: 2, newly_refused: false });

@@ -29,7 +29,8 @@ async fn list_from(edge: &Edge, address: Ipv4Addr, credential: &str) -> StatusCo
 
 async fn metrics(edge: &Edge) -> String {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let request = Request::get(format!("http://{}/metrics", edge.admin_address())).body(Empty::<bytes::Bytes>::new());
+    let request =
+        Request::get(format!("http://{}/metrics", edge.admin_address())).body(Empty::<bytes::Bytes>::new());
     let body = client.request(request.unwrap()).await.unwrap().into_body().collect().await.unwrap();
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
 }
@@ -61,7 +62,11 @@ async fn an_address_that_guesses_is_refused_for_longer_each_time_and_no_other_is
         let line = text.lines().find(|line| line.starts_with(start) && line.contains(label));
         line.and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_owned())
     };
-    assert_eq!(count("paymesh_edge_auth_failures_total", "reason=\"unknown\"").as_deref(), Some("5"), "{text}");
+    assert_eq!(
+        count("paymesh_edge_auth_failures_total", "reason=\"unknown\"").as_deref(),
+        Some("5"),
+        "{text}"
+    );
     assert_eq!(count("paymesh_edge_auth_throttled_total", "").as_deref(), Some("1"));
     edge.stop().await;
 }
@@ -92,7 +97,10 @@ async fn who_comes_without_a_credential_or_with_an_expired_one_is_no_guesser() {
     let edge = world.edge(|auth| auth.throttle = throttle()).await;
     for _ in 0..8 {
         assert_eq!(list(&edge, &fresh.key).await.status, StatusCode::UNAUTHORIZED);
-        assert_eq!(edge.request(http::Method::GET, "/v1/payments").send().await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            edge.request(http::Method::GET, "/v1/payments").send().await.status,
+            StatusCode::UNAUTHORIZED
+        );
     }
     assert_eq!(list(&edge, "sk_other").await.status, StatusCode::OK);
     edge.stop().await;

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +18,9 @@ use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 /// A private key and its name.
 pub(crate) enum Key {
@@ -78,6 +79,7 @@ impl Key {
 
 #[derive(Default)]
 struct State {
+    base: String,
     keys: Mutex<Vec<Value>>,
     /// Then every answer is 503.
     down: Mutex<bool>,
@@ -88,7 +90,6 @@ struct State {
 
 /// A provider that runs.
 pub(crate) struct Provider {
-    address: SocketAddr,
     state: Arc<State>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -101,27 +102,60 @@ impl Drop for Provider {
 
 impl Provider {
     pub(crate) async fn start(keys: &[&Key]) -> Self {
+        Self::start_with(keys, None).await
+    }
+
+    /// A provider that is `localhost`, over HTTPS; answers also with its certificate in PEM.
+    pub(crate) async fn start_https(keys: &[&Key]) -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key)
+                .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        (Self::start_with(keys, Some(acceptor)).await, made.cert.pem())
+    }
+
+    async fn start_with(keys: &[&Key], tls: Option<TlsAcceptor>) -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State { discovery: Mutex::new(json!({})), ..State::default() });
+        let base = match tls {
+            Some(_) => format!("https://localhost:{}/realms/one", address.port()),
+            None => format!("http://{address}/realms/one"),
+        };
+        let state = Arc::new(State { base, discovery: Mutex::new(json!({})), ..State::default() });
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&shared);
                 let service = service_fn(move |request| {
-                    let answer = answer(&state, address, &request);
+                    let answer = answer(&state, &request);
                     async move { Ok::<_, Infallible>(answer) }
                 });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    let http = http1::Builder::new();
+                    match tls {
+                        None => http.serve_connection(TokioIo::new(stream), service).await.ok(),
+                        Some(tls) => {
+                            let stream = tls.accept(stream).await.ok()?;
+                            http.serve_connection(TokioIo::new(stream), service).await.ok()
+                        }
+                    }
+                });
             }
         });
-        let provider = Self { address, state, task };
+        let provider = Self { state, task };
         provider.publish(keys);
         provider
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/realms/one", self.address)
+        self.state.base.clone()
     }
 
     /// From now on these are its keys.
@@ -144,7 +178,7 @@ impl Provider {
     }
 }
 
-fn answer(state: &State, address: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(state: &State, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let body = |value: Value| Response::new(Full::from(value.to_string()));
     let refused = |status| {
         let mut response = Response::new(Full::default());
@@ -154,10 +188,11 @@ fn answer(state: &State, address: SocketAddr, request: &Request<Incoming>) -> Re
     if *state.down.lock().unwrap() {
         return refused(StatusCode::SERVICE_UNAVAILABLE);
     }
-    let base = format!("http://{address}/realms/one");
+    let base = &state.base;
     match request.uri().path() {
         "/realms/one/.well-known/openid-configuration" => {
-            let mut document = json!({"issuer": base, "jwks_uri": format!("{base}/keys"), "response_types_supported": []});
+            let mut document =
+                json!({"issuer": base, "jwks_uri": format!("{base}/keys"), "response_types_supported": []});
             let change = state.discovery.lock().unwrap().clone();
             document.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             body(document)

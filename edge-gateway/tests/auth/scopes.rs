@@ -41,7 +41,8 @@ async fn every_rpc_is_refused_without_its_scope_and_only_then() {
     let keys: Vec<_> = operations
         .iter()
         .map(|(_, _, needed)| {
-            let others: Vec<&str> = known.iter().map(scope::Scope::as_str).filter(|own| own != needed).collect();
+            let others: Vec<&str> =
+                known.iter().map(scope::Scope::as_str).filter(|own| own != needed).collect();
             let area = format!("{}:*", needed.split_once(':').unwrap().0);
             (world.create(&others, |_| {}), world.create(&[needed], |_| {}), world.create(&[&area], |_| {}))
         })

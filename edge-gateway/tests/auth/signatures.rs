@@ -23,7 +23,9 @@ fn rule(algorithm: SignatureAlgorithm, public_key: Option<String>) -> SignatureR
 }
 
 async fn edge_of(world: &World) -> Edge {
-    world.edge(|auth| auth.signatures = SignatureConfig { scheme: Scheme::Http, ..SignatureConfig::default() }).await
+    world
+        .edge(|auth| auth.signatures = SignatureConfig { scheme: Scheme::Http, ..SignatureConfig::default() })
+        .await
 }
 
 /// A POST of a payment, signed by whatever `sign` is.

@@ -146,7 +146,11 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
                 *output = Some(value);
             }
         }
-        if outputs.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if outputs.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
     outputs.into_iter().map(Option::unwrap).collect()
@@ -197,7 +201,25 @@ async fn a_discovery_document_leads_nowhere_else() {
     assert_eq!((provider.key_requests(), other.key_requests()), (0, 0));
     // A host that the configuration names is asked.
     provider.discover(json!({"jwks_uri": format!("{port}/keys")}));
-    let edge = edge_of(&world, IssuerConfig { jwks_host: Some("localhost".into()), ..config(&provider) }).await;
+    let edge =
+        edge_of(&world, IssuerConfig { jwks_host: Some("localhost".into()), ..config(&provider) }).await;
     assert_eq!(list(&edge, &token).await.status, StatusCode::OK);
     edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_issuer_is_believed_over_https_if_its_certificate_is_trusted() {
+    let key = Key::es256("a");
+    let (provider, certificate) = Provider::start_https(&[&key]).await;
+    let (_, stranger) = Provider::start_https(&[&key]).await;
+    let world = World::new();
+    let token = key.sign(&json!({}), &claims(&provider));
+    for (authorities, status) in [(certificate, StatusCode::OK), (stranger, StatusCode::SERVICE_UNAVAILABLE)]
+    {
+        let ca_file = world.path("authorities.pem");
+        std::fs::write(&ca_file, authorities).unwrap();
+        let edge = edge_of(&world, IssuerConfig { ca_file, ..config(&provider) }).await;
+        assert_eq!(list(&edge, &token).await.status, status);
+        edge.stop().await;
+    }
 }

@@ -36,7 +36,13 @@ pub struct KeysArgs {
 #[derive(Debug, Args)]
 pub struct Files {
     /// The file of API keys. `create` makes it.
-    #[arg(long, global = true, default_value = "api-keys.toml", env = "PAYMESH_KEYS_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "api-keys.toml",
+        env = "PAYMESH_KEYS_FILE",
+        value_name = "FILE"
+    )]
     pub keys_file: PathBuf,
     /// The pepper that the keys are hashed under: at least 32 bytes. The first `create` makes one. Without it,
     /// the name of the key file with the ending .pepper.
@@ -175,7 +181,9 @@ impl FromStr for When {
         if let Ok(span) = text.parse() {
             return Ok(Self::In(span));
         }
-        text.parse().map(Self::At).map_err(|_| "must be a time such as 2027-01-31T12:00:00Z, or a span such as 90d")
+        text.parse()
+            .map(Self::At)
+            .map_err(|_| "must be a time such as 2027-01-31T12:00:00Z, or a span such as 90d")
     }
 }
 

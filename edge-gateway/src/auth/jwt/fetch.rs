@@ -102,7 +102,10 @@ impl Target {
             return None;
         }
         let loopback = host == "localhost"
-            || host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+            || host
+                .trim_matches(['[', ']'])
+                .parse()
+                .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
         let https = match url.scheme_str() {
             Some("https") => true,
             Some("http") if loopback => false,
@@ -146,7 +149,8 @@ where
 
 fn client_config(authorities: &Path) -> Result<Arc<ClientConfig>, StartError> {
     let wrong = |what: String| StartError::Config(format!("{}: {what}", authorities.display()));
-    let certificates = CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(error.to_string()))?;
+    let certificates =
+        CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
     if added == 0 {
@@ -193,7 +197,8 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_is_not_configured_is_not_asked() {
         let fetcher =
-            Fetcher::new(vec!["127.0.0.1".into()], false, Path::new("/none"), Duration::from_secs(1)).unwrap();
+            Fetcher::new(vec!["127.0.0.1".into()], false, Path::new("/none"), Duration::from_secs(1))
+                .unwrap();
         for url in ["http://127.0.0.2:1/", "http://localhost:1/", "https://example.com/", "not a url"] {
             assert_eq!(fetcher.get(url).await, Err(FetchError::Url), "{url}");
         }

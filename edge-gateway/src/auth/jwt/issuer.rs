@@ -82,6 +82,7 @@ impl Issuer {
                 audiences: config.audiences.clone(),
                 types: config.types.clone(),
                 tenant_claim: config.tenant_claim.clone(),
+                tenants: config.tenants.clone(),
                 scopes_max: config.scopes_max.clone(),
                 clock_skew_s: config.clock_skew_s.into(),
             },

@@ -172,21 +172,20 @@ impl Key {
         if !self.allows(algorithm) {
             return false;
         }
-        let verified = match (&self.material, algorithm.rsa()) {
-            (Material::Rsa { n, e }, Some(parameters)) => {
-                RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
-            }
-            (Material::Rsa { .. }, None) => return false,
-            (Material::P256(key), _) => {
-                UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key).verify(message, signature)
-            }
-            (Material::P384(key), _) => {
-                UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, key).verify(message, signature)
-            }
-            (Material::Ed25519(key), _) => {
-                UnparsedPublicKey::new(&signature::ED25519, key).verify(message, signature)
-            }
-        };
+        let verified =
+            match (&self.material, algorithm.rsa()) {
+                (Material::Rsa { n, e }, Some(parameters)) => {
+                    RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
+                }
+                (Material::Rsa { .. }, None) => return false,
+                (Material::P256(key), _) => UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key)
+                    .verify(message, signature),
+                (Material::P384(key), _) => UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, key)
+                    .verify(message, signature),
+                (Material::Ed25519(key), _) => {
+                    UnparsedPublicKey::new(&signature::ED25519, key).verify(message, signature)
+                }
+            };
         verified.is_ok()
     }
 }

@@ -45,7 +45,9 @@ fn the_examples_of_the_standards_verify_and_changed_ones_do_not() {
     let p256 = json!({"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
     let ed25519 = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
     // RFC 7515, appendices A.2 and A.3; RFC 8037, appendix A.4.
-    for (key, algorithm, jws) in [(&rsa, "RS256", &*rs256), (&p256, "ES256", &*es256), (&ed25519, "EdDSA", eddsa)] {
+    for (key, algorithm, jws) in
+        [(&rsa, "RS256", &*rs256), (&p256, "ES256", &*es256), (&ed25519, "EdDSA", eddsa)]
+    {
         assert!(verifies(key, algorithm, jws), "{algorithm}");
         assert!(!verifies(key, algorithm, &jws.replacen('I', "J", 1)), "{algorithm}");
         for (other, _, _) in [(&rsa, "", ""), (&p256, "", ""), (&ed25519, "", "")] {
@@ -117,6 +119,7 @@ impl Signer {
             audiences: vec!["paymesh".into(), "https://pay.example.com".into()],
             types: vec!["at+jwt".into()],
             tenant_claim: "tenant".into(),
+            tenants: vec!["acme".parse().unwrap(), "initech".parse().unwrap()],
             scopes_max: vec!["payments:*".parse().unwrap(), "tax:read".parse().unwrap()],
             clock_skew_s: 30,
         };
@@ -145,7 +148,8 @@ fn every_claim_and_header_is_checked() {
         "iat": NOW, "scope": "openid payments:read tax:write *",
     });
     let of = |change_header: Value, change_claims: Value| {
-        signer.check(&signer.sign(&with(header.clone(), &change_header), &with(claims.clone(), &change_claims)))
+        signer
+            .check(&signer.sign(&with(header.clone(), &change_header), &with(claims.clone(), &change_claims)))
     };
     let right = of(json!({}), json!({})).unwrap();
     assert_eq!((right.tenant.as_str(), right.subject.as_str()), ("acme", "app-1"));
@@ -187,6 +191,7 @@ fn every_claim_and_header_is_checked() {
         (json!({}), json!({"tenant": null}), TokenError::Tenant),
         (json!({}), json!({"tenant": "Acme/../globex"}), TokenError::Tenant),
         (json!({}), json!({"tenant": ["acme"]}), TokenError::Tenant),
+        (json!({}), json!({"tenant": "globex"}), TokenError::Tenant),
         (json!({}), json!({"sub": null}), TokenError::Claims),
         (json!({}), json!({"sub": ""}), TokenError::Claims),
     ] {
@@ -228,7 +233,8 @@ fn texts_that_are_no_tokens_and_signatures_that_are_none_are_refused() {
 fn algorithms_are_not_confused() {
     use ring::{hmac, rand::SystemRandom, rsa::PublicKeyComponents, signature as s};
 
-    let der = base64::engine::general_purpose::STANDARD.decode(include_str!("test_rsa_key.txt").replace('\n', ""));
+    let der =
+        base64::engine::general_purpose::STANDARD.decode(include_str!("test_rsa_key.txt").replace('\n', ""));
     let pair = s::RsaKeyPair::from_pkcs8(&der.unwrap()).unwrap();
     let PublicKeyComponents { n, e } = PublicKeyComponents::<Vec<u8>>::from(pair.public_key());
     let key = json!({"kty": "RSA", "n": encode(&n), "e": encode(&e)});

@@ -32,7 +32,7 @@ pub(crate) enum TokenError {
     Audience,
     /// A claim is missing or has not the right type.
     Claims,
-    /// The claim that names the tenant is missing or names none.
+    /// The claim that names the tenant is missing or names none that the issuer speaks for.
     Tenant,
     /// The issuer's keys could not be fetched.
     NoKeys,
@@ -69,6 +69,8 @@ pub(crate) struct ClaimRules {
     pub(crate) audiences: Vec<String>,
     pub(crate) types: Vec<String>,
     pub(crate) tenant_claim: String,
+    /// The only tenants that the issuer speaks for; none: any.
+    pub(crate) tenants: Vec<TenantId>,
     pub(crate) scopes_max: Vec<Scope>,
     pub(crate) clock_skew_s: i64,
 }
@@ -90,8 +92,7 @@ impl<'a> Token<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed);
-        let header: Header =
-            serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
+        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
@@ -119,7 +120,9 @@ impl<'a> Token<'a> {
         self.check_audience(&rules.audiences)?;
         self.check_times(rules.clock_skew_s, now)?;
         let text = |name: &str| self.claims.get(name).and_then(Value::as_str);
-        let tenant = text(&rules.tenant_claim).and_then(|text| text.parse().ok()).ok_or(TokenError::Tenant)?;
+        let ours = |tenant: &TenantId| rules.tenants.is_empty() || rules.tenants.contains(tenant);
+        let tenant = text(&rules.tenant_claim).and_then(|text| text.parse().ok()).filter(ours);
+        let tenant = tenant.ok_or(TokenError::Tenant)?;
         let subject = text("sub").filter(|text| !text.is_empty()).ok_or(TokenError::Claims)?.to_owned();
         Ok(Claims { tenant, scopes: self.scopes(&rules.scopes_max), subject })
     }
@@ -152,7 +155,8 @@ impl<'a> Token<'a> {
             return Err(TokenError::Expired);
         }
         let latest = now.saturating_add(skew_s);
-        if time("nbf")?.is_some_and(|begin| begin > latest) || time("iat")?.is_some_and(|made| made > latest) {
+        if time("nbf")?.is_some_and(|begin| begin > latest) || time("iat")?.is_some_and(|made| made > latest)
+        {
             return Err(TokenError::NotYetValid);
         }
         Ok(())

@@ -179,9 +179,9 @@ impl KeyRecord {
 
     /// The hashes of its secrets and until when each is valid.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = (KeyHash, Option<Timestamp>)> {
-        self.secrets.iter().filter_map(|secret| {
-            Some((hex::decode(&secret.hash)?, secret.valid_until.map(Time::timestamp)))
-        })
+        self.secrets
+            .iter()
+            .filter_map(|secret| Some((hex::decode(&secret.hash)?, secret.valid_until.map(Time::timestamp))))
     }
 
     fn check(&self) -> Result<(), String> {

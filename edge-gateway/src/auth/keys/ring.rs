@@ -39,7 +39,10 @@ struct Secret {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("tenant", &self.tenant).field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("tenant", &self.tenant)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,8 +114,9 @@ impl KeyRing {
         let hash = self.pepper.hash(presented);
         let key = self.keys.get(&id);
         let secrets = key.map(|key| key.secrets.as_slice()).unwrap_or_default();
-        let matching =
-            secrets.iter().fold(None, |found, secret| if same(&secret.hash, &hash) { Some(secret) } else { found });
+        let matching = secrets
+            .iter()
+            .fold(None, |found, secret| if same(&secret.hash, &hash) { Some(secret) } else { found });
         let (Some(key), Some(secret)) = (key, matching) else { return Err(Refused::Unknown(id)) };
         let reached = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
         if reached(key.revoked) {

@@ -150,8 +150,14 @@ mod tests {
     #[test]
     fn the_codes_are_those_of_the_standards() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926, "the check value of CRC-32/ISO-HDLC");
-        for (text, encoded) in [("", ""), ("f", "my"), ("fo", "mzxq"), ("foob", "mzxw6yq"), ("fooba", "mzxw6ytb"), ("foobar", "mzxw6ytboi")]
-        {
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "my"),
+            ("fo", "mzxq"),
+            ("foob", "mzxw6yq"),
+            ("fooba", "mzxw6ytb"),
+            ("foobar", "mzxw6ytboi"),
+        ] {
             assert_eq!(base32(text.as_bytes()), encoded, "RFC 4648, section 10");
         }
     }

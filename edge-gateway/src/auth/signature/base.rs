@@ -25,11 +25,8 @@ pub(crate) fn signature_base(covered: &InnerList, parts: &Parts, scheme: &str) -
             return Err(BaseError::Component);
         }
         seen.push(name);
-        let value = if name.starts_with('@') {
-            derived(name, parts, scheme)?
-        } else {
-            field(name, &parts.headers)?
-        };
+        let value =
+            if name.starts_with('@') { derived(name, parts, scheme)? } else { field(name, &parts.headers)? };
         for part in ["\"", name, "\": ", &value, "\n"] {
             base.push_str(part);
         }

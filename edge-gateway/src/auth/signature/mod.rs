@@ -124,8 +124,8 @@ pub(crate) fn verify(
     let (covered, signature) = find(parts, id)?;
     let nonce = parameters(&covered, key, rules, now)?;
     let body = components(&covered, parts)?;
-    let base =
-        signature_base(&covered, parts, rules.scheme).map_err(|_: base::BaseError| SignatureError::Components)?;
+    let base = signature_base(&covered, parts, rules.scheme)
+        .map_err(|_: base::BaseError| SignatureError::Components)?;
     if key.verify(base.as_bytes(), &signature) {
         Ok(Signed { nonce, body })
     } else {

@@ -45,7 +45,9 @@ fn public(algorithm: SignatureAlgorithm, pem: &str) -> VerifyingKey {
 fn the_bases_and_signatures_of_appendix_b() {
     let decode = |text| STANDARD.decode(text).unwrap();
     // B.2.5: HMAC, whose secret is longer than ours.
-    let covered = parse(r#"sig-b25=("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#);
+    let covered = parse(
+        r#"sig-b25=("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
+    );
     let base = signature_base(&covered, &test_request(), "https").unwrap();
     assert_eq!(
         base,
@@ -53,14 +55,17 @@ fn the_bases_and_signatures_of_appendix_b() {
          \"@signature-params\": (\"date\" \"@authority\" \"content-type\");created=1618884473;keyid=\"test-shared-secret\""
     );
     let key = hmac::Key::new(hmac::HMAC_SHA256, &decode(SHARED_SECRET));
-    assert!(hmac::verify(&key, base.as_bytes(), &decode("pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=")).is_ok());
+    assert!(
+        hmac::verify(&key, base.as_bytes(), &decode("pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=")).is_ok()
+    );
     // B.2.6: Ed25519.
     let covered = parse(
         r#"sig-b26=("date" "@method" "@path" "@authority" "content-type" "content-length");created=1618884473;keyid="test-key-ed25519""#,
     );
     let base = signature_base(&covered, &test_request(), "https").unwrap();
     let key = public(SignatureAlgorithm::Ed25519, ED25519_PEM);
-    let signature = decode("wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw==");
+    let signature =
+        decode("wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw==");
     assert!(key.verify(base.as_bytes(), &signature));
     assert!(!key.verify(base.replace("POST", "PUT").as_bytes(), &signature));
     // B.2.3: all of a request; RSA itself is not offered.
@@ -68,11 +73,14 @@ fn the_bases_and_signatures_of_appendix_b() {
         r#"sig-b23=("date" "@method" "@path" "@query" "@authority" "content-type" "content-digest" "content-length");created=1618884473;keyid="test-key-rsa-pss""#,
     );
     let base = signature_base(&covered, &test_request(), "https").unwrap();
-    assert!(base.contains("\n\"@path\": /foo\n\"@query\": ?param=Value&Pet=dog\n\"@authority\": example.com\n"));
+    assert!(
+        base.contains("\n\"@path\": /foo\n\"@query\": ?param=Value&Pet=dog\n\"@authority\": example.com\n")
+    );
     // B.2.4: ECDSA, over a response, so its base is given.
     let base = "\"@status\": 200\n\"content-type\": application/json\n\"content-digest\": sha-512=:mEWXIS7MaLRuGgxOBdODa3xqM1XdEvxoYhvlCFJ41QJgJc4GTsPp29l5oGX69wWdXymyU0rjJuahq4l5aGgfLQ==:\n\"content-length\": 23\n\"@signature-params\": (\"@status\" \"content-type\" \"content-digest\" \"content-length\");created=1618884473;keyid=\"test-key-ecc-p256\"";
     let key = public(SignatureAlgorithm::EcdsaP256Sha256, P256_PEM);
-    let signature = decode("wNmSUAhwb5LxtOtOpNa6W5xj067m5hFrj0XQ4fvpaCLx0NKocgPquLgyahnzDnDAUy5eCdlYUEkLIj+32oiasw==");
+    let signature =
+        decode("wNmSUAhwb5LxtOtOpNa6W5xj067m5hFrj0XQ4fvpaCLx0NKocgPquLgyahnzDnDAUy5eCdlYUEkLIj+32oiasw==");
     assert!(key.verify(base.as_bytes(), &signature));
 }
 
@@ -125,7 +133,9 @@ fn check(parts: &Parts) -> Result<Signed, SignatureError> {
 fn a_signature_must_cover_what_matters_and_be_fresh() {
     let all = r#"("@method" "@target-uri" "content-digest")"#;
     let usual = format!(r#"created={NOW};nonce="12345678";keyid="{ID}""#);
-    let of = |covered: &str, parameters: &str| check(&signed(test_request(), &format!("{covered};{parameters}"))).map(|_| ());
+    let of = |covered: &str, parameters: &str| {
+        check(&signed(test_request(), &format!("{covered};{parameters}"))).map(|_| ())
+    };
     assert_eq!(of(all, &usual), Ok(()));
     assert_eq!(of(r#"("@method" "@authority" "@path" "@query" "content-digest")"#, &usual), Ok(()));
     assert_eq!(of(all, &format!(r#"{usual};alg="hmac-sha256""#)), Ok(()));
@@ -172,28 +182,43 @@ fn nothing_that_was_signed_can_be_changed() {
     let wrong = Err(SignatureError::Wrong);
     assert_eq!(changed(|parts| parts.method = http::Method::PUT), wrong);
     assert_eq!(changed(|parts| parts.uri = "/foo?param=Value".parse().unwrap()), wrong);
-    assert_eq!(changed(|parts| {
-        parts.headers.insert("idempotency-key", http::HeaderValue::from_static("k-2"));
-    }), wrong);
-    assert_eq!(changed(|parts| {
-        parts.headers.insert("content-digest", http::HeaderValue::from_static("sha-256=:AAAA:"));
-    }), wrong);
-    assert_eq!(changed(|parts| {
-        let input = parts.headers["signature-input"].to_str().unwrap().replace("12345678", "87654321");
-        parts.headers.insert("signature-input", input.parse().unwrap());
-    }), wrong);
+    assert_eq!(
+        changed(|parts| {
+            parts.headers.insert("idempotency-key", http::HeaderValue::from_static("k-2"));
+        }),
+        wrong
+    );
+    assert_eq!(
+        changed(|parts| {
+            parts.headers.insert("content-digest", http::HeaderValue::from_static("sha-256=:AAAA:"));
+        }),
+        wrong
+    );
+    assert_eq!(
+        changed(|parts| {
+            let input = parts.headers["signature-input"].to_str().unwrap().replace("12345678", "87654321");
+            parts.headers.insert("signature-input", input.parse().unwrap());
+        }),
+        wrong
+    );
     let missing = Err(SignatureError::Missing);
     assert_eq!(changed(|parts| drop(parts.headers.remove("signature"))), missing);
     assert_eq!(changed(|parts| drop(parts.headers.remove("signature-input"))), missing);
     let malformed = Err(SignatureError::Malformed);
-    assert_eq!(changed(|parts| {
-        parts.headers.insert("signature", http::HeaderValue::from_static("sig1=\"text\""));
-    }), malformed);
-    assert_eq!(changed(|parts| {
-        let twice = parts.headers["signature-input"].to_str().unwrap();
-        let twice = format!("{twice}, {}", twice.replacen("sig1", "sig2", 1));
-        parts.headers.insert("signature-input", twice.parse().unwrap());
-    }), malformed);
+    assert_eq!(
+        changed(|parts| {
+            parts.headers.insert("signature", http::HeaderValue::from_static("sig1=\"text\""));
+        }),
+        malformed
+    );
+    assert_eq!(
+        changed(|parts| {
+            let twice = parts.headers["signature-input"].to_str().unwrap();
+            let twice = format!("{twice}, {}", twice.replacen("sig1", "sig2", 1));
+            parts.headers.insert("signature-input", twice.parse().unwrap());
+        }),
+        malformed
+    );
     // An idempotency key that was not signed is one that anybody may have put there.
     let mut added = signed(test_request(), &covered.replace(" \"idempotency-key\"", ""));
     assert!(check(&added).is_ok());

@@ -135,7 +135,10 @@ fn files_that_cannot_be_are_refused_by_what_is_wrong_and_without_their_values() 
     let text = file.to_text().unwrap();
     let hash = text.split("hash = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let id = file.keys()[0].id.clone();
-    let twice = format!("{text}{}", text.split_once("[[keys]]").map(|(_, rest)| format!("\n[[keys]]{rest}")).unwrap());
+    let twice = format!(
+        "{text}{}",
+        text.split_once("[[keys]]").map(|(_, rest)| format!("\n[[keys]]{rest}")).unwrap()
+    );
     for wrong in [
         text.replace("version = 1", "version = 2"),
         text.replace("name = \"app\"", "name = \"\""),
