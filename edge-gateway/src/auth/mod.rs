@@ -210,7 +210,7 @@ impl Authenticator {
         }
         let token_like = credential.bytes().filter(|byte| *byte == b'.').count() == 2;
         if token_like && !self.issuers.is_empty() {
-            return self.token(credential, now).await.map_err(Failure::Token);
+            return Box::pin(self.token(credential, now)).await.map_err(Failure::Token);
         }
         Err(Failure::Key(refused))
     }

@@ -135,7 +135,8 @@ impl Issuer {
             return;
         }
         *last_attempt = Some(Instant::now());
-        match self.fetch().await {
+        // On the heap: it is large and rare, and requests that need none of it carry it along.
+        match Box::pin(self.fetch()).await {
             Ok(keys) => {
                 tracing::debug!(issuer = &*self.name, keys = keys.len(), "an issuer's keys were fetched");
                 self.keys.store(Some(Arc::new(Fetched { keys, at: Instant::now() })));

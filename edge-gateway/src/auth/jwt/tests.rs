@@ -153,7 +153,7 @@ fn every_claim_and_header_is_checked() {
     };
     let right = of(json!({}), json!({})).unwrap();
     assert_eq!((right.tenant.as_str(), right.subject.as_str()), ("acme", "app-1"));
-    let scopes: Vec<&str> = right.scopes.iter().map(|scope| scope.as_str()).collect();
+    let scopes: Vec<&str> = right.scopes.iter().map(crate::auth::scope::Scope::as_str).collect();
     assert_eq!(scopes, ["payments:*", "payments:read", "tax:read"], "no more than the issuer may give");
     for (header, claims) in [
         (json!({"kid": null}), json!({})),

@@ -52,7 +52,7 @@ impl std::str::FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
         let bytes: [u8; ID_LENGTH] = text.as_bytes().try_into().map_err(|_| KeyIdError)?;
-        if bytes.iter().all(|byte| ALPHABET.contains(byte)) { Ok(Self(bytes)) } else { Err(KeyIdError) }
+        if bytes.iter().copied().all(is_digit) { Ok(Self(bytes)) } else { Err(KeyIdError) }
     }
 }
 
@@ -97,8 +97,13 @@ pub(crate) fn id_of(key: &str) -> Option<KeyId> {
     }
     let (unchecked, sum) = key.split_at(UNCHECKED_LENGTH);
     let (id, secret) = unchecked.strip_prefix(PREFIX)?.split_once('_')?;
-    let legal = secret.bytes().all(|byte| ALPHABET.contains(&byte));
+    let legal = secret.bytes().all(is_digit);
     if legal && checksum(unchecked.as_bytes()) == sum { id.parse().ok() } else { None }
+}
+
+/// Whether it is in the alphabet.
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'2'..=b'7')
 }
 
 fn checksum(bytes: &[u8]) -> String {

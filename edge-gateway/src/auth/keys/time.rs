@@ -25,6 +25,7 @@ impl Time {
     }
 
     /// This many seconds later.
+    #[must_use]
     pub fn plus_seconds(self, seconds: u64) -> Self {
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(seconds).min(SECONDS_MAX))

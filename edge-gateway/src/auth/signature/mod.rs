@@ -181,10 +181,9 @@ fn parameters(
         return Err(SignatureError::Stale);
     }
     match integer("expires") {
-        None => Ok(nonce.to_owned()),
         Some(None) => Err(SignatureError::Parameters),
         Some(Some(expires)) if expires <= now.as_seconds() => Err(SignatureError::Stale),
-        Some(Some(_)) => Ok(nonce.to_owned()),
+        None | Some(Some(_)) => Ok(nonce.to_owned()),
     }
 }
 
