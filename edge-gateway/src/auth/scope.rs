@@ -195,4 +195,37 @@ mod tests {
         }
         assert!(known().contains(&scope("payments:write")));
     }
+
+    /// The table of a contract with one RPC, whose options these are.
+    fn table(options: &str) -> Result<ScopeTable, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "syntax = \"proto3\"; package paymesh.one.v1; import \"google/api/annotations.proto\";
+             import \"paymesh/options/v1/options.proto\"; message M {{}}
+             service S {{ rpc Get(M) returns (M) {{ {options} }} }}"
+        );
+        std::fs::write(dir.path().join("one.proto"), text).unwrap();
+        let contract = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+        let mut compiler = protox::Compiler::new([dir.path(), &contract]).unwrap();
+        compiler.include_imports(true).open_file("one.proto").unwrap();
+        let set = compiler.encode_file_descriptor_set();
+        let pool = prost_reflect::DescriptorPool::decode(set.as_slice()).unwrap();
+        ScopeTable::of(&Transcoder::new(&pool).unwrap())
+    }
+
+    #[test]
+    fn an_rpc_that_can_be_reached_must_name_one_scope() {
+        let http = "option (google.api.http) = {get: \"/v1/one\"};";
+        let of = |scope: &str| table(&format!("{http} option (paymesh.options.v1.scope) = \"{scope}\";"));
+        assert_eq!(of("one:read").unwrap().get("paymesh.one.v1.S/Get"), Some(&scope("one:read")));
+        assert!(table("").is_ok(), "one that cannot be reached needs none");
+        let error = table(http).unwrap_err();
+        assert!(
+            error.contains("paymesh.one.v1.S/Get") && error.contains("paymesh.options.v1.scope"),
+            "{error}"
+        );
+        for wrong in ["one", "one:*", "*"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
 }
