@@ -130,7 +130,7 @@ impl Authenticator {
         })
     }
 
-    /// What goes on in the background: keys are read again, issuers are asked.
+    /// What goes on in the background until the drain begins: keys are read again, issuers are asked.
     pub(crate) fn workers(&self, context: &ServiceContext) -> impl Future<Output = ()> + Send + 'static {
         let mut tasks = tokio::task::JoinSet::new();
         if let Some(ring) = &self.ring {
@@ -141,8 +141,12 @@ impl Authenticator {
         }
         let drain = context.drain();
         async move {
-            drain.started().await;
-            tasks.join_all().await;
+            if tasks.is_empty() {
+                return drain.started().await;
+            }
+            tasks.join_next().await;
+            // One that ended by itself has failed: ending here is what the mesh notices.
+            while drain.has_started() && tasks.join_next().await.is_some() {}
         }
     }
 
