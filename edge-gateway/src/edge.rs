@@ -9,7 +9,7 @@ use std::{
 use mesh::{Parts, Service, ServiceContext, StartError, Upstream};
 
 use crate::{
-    auth::{Authenticator, ScopeTable},
+    auth::{self, Authenticator, ScopeTable},
     config::EdgeConfig,
     gateway::{Gateway, Limits},
     metrics::EdgeMetrics,
@@ -31,7 +31,7 @@ impl Service for Edge {
     type Config = EdgeConfig;
 
     fn check(config: &EdgeConfig) -> Result<(), String> {
-        Authenticator::load(&config.api_keys).map(drop).map_err(|error| error.to_string())
+        auth::check(&config.api_keys, &config.auth).map_err(|error| error.to_string())
     }
 
     fn upstreams(config: &EdgeConfig) -> Vec<String> {

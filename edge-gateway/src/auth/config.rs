@@ -14,8 +14,10 @@ use super::{keys::hex, scope::Scope};
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// The file of API keys that `paymesh keys` writes. It is read again when it changes. Default: none.
+    #[schemars(example = "secrets/api-keys.toml")]
     pub keys_file: Option<PathBuf>,
     /// The pepper that the keys are hashed under, at least 32 bytes; needed with `keys_file`. Default: none.
+    #[schemars(example = "secrets/api-keys.pepper")]
     pub pepper_file: Option<PathBuf>,
     /// How often `keys_file` and `pepper_file` are looked at for changes, in milliseconds. A revoked key is
     /// accepted for at most this long. At least 1. Default: 1000.
@@ -64,6 +66,7 @@ pub struct IssuerConfig {
     /// How far the clocks may be apart, in seconds, at most 60. Default: 30.
     pub clock_skew_s: u32,
     /// A host other than the issuer's that its keys may be fetched from (`jwks_uri`). Default: none.
+    #[schemars(example = "keys.example.com")]
     pub jwks_host: Option<String>,
     /// The PEM file of the authorities that its certificate is checked against. Default:
     /// /etc/ssl/certs/ca-certificates.crt.

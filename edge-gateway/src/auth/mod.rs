@@ -68,13 +68,15 @@ pub(crate) struct Authenticator {
     reload_interval: Duration,
 }
 
-impl Authenticator {
-    /// Reads the keys; tokens' issuers are asked by the workers.
-    pub(crate) fn load(
-        keys: &[ApiKeyConfig],
-        config: &AuthConfig,
-        context: &ServiceContext,
-    ) -> Result<Self, StartError> {
+/// Where credentials are known from.
+struct Sources {
+    static_keys: StaticKeys,
+    ring: Option<Watched<KeyRing>>,
+    issuers: Vec<Arc<Issuer>>,
+}
+
+impl Sources {
+    fn read(keys: &[ApiKeyConfig], config: &AuthConfig) -> Result<Self, StartError> {
         if config.reload_interval_ms == 0 {
             return Err(StartError::Config("auth.reload_interval_ms must be at least 1".into()));
         }
@@ -101,6 +103,23 @@ impl Authenticator {
                 return Err(StartError::Config(message));
             }
         }
+        Ok(Self { static_keys, ring, issuers })
+    }
+}
+
+/// Whether an edge could start with this configuration.
+pub(crate) fn check(keys: &[ApiKeyConfig], config: &AuthConfig) -> Result<(), StartError> {
+    Sources::read(keys, config).map(drop)
+}
+
+impl Authenticator {
+    /// Reads the keys; tokens' issuers are asked by the workers.
+    pub(crate) fn load(
+        keys: &[ApiKeyConfig],
+        config: &AuthConfig,
+        context: &ServiceContext,
+    ) -> Result<Self, StartError> {
+        let Sources { static_keys, ring, issuers } = Sources::read(keys, config)?;
         if static_keys.is_empty()
             && issuers.is_empty()
             && ring.as_ref().is_none_or(|ring| ring.current().is_empty())
