@@ -1,11 +1,11 @@
 //! What the edge is configured with. Keys never appear in its `Debug`.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
-use money::TenantId;
-use ring::digest::{SHA256, digest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use crate::auth::config::{ApiKeyConfig, AuthConfig};
 
 /// What edge-gateway alone has.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -18,8 +18,10 @@ pub struct EdgeConfig {
     /// and needs to know the port.
     #[serde(skip)]
     pub listener: Option<tokio::net::TcpListener>,
-    /// Who may call.
+    /// Plain API keys, beside those of `auth.keys_file`. Default: none.
     pub api_keys: Vec<ApiKeyConfig>,
+    /// Who else may call, and how credentials are checked.
+    pub auth: AuthConfig,
     /// How long a request may take altogether, in milliseconds.
     #[schemars(range(min = 1))]
     pub request_timeout_ms: u64,
@@ -46,6 +48,7 @@ impl Default for EdgeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             listener: None,
             api_keys: Vec::new(),
+            auth: AuthConfig::default(),
             request_timeout_ms: 30_000,
             header_timeout_ms: 10_000,
             connections_max: 8_192,
@@ -54,52 +57,6 @@ impl Default for EdgeConfig {
             ready_services: Vec::new(),
         }
     }
-}
-
-/// One API key: for whom it speaks, and its hash or the file it is in.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApiKeyConfig {
-    /// The tenant that its holder speaks for: 1 to 64 characters of a-z, 0-9, `-` and `_`.
-    #[schemars(with = "String", example = &"acme")]
-    pub tenant: TenantId,
-    /// A name to tell keys apart by; shown in logs.
-    #[schemars(example = "billing app")]
-    pub name: String,
-    /// The SHA-256 of the key, in hexadecimal. Either this or `key_file`.
-    #[schemars(
-        extend("x-hidden" = true),
-        example = "0000000000000000000000000000000000000000000000000000000000000000"
-    )]
-    #[serde(default)]
-    pub sha256: Option<String>,
-    /// A file with the key itself; white space around it does not count. Either this or `sha256`.
-    #[schemars(example = "secrets/billing-app.key")]
-    #[serde(default)]
-    pub key_file: Option<PathBuf>,
-}
-
-impl ApiKeyConfig {
-    /// An entry for a key in hand. Only its hash is kept.
-    pub fn of_key(tenant: TenantId, name: impl Into<String>, key: &str) -> Self {
-        let sha256 = Some(to_hex(digest(&SHA256, key.as_bytes()).as_ref()));
-        Self { tenant, name: name.into(), sha256, key_file: None }
-    }
-}
-
-impl fmt::Debug for ApiKeyConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKeyConfig")
-            .field("tenant", &self.tenant)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

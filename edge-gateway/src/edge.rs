@@ -9,7 +9,7 @@ use std::{
 use mesh::{Parts, Service, ServiceContext, StartError, Upstream};
 
 use crate::{
-    auth::Authenticator,
+    auth::{self, Authenticator, ScopeTable},
     config::EdgeConfig,
     gateway::{Gateway, Limits},
     metrics::EdgeMetrics,
@@ -31,7 +31,7 @@ impl Service for Edge {
     type Config = EdgeConfig;
 
     fn check(config: &EdgeConfig) -> Result<(), String> {
-        Authenticator::load(&config.api_keys).map(drop).map_err(|error| error.to_string())
+        auth::check(&config.api_keys, &config.auth).map_err(|error| error.to_string())
     }
 
     fn upstreams(config: &EdgeConfig) -> Vec<String> {
@@ -46,10 +46,9 @@ impl Service for Edge {
     async fn build(config: EdgeConfig, context: &ServiceContext) -> Result<Parts, StartError> {
         let api = Transcoder::new(&paymesh_proto::descriptor_pool())
             .map_err(|error| StartError::Config(format!("the API: {error}")))?;
-        let authenticator = Authenticator::load(&config.api_keys)?;
-        if config.api_keys.is_empty() {
-            tracing::warn!("no API keys are configured: every request will be refused");
-        }
+        let authenticator = Authenticator::load(&config.api_keys, &config.auth, context)?;
+        let scopes = ScopeTable::of(&api).map_err(|error| StartError::Config(format!("the API: {error}")))?;
+        let credentials = authenticator.workers(context);
         let mut upstreams = BTreeMap::new();
         for name in api.upstreams() {
             let upstream = context.upstream(&name)?;
@@ -88,6 +87,7 @@ impl Service for Edge {
             api,
             upstreams,
             authenticator,
+            scopes,
         };
         let patience = server::Patience {
             header_timeout: Duration::from_millis(config.header_timeout_ms),
@@ -95,6 +95,6 @@ impl Service for Edge {
         };
         let serving = server::serve(listener, Arc::new(gateway), patience, context.drain());
         tracing::info!(%address, "the edge takes HTTP requests");
-        Ok(Parts::new().worker("http", serving))
+        Ok(Parts::new().worker("http", serving).worker("credentials", credentials))
     }
 }

@@ -13,7 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use mesh::{
@@ -23,7 +25,7 @@ use mesh::{
 use tracing::Instrument as _;
 
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, Refused, ScopeTable},
     body::{Answer, full},
     codec::RawCodec,
     metrics::EdgeMetrics,
@@ -41,6 +43,7 @@ pub(crate) struct Gateway {
     pub(crate) api: Transcoder,
     pub(crate) upstreams: BTreeMap<Arc<str>, Upstream>,
     pub(crate) authenticator: Authenticator,
+    pub(crate) scopes: ScopeTable,
     pub(crate) readiness: Readiness,
     pub(crate) openapi: Bytes,
     pub(crate) metrics: EdgeMetrics,
@@ -90,14 +93,14 @@ impl Gateway {
         };
         let mut answer = match answered {
             Ok(answer) => answer,
-            Err(Refusal { fault, allow }) => {
+            Err(Refusal { fault, header }) => {
                 // Who waits to be told to go on has sent nothing yet, and need not.
                 if !parts.headers.contains_key(header::EXPECT) {
                     discard(&mut body).await;
                 }
                 let mut answer = problem::response(&fault, &caller.request_id);
-                if let Some(allow) = allow {
-                    answer.headers_mut().insert(header::ALLOW, allow);
+                if let Some((name, value)) = header {
+                    answer.headers_mut().insert(name, value);
                 }
                 answer
             }
@@ -193,8 +196,10 @@ impl Gateway {
         let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
         let (route, found) = self.api.find(method, path).map_err(no_route)?;
         *rpc = Arc::clone(&route.rpc);
+        self.authenticator.allow(&principal, self.scopes.get(&route.rpc))?;
         let idempotency_key = idempotency_key(route.idempotency, &parts.headers)?;
         let body = self.body(parts, body, caller.deadline).await?;
+        self.authenticator.check_body(&principal, &body)?;
         let message = route.request.encode(&self.api.schema, &found.captures, parts.uri.query(), &body);
         let call = self.call(caller, Some(principal.tenant.clone()), idempotency_key);
         // At this level, whatever is logged within carries the request's ids, however little is logged.
@@ -294,16 +299,23 @@ async fn discard(body: &mut Incoming) {
     let _ = tokio::time::timeout(DISCARD_DEADLINE, reading).await;
 }
 
-/// A fault, with the header that only a 405 has.
+/// A fault, with a header that goes with it: `Allow` of a 405, or what a credential lacks.
 struct Refusal {
     fault: Fault,
-    allow: Option<HeaderValue>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl From<Refused> for Refusal {
+    fn from(Refused { fault, challenge }: Refused) -> Self {
+        Self { fault, header: challenge.map(|value| (header::WWW_AUTHENTICATE, value)) }
+    }
 }
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         let documents = fault.reason() == Reason::MethodNotAllowed;
-        Self { fault, allow: documents.then(|| HeaderValue::from_static("GET, HEAD")) }
+        let allow = documents.then(|| (header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+        Self { fault, header: allow }
     }
 }
 
@@ -323,7 +335,7 @@ fn no_route(no_match: NoMatch) -> Refusal {
             let allow = HeaderValue::from_str(&names).ok();
             Refusal {
                 fault: Fault::new(Reason::MethodNotAllowed, format!("This path takes {names}.")),
-                allow,
+                header: allow.map(|value| (header::ALLOW, value)),
             }
         }
     }

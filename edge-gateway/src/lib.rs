@@ -6,13 +6,14 @@
 //! - [`transcode`]: which RPC, its message, its answer. Pure.
 //! - `openapi`: the same descriptors and their comments as OpenAPI 3.1.
 //! - `gateway`: a request's way through credential, route, body, call and answer.
-//! - `auth`, `problem`, `readiness`, `metrics`, `server`: what it says.
+//! - [`auth`]: who calls, and what they may do: API keys, access tokens, signed requests, scopes.
+//! - `problem`, `readiness`, `metrics`, `server`: what it says.
 //!
 //! Promises: the tenant comes only from the credential; no header from outside reaches the mesh
 //! unless it is named here; no value from a request is ever logged or quoted in an error; below the
 //! routes' first segment (`/v1`) nothing is told without a credential, not even whether a path exists.
 
-mod auth;
+pub mod auth;
 mod body;
 mod codec;
 mod config;
@@ -25,6 +26,6 @@ mod readiness;
 mod server;
 pub mod transcode;
 
-pub use config::{ApiKeyConfig, EdgeConfig};
+pub use config::{ApiKeyConfig, AuthConfig, EdgeConfig};
 pub use edge::Edge;
 pub use openapi::document as openapi_document;

@@ -73,7 +73,7 @@ pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if reason == Reason::Unauthenticated {
+    if reason.http_status() == 401 {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"paymesh\""));
     }
     response

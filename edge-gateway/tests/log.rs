@@ -50,10 +50,22 @@ async fn no_card_number_and_no_key_is_logged_wherever_it_stands() {
     edge.get(&format!("/v1/tokens/{card}")).send().await;
     edge.get(&format!("/v1/payments?reference={card}&{card}=1")).send().await;
     edge.get(&format!("/v1/{card}")).send().await;
+    // Of a key's form with the right checksum, of a token's, and of nothing's.
+    let key = "pmk_aaaaaaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbabcdefg";
+    let token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UifQ.c2lnbmF0dXJl";
+    for credential in [key, token, "Basic-secret"] {
+        let request = edge.request(http::Method::GET, "/v1/payments");
+        let reply = request.header("authorization", &format!("Bearer {credential}")).send().await;
+        assert_eq!(reply.status, 401);
+    }
+    let signature = "sig1=:c2VjcmV0IHNpZ25hdHVyZQ==:";
+    edge.get("/v1/payments").header("signature", signature).send().await;
     edge.stop().await;
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("a request was answered") && text.contains("a request failed"), "the log is read");
-    for secret in [card, "987\"", "sk_test"] {
+    assert!(text.contains("a credential was refused"));
+    let parts = ["bbbbbbbbbbbbbbbb", "eyJpc3MiOiJqb2UifQ", "c2lnbmF0dXJl", "Basic-secret", "c2VjcmV0"];
+    for secret in [card, "987\"", "sk_test"].into_iter().chain(parts) {
         let line = text.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret}");
     }

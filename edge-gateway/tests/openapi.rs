@@ -115,6 +115,21 @@ fn a_payment_is_described_as_it_is_served() {
 }
 
 #[test]
+fn every_operation_lists_the_scope_that_it_needs() {
+    let document = document();
+    for operation in
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values())
+    {
+        let scope = operation["security"][0]["api_key"][0].as_str().unwrap();
+        assert!(scope.contains(':'), "{scope}");
+        assert_eq!(operation["security"][1]["access_token"], json!([scope]));
+    }
+    let refund = &document["paths"]["/v1/payments/{payment_id}/refunds"];
+    assert_eq!(refund["post"]["security"][0]["api_key"], json!(["refunds:write"]));
+    assert_eq!(refund["get"]["security"][0]["api_key"], json!(["refunds:read"]));
+}
+
+#[test]
 fn the_same_contract_gives_the_same_bytes() {
     let pool = paymesh_proto::descriptor_pool();
     let again = |_| openapi_document(&Transcoder::new(&pool).unwrap());

@@ -74,6 +74,12 @@ reasons! {
     IdempotencyInProgress => "IDEMPOTENCY_IN_PROGRESS", Aborted, 409;
     /// No credential, or one that is not known.
     Unauthenticated => "UNAUTHENTICATED", Unauthenticated, 401;
+    /// The request is not signed, or not as its credential demands (RFC 9421).
+    SignatureInvalid => "SIGNATURE_INVALID", Unauthenticated, 401;
+    /// Too many attempts with wrong credentials; try again later.
+    TooManyAttempts => "TOO_MANY_ATTEMPTS", ResourceExhausted, 429;
+    /// The credential lacks the scope that this needs.
+    ScopeMissing => "SCOPE_MISSING", PermissionDenied, 403;
     /// The credential is known and may not do this.
     PermissionDenied => "PERMISSION_DENIED", PermissionDenied, 403;
     /// The caller did not say for which tenant it speaks.

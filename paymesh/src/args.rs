@@ -34,7 +34,8 @@ const EXAMPLES: &str = "Examples:
   paymesh config check --config paymesh.toml
   paymesh config explain edge-gateway.header_timeout_ms
   paymesh serve svc-ledger --config paymesh.toml
-                                            one service in a process of its own";
+                                            one service in a process of its own
+  paymesh keys create --help                make an API key for the edge";
 
 const POLICY: &str = "A policy file says which workload may call which RPC; what it does not grant is denied:
 
@@ -77,6 +78,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Make, renew and replace the certificates that workloads know each other by.
     Certs(CertsArgs),
+    /// Make, list, rotate and revoke the API keys that the edge accepts.
+    Keys(crate::keys::args::KeysArgs),
 }
 
 /// Options of `paymesh dev`.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod describe;
 pub mod dev;
+pub mod keys;
 pub mod operator;
 pub mod policy;
 pub mod rest;

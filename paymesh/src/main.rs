@@ -9,7 +9,7 @@ use paymesh::{
     args::{AuditArgs, Cli, Command, DevArgs, PolicyCommand},
     certs, config, demo,
     describe::Description,
-    operator, policy, serve,
+    keys, operator, policy, serve,
 };
 
 /// Measured on the mesh's own hot path: about a fifth more requests than with the system's allocator.
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
             Ok(code)
         }),
+        Some(Command::Keys(args)) => {
+            keys::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

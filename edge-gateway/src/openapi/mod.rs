@@ -13,6 +13,7 @@ use self::{
     comments::Comments,
     schemas::{Schemas, Side},
 };
+use crate::auth::scope;
 use crate::transcode::{
     BodyRule, Idempotency, Kind, MessageId, Route, Segment, Shape, Transcoder, has_text_form,
 };
@@ -58,12 +59,24 @@ pub fn document(api: &Transcoder) -> Vec<u8> {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"api_key": []}],
+        "security": [{"api_key": []}, {"access_token": []}],
         "tags": tags,
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+            "securitySchemes": {
+                "api_key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key. An operation lists the scope that the key needs.",
+                },
+                "access_token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token (RFC 9068) of an issuer that the operator trusts.",
+                },
+            },
             "headers": {
                 "X-Request-Id": {"description": "The id of this request.", "schema": {"type": "string"}},
                 "Idempotency-Replayed": {
@@ -120,6 +133,9 @@ fn operation(
     });
     if !text.is_empty() {
         operation["description"] = text.into();
+    }
+    if let Some(scope) = scope::needed(&route.descriptor) {
+        operation["security"] = json!([{"api_key": [scope]}, {"access_token": [scope]}]);
     }
     let parameters = parameters(api, route, schemas);
     if !parameters.is_empty() {

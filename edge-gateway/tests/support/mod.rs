@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use edge_gateway::{ApiKeyConfig, EdgeConfig};
+use edge_gateway::{ApiKeyConfig, AuthConfig, EdgeConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::body::{Body, Frame};
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     pub(crate) http2: bool,
     /// Stand-ins also for the services that these tests do not call.
     pub(crate) all_services: bool,
+    pub(crate) auth: AuthConfig,
+    /// Where the time comes from.
+    pub(crate) clock: Arc<dyn mesh::Clock>,
 }
 
 /// A running edge.
@@ -59,10 +62,12 @@ impl Edge {
             connections_max: 100,
             http2: false,
             all_services: false,
+            auth: AuthConfig::default(),
+            clock: Arc::new(mesh::SystemClock),
         };
         change(&mut options);
         let dir = tempfile::tempdir().unwrap();
-        let mut harness = Harness::new(dir.path()).unwrap();
+        let mut harness = Harness::with_clock(dir.path(), Arc::clone(&options.clock)).unwrap();
         let backend = Arc::new(Signals::default());
         let mut services = vec![
             harness.start::<Payments>(SignalsConfig { signals: Some(Arc::clone(&backend)) }).await.unwrap(),
@@ -85,6 +90,7 @@ impl Edge {
             request_timeout_ms: options.request_timeout_ms,
             header_timeout_ms: options.header_timeout_ms,
             connections_max: options.connections_max,
+            auth: options.auth,
             ..EdgeConfig::default()
         };
         let running = harness.start::<edge_gateway::Edge>(config).await.unwrap();
@@ -108,6 +114,16 @@ impl Edge {
     /// A GET with the key of `acme`.
     pub(crate) fn get(&self, path: &str) -> Builder {
         self.request(Method::GET, path).header("authorization", KEY)
+    }
+
+    /// Where its clients connect to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.running.admin_address
     }
 
     /// A bare connection.
