@@ -5,7 +5,9 @@
 //!
 //! - [`transcode`]: which RPC, its message, its answer. Pure.
 //! - `openapi`: the same descriptors and their comments as OpenAPI 3.1.
+//! - `docs`: a page that shows that document.
 //! - `gateway`: a request's way through credential, route, body, call and answer.
+//! - `stream`: an answer that comes message by message.
 //! - `auth`, `problem`, `readiness`, `metrics`, `server`: what it says.
 //!
 //! Promises: the tenant comes only from the credential; no header from outside reaches the mesh
@@ -16,6 +18,7 @@ mod auth;
 mod body;
 mod codec;
 mod config;
+mod docs;
 mod edge;
 mod gateway;
 mod metrics;
@@ -23,6 +26,7 @@ mod openapi;
 mod problem;
 mod readiness;
 mod server;
+mod stream;
 pub mod transcode;
 
 pub use config::{ApiKeyConfig, EdgeConfig};
