@@ -27,8 +27,9 @@ use tracing::Instrument as _;
 use crate::{
     auth::Authenticator,
     body::{Answer, full},
+    docs,
     metrics::EdgeMetrics,
-    docs, problem,
+    problem,
     readiness::Readiness,
     stream::Streams,
     transcode::{Idempotency, NoMatch, Route, Transcoder},

@@ -57,9 +57,9 @@ impl Streams {
 
     /// A place among the streams, or a refusal.
     pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Fault::new(Reason::Overloaded, "Too many streams are open.").retry_after_s(5)
-        })
+        Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Fault::new(Reason::Overloaded, "Too many streams are open.").retry_after_s(5))
     }
 
     /// When a stream that began then ends at the latest.
@@ -280,5 +280,60 @@ mod tests {
         assert_eq!(streams.enter().unwrap_err().reason(), Reason::Overloaded);
         drop(place);
         assert!(streams.enter().is_ok());
+    }
+
+    /// One gRPC frame: not compressed, its length, the message.
+    fn framed(message: &[u8]) -> Bytes {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0], &length[..], message].concat().into()
+    }
+
+    /// An API with one RPC that streams raw bytes.
+    fn raw_api() -> Arc<Transcoder> {
+        let dir = tempfile::tempdir().unwrap();
+        let source = "syntax = \"proto3\"; package paymesh.sample.v1;
+            import \"google/api/annotations.proto\"; import \"google/api/httpbody.proto\";
+            import \"paymesh/options/v1/options.proto\";
+            service Sample {
+              rpc Download(Asked) returns (stream google.api.HttpBody) {
+                option (google.api.http) = {get: \"/v1/files/{name}\"};
+              }
+            }
+            message Asked { string name = 1; }";
+        std::fs::write(dir.path().join("raw.proto"), source).unwrap();
+        let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
+        let mut compiler = protox::Compiler::new([dir.path(), contract.as_ref()]).unwrap();
+        compiler.include_imports(true).open_file("raw.proto").unwrap();
+        let set = compiler.encode_file_descriptor_set();
+        let pool = prost_reflect::DescriptorPool::decode(set.as_slice()).unwrap();
+        Arc::new(Transcoder::new(&pool).unwrap())
+    }
+
+    async fn raw_body(code: &'static str) -> Result<Bytes, StreamError> {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static(code));
+        // HttpBody { data: "two" }: field 2, three bytes.
+        let frames = [Frame::data(framed(b"\x12\x03two")), Frame::trailers(trailers)];
+        let frames = tonic::codegen::tokio_stream::iter(frames.map(Ok::<_, tonic::Status>));
+        let body = http_body_util::StreamBody::new(frames);
+        let messages =
+            Streaming::new_response(crate::codec::RawCodec, body, http::StatusCode::OK, None, None);
+        let hour = Duration::from_secs(3_600);
+        let streams = Streams::new(1, hour, hour, Drain::new());
+        let stream = MessageStream::new(
+            (raw_api(), 0),
+            Form::Raw,
+            (Some(Bytes::from_static(b"one ")), messages),
+            streams.timing(Instant::now()),
+            "req-1".into(),
+            streams.enter().unwrap(),
+        );
+        stream.collect().await.map(http_body_util::Collected::to_bytes)
+    }
+
+    #[tokio::test]
+    async fn raw_bytes_come_one_after_another_and_broken_off_is_not_whole() {
+        assert_eq!(raw_body("0").await.unwrap(), "one two");
+        assert!(raw_body("14").await.is_err());
     }
 }

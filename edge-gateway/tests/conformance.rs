@@ -41,7 +41,12 @@ fn check(cases: &[Case]) {
             }
             None => {
                 let blamed = got.expect_err(&format!("{category}: {field} {given} is refused"));
-                assert!(blamed == *field || blamed.starts_with(&format!("{field}.")) || blamed.starts_with(&format!("{field}[")), "{category}: {blamed}");
+                assert!(
+                    blamed == *field
+                        || blamed.starts_with(&format!("{field}."))
+                        || blamed.starts_with(&format!("{field}[")),
+                    "{category}: {blamed}"
+                );
             }
         }
     }
@@ -162,7 +167,12 @@ fn booleans_strings_bytes_and_enums() {
 fn times_and_durations() {
     check(&[
         ("TimestampMin", "at", "\"0001-01-01T00:00:00Z\"", Some("\"0001-01-01T00:00:00Z\"")),
-        ("TimestampMax", "at", "\"9999-12-31T23:59:59.999999999Z\"", Some("\"9999-12-31T23:59:59.999999999Z\"")),
+        (
+            "TimestampMax",
+            "at",
+            "\"9999-12-31T23:59:59.999999999Z\"",
+            Some("\"9999-12-31T23:59:59.999999999Z\""),
+        ),
         ("TimestampTooSmall", "at", "\"0000-01-01T00:00:00Z\"", None),
         ("TimestampTooSmallByOffset", "at", "\"0001-01-01T00:00:00+01:00\"", None),
         ("TimestampTooLarge", "at", "\"10000-01-01T00:00:00Z\"", None),
@@ -170,8 +180,18 @@ fn times_and_durations() {
         ("TimestampOffset", "at", "\"1970-01-01T08:00:01+08:00\"", Some("\"1970-01-01T00:00:01Z\"")),
         ("TimestampNegativeOffset", "at", "\"1969-12-31T16:00:01-08:00\"", Some("\"1970-01-01T00:00:01Z\"")),
         ("TimestampMilli", "at", "\"1970-01-01T00:00:00.01Z\"", Some("\"1970-01-01T00:00:00.010Z\"")),
-        ("TimestampMicro", "at", "\"1970-01-01T00:00:00.000010000Z\"", Some("\"1970-01-01T00:00:00.000010Z\"")),
-        ("TimestampNano", "at", "\"1970-01-01T00:00:00.000000010Z\"", Some("\"1970-01-01T00:00:00.000000010Z\"")),
+        (
+            "TimestampMicro",
+            "at",
+            "\"1970-01-01T00:00:00.000010000Z\"",
+            Some("\"1970-01-01T00:00:00.000010Z\""),
+        ),
+        (
+            "TimestampNano",
+            "at",
+            "\"1970-01-01T00:00:00.000000010Z\"",
+            Some("\"1970-01-01T00:00:00.000000010Z\""),
+        ),
         ("TimestampTenDigits", "at", "\"1970-01-01T00:00:00.0000000001Z\"", None),
         ("TimestampLeapDay", "at", "\"2024-02-29T00:00:00Z\"", Some("\"2024-02-29T00:00:00Z\"")),
         ("TimestampNoLeapDay", "at", "\"2023-02-29T00:00:00Z\"", None),
@@ -297,8 +317,15 @@ fn names_oneofs_and_nesting() {
     let twice = |body: &str| sample.wrong(body);
     assert_eq!(twice(r#"{"i32":1,"i32":1}"#), ["i32: is given twice"]);
     assert_eq!(twice(r#"{"child_list":[],"childList":[]}"#), ["child_list: is given twice"]);
-    assert_eq!(twice(r#"{"text":"","picked":{"name":"x"}}"#), ["picked: only one of text, picked may be given"]);
-    assert_eq!(sample.post(r#"{"t\u0065xt":"a"}"#), Ok(json(r#"{"text":"a"}"#)), "an escaped name is that name");
+    assert_eq!(
+        twice(r#"{"text":"","picked":{"name":"x"}}"#),
+        ["picked: only one of text, picked may be given"]
+    );
+    assert_eq!(
+        sample.post(r#"{"t\u0065xt":"a"}"#),
+        Ok(json(r#"{"text":"a"}"#)),
+        "an escaped name is that name"
+    );
     assert_eq!(sample.post("{ }\n\t\r "), Ok(json("{}")));
     assert!(matches!(sample.post("\u{feff}{}"), Err(RequestError::Malformed { .. })), "no byte order mark");
 
@@ -308,7 +335,8 @@ fn names_oneofs_and_nesting() {
     let wrong = sample.wrong(&nested(65));
     assert!(wrong.len() == 1 && wrong[0].ends_with("is nested more than 64 deep"), "{wrong:?}");
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
-        let free = |depth: usize| format!(r#"{{"any_value":{}1{}}}"#, open.repeat(depth), close.repeat(depth));
+        let free =
+            |depth: usize| format!(r#"{{"any_value":{}1{}}}"#, open.repeat(depth), close.repeat(depth));
         assert!(sample.bytes(&Method::POST, "/v1/samples", &free(20)).is_ok());
         let deep = sample.bytes(&Method::POST, "/v1/samples", &free(64));
         assert!(matches!(deep, Err(RequestError::Violations(_))), "{deep:?}");

@@ -23,7 +23,8 @@ fn encode(method: &Method, uri: &str, headers: &HeaderMap, body: &[u8]) -> Resul
     let service = sample.pool.get_service_by_name(name.0).unwrap();
     let input = service.methods().find(|method| method.name() == name.1).unwrap().input();
     let message = DynamicMessage::decode(input, bytes).unwrap();
-    let options = prost_reflect::SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    let options =
+        prost_reflect::SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
     Ok(message.serialize_with_options(serde_json::value::Serializer, &options).unwrap())
 }
 
@@ -90,7 +91,8 @@ fn raw_bytes_within_json_are_a_start_up_error() {
 
 #[test]
 fn headers_and_the_last_events_id_reach_those_who_ask() {
-    let given = headers(&[("x-a", "1"), ("x-a", "2"), ("authorization", "Bearer x"), ("x-forwarded-for", "y")]);
+    let given =
+        headers(&[("x-a", "1"), ("x-a", "2"), ("authorization", "Bearer x"), ("x-forwarded-for", "y")]);
     let hook = encode(&Method::POST, "/v1/hooks/a/b", &given, b"x");
     assert_eq!(hook, Ok(json!({"content": {"data": "eA=="}, "headers": {"x-a": "1, 2"}})));
     let query = violations(encode(&Method::GET, "/v1/hooks?headers.x=1", &HeaderMap::new(), b""));
@@ -135,7 +137,10 @@ fn options_on_fields_that_they_are_not_for_are_start_up_errors() {
              message M {{ {field} }}"
         );
         let error = Transcoder::new(&compile(Some(("marked.proto", &source)))).unwrap_err().to_string();
-        assert!(error.ends_with(&format!("the field {name} has an option that its type does not allow")), "{error}");
+        assert!(
+            error.ends_with(&format!("the field {name} has an option that its type does not allow")),
+            "{error}"
+        );
     }
 }
 
@@ -149,7 +154,10 @@ fn a_patch_means_what_its_body_names_or_its_mask() {
         (r#"{"i32":1,"childList":[]}"#, json!("i32,childList")),
         // What is said to be nothing is meant too.
         (r#"{"i32":null,"text":null}"#, json!("i32,text")),
-        (r#"{"child":{"name":"c","child":{"name":"d"}},"by_name":{"k":{"name":"v"}}}"#, json!("byName,child.child.name,child.name")),
+        (
+            r#"{"child":{"name":"c","child":{"name":"d"}},"by_name":{"k":{"name":"v"}}}"#,
+            json!("byName,child.child.name,child.name"),
+        ),
         (r#"{"again":{},"free":{"a":1}}"#, json!("again,free")),
         ("{}", json!("")),
     ] {
@@ -166,7 +174,11 @@ fn a_patch_means_what_its_body_names_or_its_mask() {
     assert_eq!(mask("?updateMask=child_list", "{}"), Ok(json!("childList")));
     assert_eq!(mask("?update_mask=*", "{}"), Ok(json!("*")));
     let whole = patch("", r#"{"i32":1}"#).unwrap();
-    assert_eq!(whole["everything"], json!({"name": "x", "i32": 1}), "the path's part of the resource is in it");
+    assert_eq!(
+        whole["everything"],
+        json!({"name": "x", "i32": 1}),
+        "the path's part of the resource is in it"
+    );
     for (query, body, expected) in [
         ("?update_mask=i33", "{}", "update_mask: `i33` is not a field of Everything; did you mean `i32`?"),
         ("?update_mask=child.nope", "{}", "update_mask: `nope` is not a field of Child"),
@@ -176,7 +188,12 @@ fn a_patch_means_what_its_body_names_or_its_mask() {
         ("?update_mask=", "{}", "update_mask: must name at least one field, or be left out"),
         ("?update_mask=i32,", "{}", "update_mask: `(name withheld)` is not a field of Everything"),
         ("?update_mask=*,i32", "{}", "update_mask: `(name withheld)` is not a field of Everything"),
-        ("?update_mask=4242424242424242", "{}", "update_mask: `(name withheld)` is not a field of Everything"),
+        (
+            "?update_mask=4242424242424242",
+            "{}",
+            "update_mask: `(name withheld)` is not a field of Everything",
+        ),
+        ("?update_mask.paths=nope", "{}", "update_mask.paths: is not a known parameter"),
         ("?update_mask=i32&update_mask=i64", "{}", "update_mask: is given twice"),
         ("", r#"{"name":"y"}"#, "everything.name: is given by the path; leave it out of the body"),
         ("", r#"{"nope":1}"#, "everything.nope: is not a known field"),

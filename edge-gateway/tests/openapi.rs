@@ -115,6 +115,58 @@ fn a_payment_is_described_as_it_is_served() {
 }
 
 #[test]
+fn every_operation_has_examples_and_says_how_it_is_refused() {
+    let document = document();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let named = format!("{method} {path}");
+            let bodies = operation["requestBody"]["content"].as_object().into_iter();
+            let answers = operation["responses"]["200"]["content"].as_object().into_iter();
+            for (kind, content) in bodies.chain(answers).flatten() {
+                assert!(content.get("example").is_some(), "{named}: {kind}");
+            }
+            for status in ["400", "401", "429"] {
+                let reference = operation["responses"][status]["$ref"].as_str().unwrap();
+                let problem = document.pointer(&reference[1..]).unwrap();
+                let example = &problem["content"]["application/problem+json"]["example"];
+                assert_eq!(example["status"].to_string(), status, "{named}");
+                let said = problem["description"].as_str().unwrap();
+                assert!(said.contains(example["code"].as_str().unwrap()), "{named}: {said}");
+            }
+            let moves_money = operation["parameters"]
+                .as_array()
+                .is_some_and(|list| list.iter().any(|parameter| parameter["name"] == "Idempotency-Key"));
+            assert_eq!(operation["responses"].get("422").is_some(), moves_money, "{named}");
+        }
+    }
+}
+
+#[test]
+fn streams_and_raw_bodies_are_described_as_they_are_served() {
+    let document = document();
+    let watch = &document["paths"]["/v1/payments/{payment_id}/events:watch"]["get"];
+    let content = watch["responses"]["200"]["content"].as_object().unwrap();
+    assert_eq!(content.keys().collect::<Vec<_>>(), ["application/x-ndjson", "text/event-stream"]);
+    let event = json!({"$ref": "#/components/schemas/payments.v1.PaymentEvent"});
+    assert_eq!(content["application/x-ndjson"]["schema"], event);
+    assert!(content["text/event-stream"]["example"].as_str().unwrap().starts_with("id: 1\ndata: {"));
+    let names: Vec<&str> = watch["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|parameter| parameter["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["payment_id", "after_sequence", "Last-Event-ID"]);
+    assert_eq!(watch.get("security"), None, "the document's own holds");
+
+    let webhook = &document["paths"]["/v1/webhooks/{processor}"]["post"];
+    assert_eq!(webhook["security"], json!([]), "needs no key");
+    assert_eq!(webhook["requestBody"]["content"]["*/*"]["schema"], json!({}));
+    let parameters = webhook["parameters"].as_array().unwrap();
+    assert_eq!(parameters.len(), 1, "headers are no parameters: {parameters:?}");
+}
+
+#[test]
 fn the_same_contract_gives_the_same_bytes() {
     let pool = paymesh_proto::descriptor_pool();
     let again = |_| openapi_document(&Transcoder::new(&pool).unwrap());

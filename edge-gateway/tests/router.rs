@@ -13,7 +13,8 @@ fn template() -> impl Strategy<Value = String> {
     let segment = prop_oneof![
         4 => Just("a"), 4 => Just("b"), 1 => Just("%61"), 4 => Just("*"), 1 => Just("{v}"), 1 => Just("{w=*}"),
     ];
-    let tail = prop_oneof![6 => Just(""), 1 => Just("/**"), 1 => Just("/{rest=**}"), 1 => Just("/{deep=*/b}")];
+    let tail =
+        prop_oneof![6 => Just(""), 1 => Just("/**"), 1 => Just("/{rest=**}"), 1 => Just("/{deep=*/b}")];
     let verb = prop_oneof![4 => Just(""), 1 => Just(":go"), 1 => Just(":do")];
     (proptest::collection::vec(segment, 1..4), tail, verb)
         .prop_map(|(segments, tail, verb)| format!("/{}{tail}{verb}", segments.join("/")))
@@ -25,7 +26,8 @@ fn method() -> impl Strategy<Value = Option<Method>> {
 
 /// A route, if its template is one: a variable may not be there twice.
 fn parsed(routes: &[(Option<Method>, String)]) -> Vec<(Option<Method>, Template)> {
-    let parse = |(method, text): &(Option<Method>, String)| Some((method.clone(), Template::parse(text).ok()?));
+    let parse =
+        |(method, text): &(Option<Method>, String)| Some((method.clone(), Template::parse(text).ok()?));
     routes.iter().filter_map(parse).collect()
 }
 

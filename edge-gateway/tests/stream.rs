@@ -88,7 +88,9 @@ async fn a_stream_is_taken_up_where_it_was_left() {
 #[tokio::test]
 async fn what_goes_wrong_before_the_first_message_is_a_problem_with_its_status() {
     let edge = Edge::start_with(|options| options.request_timeout_ms = 500).await;
-    for (payment, status, code) in [("pay_none", 404, "PAYMENT_NOT_FOUND"), ("pay_silent", 504, "DEADLINE_EXCEEDED")] {
+    for (payment, status, code) in
+        [("pay_none", 404, "PAYMENT_NOT_FOUND"), ("pay_silent", 504, "DEADLINE_EXCEEDED")]
+    {
         let reply = edge.events(payment).send().await;
         assert_eq!(reply.status.as_u16(), status);
         assert_eq!(reply.header("content-type"), Some("application/problem+json"));
@@ -151,11 +153,16 @@ async fn a_client_who_goes_away_ends_the_rpc() {
         let mut open = edge.events("pay_idle").open().await;
         open.next("\n\n").await.unwrap();
         drop(open);
-        tokio::time::timeout(PATIENCE, edge.backend.cancelled.notified()).await.expect("the RPC is cancelled");
+        tokio::time::timeout(PATIENCE, edge.backend.cancelled.notified())
+            .await
+            .expect("the RPC is cancelled");
         // HEAD has no body, and wants no stream either.
-        let head = edge.request(Method::HEAD, "/v1/payments/pay_idle/events:watch").header("authorization", KEY);
+        let head =
+            edge.request(Method::HEAD, "/v1/payments/pay_idle/events:watch").header("authorization", KEY);
         assert_eq!(head.send().await.status, 200);
-        tokio::time::timeout(PATIENCE, edge.backend.cancelled.notified()).await.expect("the RPC is cancelled");
+        tokio::time::timeout(PATIENCE, edge.backend.cancelled.notified())
+            .await
+            .expect("the RPC is cancelled");
         edge.stop().await;
     }
 }
@@ -219,6 +226,7 @@ async fn a_drain_ends_streams_cleanly_and_at_once() {
         while events.next("\n").await.is_some() {}
         while lines.next("\n").await.is_some() {}
     };
-    let stopping = async { tokio::time::timeout(PATIENCE, edge.stop()).await.expect("streams do not hold it up") };
+    let stopping =
+        async { tokio::time::timeout(PATIENCE, edge.stop()).await.expect("streams do not hold it up") };
     tokio::join!(reading, stopping);
 }

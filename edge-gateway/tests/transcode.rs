@@ -152,7 +152,13 @@ fn broken_json_is_told_by_its_place_alone() {
     let deep = format!("{}1{}", r#"{"again":"#.repeat(200), "}".repeat(200));
     assert!(sample.wrong(&deep)[0].ends_with("is nested more than 64 deep"));
     let (route, found) = sample.api.find(&Method::POST, "/v1/samples").unwrap();
-    let encoded = route.request.encode(&sample.api.schema, &found.captures, None, &HeaderMap::new(), b"{\"name\":\"\xff\"}");
+    let encoded = route.request.encode(
+        &sample.api.schema,
+        &found.captures,
+        None,
+        &HeaderMap::new(),
+        b"{\"name\":\"\xff\"}",
+    );
     assert_eq!(encoded, Err(RequestError::NotUtf8));
 }
 
@@ -377,7 +383,10 @@ fn annotations_that_cannot_be_are_start_up_errors() {
     }
     // Across bindings, between a variable and a literal, and between one method and every method.
     for (first, second) in [
-        ("post: \"/v1/a\" additional_bindings {get: \"/v1/x/{id}\"}", "get: \"/v1/y\" additional_bindings {get: \"/v1/x/*\"}"),
+        (
+            "post: \"/v1/a\" additional_bindings {get: \"/v1/x/{id}\"}",
+            "get: \"/v1/y\" additional_bindings {get: \"/v1/x/*\"}",
+        ),
         ("get: \"/v1/{id}/x\"", "get: \"/v1/y/{id}\""),
         ("get: \"/v1/{id=a/*}\"", "get: \"/v1/a/{id}\""),
         ("get: \"/v1/{id=**}\"", "get: \"/v1/**\""),
@@ -385,8 +394,11 @@ fn annotations_that_cannot_be_are_start_up_errors() {
         ("get: \"/v1/{id}:go\"", "get: \"/v1/*:go\""),
     ] {
         let error = api_error(&(rpc("A", first) + &rpc("B", second)));
-        assert!(matches!(&error, ApiError::Conflict { first, second, .. }
-            if first.ends_with("/A") && second.ends_with("/B")), "{error}");
+        assert!(
+            matches!(&error, ApiError::Conflict { first, second, .. }
+            if first.ends_with("/A") && second.ends_with("/B")),
+            "{error}"
+        );
     }
     let stream = "rpc A(stream M) returns (M) { option (google.api.http) = {get: \"/v1/x\"}; }";
     assert!(matches!(api_error(stream), ApiError::Streaming(_)));
@@ -402,7 +414,10 @@ fn the_contract_itself_makes_an_api() {
     assert_eq!(route.grpc_path.path(), "/paymesh.payments.v1.PaymentService/CreateRefund");
     assert_eq!(&*route.upstream, "svc-payments");
     assert_eq!(found.captures, [Cow::Borrowed("pay_1")]);
-    let body = route.request.encode(&api.schema, &found.captures, None, &HeaderMap::new(), br#"{"amount":0}"#).unwrap();
+    let body = route
+        .request
+        .encode(&api.schema, &found.captures, None, &HeaderMap::new(), br#"{"amount":0}"#)
+        .unwrap();
     let refund = paymesh_proto::payments::v1::CreateRefundRequest::decode(body).unwrap();
     assert_eq!((refund.payment_id.as_str(), refund.amount), ("pay_1", Some(0)));
 }

@@ -33,9 +33,13 @@ async fn the_bytes_arrive_exactly_and_no_credential_is_asked_for() {
     let (has_tenant, webhook) = edge.backend.webhook.lock().unwrap().take().unwrap();
     assert!(!has_tenant, "nobody is spoken for");
     let http_body = webhook.body.unwrap();
-    assert_eq!((http_body.data.to_vec(), http_body.content_type.as_str()), (body, "application/json; charset=utf-8"));
+    assert_eq!(
+        (http_body.data.to_vec(), http_body.content_type.as_str()),
+        (body, "application/json; charset=utf-8")
+    );
     assert_eq!(webhook.processor, "simulator");
-    let headers: Vec<_> = webhook.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let headers: Vec<_> =
+        webhook.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(
         headers,
         [
@@ -55,7 +59,10 @@ async fn the_answer_is_the_services_and_the_size_is_bounded() {
     let unknown = post("/v1/webhooks/unknown").body("{}").await;
     assert_eq!((unknown.status.as_u16(), &unknown.json()["code"]), (404, &json!("PROCESSOR_NOT_FOUND")));
     let unsigned = post("/v1/webhooks/unsigned").body("{}").await;
-    assert_eq!((unsigned.status.as_u16(), &unsigned.json()["code"]), (401, &json!("WEBHOOK_SIGNATURE_INVALID")));
+    assert_eq!(
+        (unsigned.status.as_u16(), &unsigned.json()["code"]),
+        (401, &json!("WEBHOOK_SIGNATURE_INVALID"))
+    );
     assert!(unsigned.header("www-authenticate").is_some_and(|value| !value.contains("Bearer")));
     for (size, status) in [(0, 200), (256 * 1024, 200), (256 * 1024 + 1, 413)] {
         let reply = post("/v1/webhooks/simulator").body(vec![b'x'; size]).await;

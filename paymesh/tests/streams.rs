@@ -87,7 +87,9 @@ async fn a_payment_is_watched_from_its_creation_to_its_refund() {
     assert_eq!((missing.status, &missing.body["code"]), (404, &json!("PAYMENT_NOT_FOUND")));
     let stop = async { mesh.dev.stop().await };
     let ends = async { while events.next().await.is_some() {} };
-    tokio::time::timeout(PATIENCE, async { tokio::join!(stop, ends) }).await.expect("a stream holds nobody up");
+    tokio::time::timeout(PATIENCE, async { tokio::join!(stop, ends) })
+        .await
+        .expect("a stream holds nobody up");
 }
 
 #[tokio::test]
@@ -99,7 +101,10 @@ async fn a_webhook_goes_from_the_edge_to_the_processors_check() {
     assert_eq!(payment["status"], "UNKNOWN");
     let secret = mesh.dir.path().join("svc-payments/simulator-webhook-secret");
     let secret = WebhookSecret::read(&secret).unwrap();
-    let body = format!("{{ \"type\": \"x\",\n  \"data\": {{\"reference\": \"{}_1\"}} }}\n", payment["id"].as_str().unwrap());
+    let body = format!(
+        "{{ \"type\": \"x\",\n  \"data\": {{\"reference\": \"{}_1\"}} }}\n",
+        payment["id"].as_str().unwrap()
+    );
     let time = mesh::SystemClock.now().as_seconds().to_string();
     let signature = secret.sign("msg_1", &time, body.as_bytes());
     let send = async |path: &str, signature: &str, body: &str| {
@@ -137,7 +142,9 @@ async fn the_documentation_needs_no_key_and_nobody_else() {
         let url = format!("{}{path}", mesh.url());
         let answer = Http::new().send(Method::GET, &url, &[], "").await.unwrap();
         assert_eq!((answer.status, answer.headers["content-type"].to_str().unwrap()), (200, kind));
-        assert!(answer.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+        assert!(
+            answer.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'")
+        );
         let post = Http::new().send(Method::POST, &url, &[], "").await.unwrap();
         assert_eq!(post.status, 405);
     }

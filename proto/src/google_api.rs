@@ -36,7 +36,8 @@ mod tests {
     fn it_is_encoded_as_the_descriptor_says() {
         let body = HttpBody { content_type: "a/b".into(), data: b"4242"[..].into(), extensions: Vec::new() };
         let descriptor = crate::descriptor_pool().get_message_by_name("google.api.HttpBody").unwrap();
-        let read = prost_reflect::DynamicMessage::decode(descriptor, body.encode_to_vec().as_slice()).unwrap();
+        let read =
+            prost_reflect::DynamicMessage::decode(descriptor, body.encode_to_vec().as_slice()).unwrap();
         let text = |name| read.get_field_by_name(name).unwrap().into_owned();
         assert_eq!(text("content_type"), prost_reflect::Value::String("a/b".into()));
         assert_eq!(text("data"), prost_reflect::Value::Bytes(b"4242"[..].into()));

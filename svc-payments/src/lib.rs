@@ -63,8 +63,8 @@ impl Service for Payments {
             Some(path) => WebhookSecret::read(path)?,
             None => WebhookSecret::read_or_make(&context.data_dir().join("simulator-webhook-secret"))?,
         };
-        let simulator = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?
-            .with_webhooks(secret);
+        let simulator =
+            Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?.with_webhooks(secret);
         let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
         let [crypto, fraud, ledger, tax] = UPSTREAMS;
         let clients = Clients::new(

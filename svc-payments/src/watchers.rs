@@ -141,9 +141,11 @@ mod tests {
         watchers.tell(&tenant("globex"), payment(1));
         let news = watcher.news();
         tokio::pin!(news);
-        assert!(std::future::poll_fn(|context| std::task::Poll::Ready(news.as_mut().poll(context)))
-            .await
-            .is_pending());
+        assert!(
+            std::future::poll_fn(|context| std::task::Poll::Ready(news.as_mut().poll(context)))
+                .await
+                .is_pending()
+        );
     }
 
     #[test]

@@ -43,7 +43,15 @@ mod tests {
             assert!(!text.contains("http:") && !text.contains("https:"), "no address outside");
         }
         // Texts of the document are put in as texts, and a key is kept in memory alone.
-        for unsafe_way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "localStorage", "sessionStorage", "cookie"] {
+        for unsafe_way in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "eval(",
+            "localStorage",
+            "sessionStorage",
+            "cookie",
+        ] {
             assert!(!include_str!("app.js").contains(unsafe_way), "{unsafe_way}");
         }
         for path in ["/docs", "/docs/app.js", "/docs/style.css"] {

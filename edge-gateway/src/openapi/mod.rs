@@ -264,7 +264,9 @@ fn request_body(api: &Transcoder, route: &Route, schemas: &mut Schemas<'_>) -> O
     let (schema, example, required) = match route.request.body {
         BodyRule::None => return None,
         _ if route.request.is_raw() => {
-            return Some(json!({"required": true, "content": {"*/*": {"schema": {}, "example": "any bytes"}}}));
+            return Some(
+                json!({"required": true, "content": {"*/*": {"schema": {}, "example": "any bytes"}}}),
+            );
         }
         BodyRule::Whole => {
             let wanted = |index| !route.request.is_taken(index);

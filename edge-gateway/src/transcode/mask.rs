@@ -44,7 +44,8 @@ pub(crate) fn given(
 fn one(schema: &Schema, resource: MessageId, path: &str) -> Result<String, Cow<'static, str>> {
     let (mut at, mut resolved) = (Some(resource), String::new());
     for part in path.split('.') {
-        let message = at.map(|id| schema.message(id)).filter(|message| matches!(message.special, Special::None));
+        let message =
+            at.map(|id| schema.message(id)).filter(|message| matches!(message.special, Special::None));
         let Some(message) = message else {
             return Err(format!("`{}` has no fields within it", safe_name(&resolved)).into());
         };

@@ -203,7 +203,8 @@ impl Transcoder {
             request: request.map_err(wrong)?,
             response: response.map_err(wrong)?,
             streaming: descriptor.is_server_streaming(),
-            public: option(descriptor, "paymesh.options.v1.public").is_some_and(|value| value.as_bool() == Some(true)),
+            public: option(descriptor, "paymesh.options.v1.public")
+                .is_some_and(|value| value.as_bool() == Some(true)),
             body_bytes_max: option(descriptor, "paymesh.options.v1.body_bytes_max")
                 .and_then(|value| usize::try_from(value.as_u32()?).ok())
                 .filter(|bytes| *bytes > 0),

@@ -222,16 +222,19 @@ impl RequestPlan {
             Some(_) => "",
             None => std::str::from_utf8(body).map_err(|_| RequestError::NotUtf8)?,
         };
-        match self.body {
-            _ if let Some(place) = self.raw => self.raw(&mut reader, place, headers, body, &mut seen),
-            BodyRule::None if !body.is_empty() => return Err(RequestError::BodyNotTaken),
+        if let Some(place) = self.raw {
+            self.raw(&mut reader, place, headers, body, &mut seen);
+        } else if self.body == BodyRule::None && !body.is_empty() {
+            return Err(RequestError::BodyNotTaken);
+        } else if !body.is_empty() {
             // No body at all is the message with nothing in it.
-            _ if body.is_empty() => {}
-            BodyRule::None => {}
-            BodyRule::Whole => reader.body(text, message, &mut seen)?,
-            BodyRule::Field(index) => {
-                if reader.body_field(text, message, index)? {
-                    seen.fields |= 1 << index;
+            match self.body {
+                BodyRule::None => {}
+                BodyRule::Whole => reader.body(text, message, &mut seen)?,
+                BodyRule::Field(index) => {
+                    if reader.body_field(text, message, index)? {
+                        seen.fields |= 1 << index;
+                    }
                 }
             }
         }
@@ -279,11 +282,7 @@ impl RequestPlan {
 
     /// Takes `Last-Event-ID` over, if there is one; then what the query says of the same field is what
     /// the stream began with.
-    fn resume_at(
-        reader: &mut Reader<'_>,
-        field: &Field,
-        headers: &HeaderMap,
-    ) -> bool {
+    fn resume_at(reader: &mut Reader<'_>, field: &Field, headers: &HeaderMap) -> bool {
         let last = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("\u{0}"));
         let Some(last) = last.filter(|last| !last.is_empty()) else { return false };
         if let Err(expected) = reader.put_at(&[], field.number, field.kind, last) {
@@ -337,12 +336,13 @@ impl RequestPlan {
             } else if place.shape == Shape::Singular && given.contains(&place.name) {
                 reader.wrong_at(&place.name, "is given twice");
             } else {
-                let put = match self.mask.filter(|mask| mask.number == place.number && place.top == mask.index) {
-                    Some(mask) => mask::given(schema, mask.resource, &value).map(|paths| {
-                        wire::put_bytes(&mut reader.out, mask.number, &mask::encoded(paths));
-                    }),
-                    None => reader.put_at(&place.enclosing, place.number, place.kind, &value),
-                };
+                let put =
+                    match self.mask.filter(|mask| mask.number == place.number && place.top == mask.index) {
+                        Some(mask) => mask::given(schema, mask.resource, &value).map(|paths| {
+                            wire::put_bytes(&mut reader.out, mask.number, &mask::encoded(paths));
+                        }),
+                        None => reader.put_at(&place.enclosing, place.number, place.kind, &value),
+                    };
                 if let Err(expected) = put {
                     reader.wrong_at(&place.name, expected);
                 }
@@ -397,6 +397,10 @@ fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
             });
         }
         let (Kind::Message(next), Shape::Singular) = (field.kind, field.shape) else { return Err(()) };
+        // What has a JSON form of its own has no parts in a URL either.
+        if !matches!(schema.message(next).special, Special::None) {
+            return Err(());
+        }
         enclosing.push(field.number);
         id = next;
     }

@@ -78,11 +78,8 @@ impl ResponsePlan {
         let mut writer = Writer::new(schema, 24);
         writer.scalar(kind, raw)?;
         let text = String::from_utf8(writer.out).map_err(|_| WireError)?;
-        let text = if kind == Kind::String {
-            serde_json::from_str(&text).map_err(|_| WireError)?
-        } else {
-            text
-        };
+        let text =
+            if kind == Kind::String { serde_json::from_str(&text).map_err(|_| WireError)? } else { text };
         // An id with a line break would end its line; one with a NUL is ignored by every reader.
         Ok(Some(text).filter(|text| !text.contains(['\n', '\r', '\0'])))
     }

@@ -277,7 +277,11 @@ mod tests {
         assert_eq!(add(Method::GET, "/v1/files/**"), Err(7));
         assert_eq!(add(Method::POST, "/v1/payments/{x}:cancel"), Err(5));
         assert_eq!(add(Method::GET, "/v1/shops/{x}/extra"), Ok(()));
-        assert_eq!(add(Method::GET, "/v1/{x}/special/extra"), Err(7), "both would take /v1/files/special/extra");
+        assert_eq!(
+            add(Method::GET, "/v1/{x}/special/extra"),
+            Err(7),
+            "both would take /v1/files/special/extra"
+        );
         assert_eq!(add(Method::DELETE, "/v1/payments/{id}"), Err(8), "both would take /v1/payments/special");
         assert_eq!(add(Method::PUT, "/v1/payments/{other}"), Ok(()));
         assert_eq!(add(Method::POST, "/v1/payments/{x}:refund"), Ok(()));

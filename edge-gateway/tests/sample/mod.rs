@@ -51,7 +51,12 @@ impl Sample {
     }
 
     /// The request message as canonical JSON, by the reflection library.
-    pub(crate) fn request(&self, method: &Method, uri: &str, body: &str) -> Result<serde_json::Value, RequestError> {
+    pub(crate) fn request(
+        &self,
+        method: &Method,
+        uri: &str,
+        body: &str,
+    ) -> Result<serde_json::Value, RequestError> {
         let bytes = self.bytes(method, uri, body)?;
         let descriptor = self.pool.get_message_by_name("paymesh.sample.v1.Everything").unwrap();
         let message = DynamicMessage::decode(descriptor, bytes.as_slice()).unwrap();

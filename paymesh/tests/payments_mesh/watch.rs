@@ -42,7 +42,10 @@ async fn what_was_and_what_comes_each_once_and_in_order() {
     let id = edge.create("k", &order(&token, CaptureMethod::Manual)).await.unwrap().message.id;
     let mut from_start = watch(&edge, &id, 0).await.unwrap();
     let first = next(&mut from_start).await.unwrap();
-    assert_eq!((first.sequence, first.r#type.as_str(), first.payment_id.as_str()), (1, "payment.created", &*id));
+    assert_eq!(
+        (first.sequence, first.r#type.as_str(), first.payment_id.as_str()),
+        (1, "payment.created", &*id)
+    );
     read_to(&mut from_start, 2, 2).await;
     let mut from_now = watch(&edge, &id, 2).await.unwrap();
     edge.capture("c", &id, None).await.unwrap();
@@ -65,7 +68,12 @@ async fn what_was_and_what_comes_each_once_and_in_order() {
             read_to(&mut events, from + 1, last).await;
         }
     };
-    tokio::join!(refunds, read_to(&mut from_start, 4, last), read_to(&mut from_now, 4, last), coming_and_going);
+    tokio::join!(
+        refunds,
+        read_to(&mut from_start, 4, last),
+        read_to(&mut from_now, 4, last),
+        coming_and_going
+    );
     let listed = edge.get(&id).await;
     assert_eq!(listed.sequence, last);
 
@@ -83,7 +91,8 @@ async fn only_ones_own_payments_and_only_so_many_at_once() {
     let (_payments, edge) = world.start_payments(bounded).await;
     let token = world.token(VISA).await;
     let id = edge.create("k", &order(&token, CaptureMethod::Manual)).await.unwrap().message.id;
-    let reason = |watching: Result<Streaming<PaymentEvent>, Fault>| watching.map(drop).map_err(|fault| fault.reason());
+    let reason =
+        |watching: Result<Streaming<PaymentEvent>, Fault>| watching.map(drop).map_err(|fault| fault.reason());
     for unknown in ["pay_01933c5e8f7a7c3e9d5b2a4f6e8c0d1b", "x", ""] {
         assert_eq!(reason(watch(&edge, unknown, 0).await), Err(Reason::PaymentNotFound));
     }

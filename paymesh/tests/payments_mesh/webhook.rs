@@ -52,7 +52,10 @@ async fn a_webhook_settles_what_would_have_waited_and_twice_is_once() {
     assert_eq!(edge.get(&created.id).await.status(), Status::Unknown);
 
     let now = world.clock.now().as_seconds();
-    let body = format!(r#"{{"type":"payment.updated","data":{{"reference":"{}_1","status":"declined"}}}}"#, created.id);
+    let body = format!(
+        r#"{{"type":"payment.updated","data":{{"reference":"{}_1","status":"declined"}}}}"#,
+        created.id
+    );
     let good = signed(SECRET, "msg_1", now, &body);
     let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let mut changed = good.clone();
@@ -77,7 +80,8 @@ async fn a_webhook_settles_what_would_have_waited_and_twice_is_once() {
         until("it was asked about", async || world.nothing_is_due().then_some(())).await;
     }
     // The processor's own word counts, not the webhook's.
-    until("it is settled", async || (edge.get(&created.id).await.status() == Status::Captured).then_some(())).await;
+    until("it is settled", async || (edge.get(&created.id).await.status() == Status::Captured).then_some(()))
+        .await;
     let nothing = signed(SECRET, "msg_2", now, r#"{"type":"other","data":{}}"#);
     webhooks.receive_webhook(call("").forward(nothing)).await.unwrap();
     assert_eq!(world.effects("sale"), 1);

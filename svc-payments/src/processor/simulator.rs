@@ -297,7 +297,8 @@ mod tests {
             money::PaymentId::new(uuid::Uuid::from_u128(1 << 76 | 2 << 62)),
             money::RefundId::new(uuid::Uuid::from_u128(7 << 76 | 2 << 62)),
         );
-        let body = |reference: &str| format!(r#"{{"type":"x","data":{{"reference":"{reference}","paid":true}}}}"#);
+        let body =
+            |reference: &str| format!(r#"{{"type":"x","data":{{"reference":"{reference}","paid":true}}}}"#);
         assert_eq!(about(&simulator, &body("x")), Err(WebhookError::Signature), "none without a secret");
         let simulator = simulator.with_webhooks(secret.clone());
         assert_eq!(about(&simulator, &body(&format!("{payment}_3"))), Ok(WebhookSubject::Payment(payment)));

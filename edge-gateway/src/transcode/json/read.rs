@@ -53,7 +53,13 @@ pub(crate) struct Seen {
 
 impl<'s> Reader<'s> {
     pub(crate) fn new(schema: &'s Schema, capacity: usize) -> Self {
-        Self { schema, out: Vec::with_capacity(capacity), path: Vec::new(), violations: Vec::new(), taken_of_body: 0 }
+        Self {
+            schema,
+            out: Vec::with_capacity(capacity),
+            path: Vec::new(),
+            violations: Vec::new(),
+            taken_of_body: 0,
+        }
     }
 
     /// The wire form, or all that is wrong.
@@ -145,8 +151,7 @@ impl<'s> Reader<'s> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         self.path.push(Step::Field(&field.name));
         let slot = Slot { reader: self, number: field.number, kind: field.kind, shape: field.shape };
-        let given =
-            slot.deserialize(&mut deserializer).and_then(|given| deserializer.end().map(|()| given));
+        let given = slot.deserialize(&mut deserializer).and_then(|given| deserializer.end().map(|()| given));
         let given = given.map_err(|error| self.unreadable(&error))?;
         self.path.pop();
         Ok(given)
@@ -253,7 +258,6 @@ impl<'s> Reader<'s> {
         result
     }
 }
-
 
 /// The name of a member of an object.
 enum Name {

@@ -35,8 +35,9 @@ pub(crate) type Expected = Cow<'static, str>;
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Base64 in both alphabets, padded or not, as ProtoJSON wants it accepted.
-const LENIENT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
@@ -74,7 +75,9 @@ pub(crate) fn put(
             let value = match input {
                 Input::Text(name) => enumeration.number(name),
                 Input::Plain(name) => enumeration.number(name).or_else(|| name.parse().ok()),
-                Input::Integer(_) | Input::Float(_) => integer(input).and_then(|value| i32::try_from(value).ok()),
+                Input::Integer(_) | Input::Float(_) => {
+                    integer(input).and_then(|value| i32::try_from(value).ok())
+                }
                 Input::Bool(_) => None,
             };
             let value = value.filter(|value| enumeration.name(*value).is_some()).ok_or_else(wrong)?;
