@@ -152,15 +152,15 @@ mod tests {
     fn places_are_bounded_and_given_back() {
         let watchers = Watchers::new(3, 2);
         let first = watchers.enter(tenant("acme"), payment(1)).unwrap();
-        let _second = watchers.enter(tenant("acme"), payment(1)).unwrap();
+        let second = watchers.enter(tenant("acme"), payment(1)).unwrap();
         let refused = watchers.enter(tenant("acme"), payment(2)).unwrap_err();
         assert_eq!((refused.reason(), refused.retry_after()), (Reason::Overloaded, Some(5)));
         let third = watchers.enter(tenant("globex"), payment(1)).unwrap();
         assert!(watchers.enter(tenant("other"), payment(1)).is_err());
         drop((first, third));
-        let _again = watchers.enter(tenant("acme"), payment(2)).unwrap();
+        let again = watchers.enter(tenant("acme"), payment(2)).unwrap();
         assert_eq!(watchers.lock().bells.len(), 2, "a payment that nobody watches is forgotten");
-        drop((_second, _again));
+        drop((second, again));
         let inner = watchers.lock();
         assert!(inner.all == 0 && inner.by_tenant.is_empty() && inner.bells.is_empty());
     }

@@ -54,10 +54,9 @@ impl<'a> Schemas<'a> {
             Special::FieldMask => return json!({"type": "string"}),
             Special::Wrapper(kind) => return self.kind(*kind, side),
             Special::Free(Free::Struct, _) => return json!({"type": "object"}),
-            Special::Free(Free::Value, _) => return json!({}),
             Special::Free(Free::ListValue, _) => return json!({"type": "array", "items": {}}),
-            // Bytes of any type: no schema says more (OpenAPI 3.1.1, section 4.7.14.1).
-            Special::Raw => return json!({}),
+            // Any JSON, or bytes of any type: no schema says more (OpenAPI 3.1.1, section 4.7.14.1).
+            Special::Free(Free::Value, _) | Special::Raw => return json!({}),
         }
         let name = self.name(message, side);
         if !self.components.contains_key(&name) {

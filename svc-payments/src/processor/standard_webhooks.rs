@@ -97,6 +97,8 @@ fn signed(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     /// The example of the specification's own libraries.
@@ -181,7 +183,6 @@ mod tests {
         let again = WebhookSecret::read_or_make(&path).unwrap();
         assert_eq!(made.sign("a", "b", b"c"), again.sign("a", "b", b"c"));
         assert_eq!(format!("{made:?}"), "WebhookSecret(redacted)");
-        use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
