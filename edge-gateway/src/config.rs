@@ -36,13 +36,14 @@ pub struct EdgeConfig {
     /// The most requests worked on at once; more are refused with 429.
     #[schemars(range(min = 1))]
     pub in_flight_max: usize,
-    /// The most answers that are streams at once; more are refused with 429. Default: 1024.
+    /// The most answers that are streams at once; more are refused with 429.
+    #[schemars(range(min = 1))]
     pub streams_max: usize,
     /// How long a stream may last before it ends and the client has to ask again, in milliseconds.
-    /// Default: 1800000 (half an hour).
+    #[schemars(range(min = 1))]
     pub stream_duration_max_ms: u64,
     /// After how long without a message a stream of events says that it is alive, in milliseconds.
-    /// Default: 15000.
+    #[schemars(range(min = 1))]
     pub stream_heartbeat_ms: u64,
     /// Services that `/readyz` asks beside those that the routes lead to.
     pub ready_services: Vec<String>,

@@ -19,16 +19,18 @@ pub struct Config {
     /// How often work that is due is looked for, in milliseconds.
     #[schemars(range(min = 1))]
     pub work_interval_ms: u64,
-    /// The most callers that watch payments' events at once; more are refused. Default: 4096.
+    /// The most callers that watch payments' events at once; more are refused.
+    #[schemars(range(min = 1))]
     pub watchers_max: usize,
-    /// The most callers of one tenant that watch payments' events at once. Default: 512.
+    /// The most callers of one tenant that watch payments' events at once.
+    #[schemars(range(min = 1))]
     pub watchers_per_tenant_max: usize,
     /// How long one caller may watch before its stream ends and it has to ask again, in milliseconds.
-    /// Default: 3600000 (one hour).
+    #[schemars(range(min = 1))]
     pub watch_duration_max_ms: u64,
     /// A file with the secret that the simulator signs its webhooks with: `whsec_` and 24 to 64 bytes in
-    /// base64. Default: none; then a secret is made and kept in the data directory, in
-    /// `simulator-webhook-secret`.
+    /// base64. Absent: `simulator-webhook-secret` in the data directory, made at the first start.
+    #[schemars(example = "secrets/simulator-webhook")]
     pub simulator_webhook_secret_file: Option<PathBuf>,
 }
 
