@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "paymesh/crypto/v1/crypto.proto",
     "paymesh/ledger/v1/ledger.proto",
     "paymesh/payments/v1/payments.proto",
+    "paymesh/payments/v1/webhooks.proto",
     "paymesh/fraud/v1/fraud.proto",
     "paymesh/tax/v1/tax.proto",
     "paymesh/echo/v1/echo.proto",
@@ -37,7 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".paymesh.crypto.v1.DetokenizeResponse",
             ".paymesh.crypto.v1.EncryptRequest",
             ".paymesh.crypto.v1.DecryptResponse",
+            ".paymesh.payments.v1.ReceiveWebhookRequest",
         ])
+        .extern_path(".google.api", "crate::google_api")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use edge_gateway::transcode::Transcoder;
-use http::Method;
+use http::{HeaderMap, Method};
 use paymesh_proto::payments::v1::{Payment, PaymentMethod, payment};
 use prost::Message as _;
 
@@ -49,7 +49,7 @@ fn transcode(criterion: &mut Criterion) {
         bencher.iter(|| {
             route
                 .request
-                .encode(&api.schema, &found.captures, None, black_box(REQUEST).as_bytes())
+                .encode(&api.schema, &found.captures, None, &HeaderMap::new(), black_box(REQUEST).as_bytes())
                 .map(|b| b.len())
         });
     });

@@ -38,6 +38,15 @@ pub struct EdgeConfig {
     /// The most requests worked on at once; more are refused with 429.
     #[schemars(range(min = 1))]
     pub in_flight_max: usize,
+    /// The most answers that are streams at once; more are refused with 429.
+    #[schemars(range(min = 1))]
+    pub streams_max: usize,
+    /// How long a stream may last before it ends and the client has to ask again, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub stream_duration_max_ms: u64,
+    /// After how long without a message a stream of events says that it is alive, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub stream_heartbeat_ms: u64,
     /// Services that `/readyz` asks beside those that the routes lead to.
     pub ready_services: Vec<String>,
 }
@@ -54,6 +63,9 @@ impl Default for EdgeConfig {
             connections_max: 8_192,
             body_bytes_max: 1024 * 1024,
             in_flight_max: 8_192,
+            streams_max: 1_024,
+            stream_duration_max_ms: 1_800_000,
+            stream_heartbeat_ms: 15_000,
             ready_services: Vec::new(),
         }
     }

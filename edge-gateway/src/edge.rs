@@ -16,6 +16,7 @@ use crate::{
     openapi,
     readiness::Readiness,
     server,
+    stream::Streams,
     transcode::{Segment, Transcoder},
 };
 
@@ -84,7 +85,13 @@ impl Service for Edge {
                 in_flight_max: config.in_flight_max,
             },
             no_rpc: "none".into(),
-            api,
+            streams: Streams::new(
+                config.streams_max,
+                Duration::from_millis(config.stream_duration_max_ms),
+                Duration::from_millis(config.stream_heartbeat_ms),
+                context.drain(),
+            ),
+            api: Arc::new(api),
             upstreams,
             authenticator,
             scopes,

@@ -1,9 +1,11 @@
 //! One HTTP request's way to one gRPC call and back: probes and documents, then credential, route,
-//! idempotency key, body, call, answer. There is no code for any particular RPC.
+//! idempotency key, body, call, answer (`forward`). There is no code for any particular RPC.
 //!
 //! Nothing is copied from the request's headers into the call: what the mesh trusts (tenant,
 //! identities, `l5d-*`, `paymesh-*`) cannot come from outside. Paths, queries and bodies are not
 //! logged: a card number may be anywhere in them.
+
+mod forward;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,17 +22,18 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
-    call::{IDEMPOTENCY_KEY_HEADER, IDEMPOTENCY_REPLAYED_HEADER, REQUEST_ID_HEADER, is_outside_request_id},
+    call::{IDEMPOTENCY_KEY_HEADER, REQUEST_ID_HEADER, is_outside_request_id},
 };
 use tracing::Instrument as _;
 
 use crate::{
     auth::{Authenticator, Refused, ScopeTable},
     body::{Answer, full},
-    codec::RawCodec,
+    docs,
     metrics::EdgeMetrics,
     problem,
     readiness::Readiness,
+    stream::Streams,
     transcode::{Idempotency, NoMatch, Route, Transcoder},
 };
 
@@ -40,7 +43,7 @@ const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What all requests share.
 pub(crate) struct Gateway {
-    pub(crate) api: Transcoder,
+    pub(crate) api: Arc<Transcoder>,
     pub(crate) upstreams: BTreeMap<Arc<str>, Upstream>,
     pub(crate) authenticator: Authenticator,
     pub(crate) scopes: ScopeTable,
@@ -51,6 +54,7 @@ pub(crate) struct Gateway {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) identity: SpiffeId,
     pub(crate) limits: Limits,
+    pub(crate) streams: Streams,
     /// The first segments of all routes: below them nothing is told without a credential.
     pub(crate) guarded: HashSet<String>,
     /// The label of requests that have no route.
@@ -165,17 +169,27 @@ impl Gateway {
             path if path.starts_with(problem::TYPE_PREFIX) => {
                 problem::page(path).map(|page| plain(StatusCode::OK, "text/plain; charset=utf-8", page))
             }
-            _ => None,
+            path => docs::asset(path),
         }
     }
 
     fn call(&self, caller: &Caller, tenant: Option<money::TenantId>, key: Option<IdempotencyKey>) -> Call {
+        self.call_until(caller, tenant, key, caller.deadline)
+    }
+
+    fn call_until(
+        &self,
+        caller: &Caller,
+        tenant: Option<money::TenantId>,
+        key: Option<IdempotencyKey>,
+        deadline: Instant,
+    ) -> Call {
         Call::start(Origin {
             peer: self.identity.clone(),
             tenant,
             request_id: Arc::clone(&caller.request_id),
             trace: caller.trace,
-            deadline: Some(caller.deadline),
+            deadline: Some(deadline),
             idempotency_key: key,
         })
     }
@@ -192,40 +206,67 @@ impl Gateway {
         if !self.guarded.contains(first) {
             return Err(Self::not_documented(path).into());
         }
-        let principal = self.authenticator.authenticate(parts, caller.address).await?;
-        let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
-        let (route, found) = self.api.find(method, path).map_err(no_route)?;
+        let found = self.api.find(&parts.method, path);
+        // Without a credential nothing is told of a path, unless it is that of an RPC that asks for none.
+        let principal = match &found {
+            Ok((route, _)) if route.public => None,
+            _ => Some(self.authenticator.authenticate(parts, caller.address).await?),
+        };
+        let (route, found) = found.map_err(no_route)?;
         *rpc = Arc::clone(&route.rpc);
-        self.authenticator.allow(&principal, self.scopes.get(&route.rpc))?;
+        if let Some(principal) = &principal {
+            self.authenticator.allow(principal, self.scopes.get(&route.rpc))?;
+        }
         let idempotency_key = idempotency_key(route.idempotency, &parts.headers)?;
-        let body = self.body(parts, body, caller.deadline).await?;
-        self.authenticator.check_body(&principal, &body)?;
-        let message = route.request.encode(&self.api.schema, &found.captures, parts.uri.query(), &body);
-        let call = self.call(caller, Some(principal.tenant.clone()), idempotency_key);
+        let body = self.body(route, parts, body, caller.deadline).await?;
+        if let Some(principal) = &principal {
+            self.authenticator.check_body(principal, &body)?;
+        }
+        let (query, headers) = (parts.uri.query(), &parts.headers);
+        let message = route.request.encode(&self.api.schema, &found.captures, query, headers, &body);
+        let tenant = principal.as_ref().map(|principal| principal.tenant.clone());
+        let deadline = if route.streaming { self.streams.end(caller.began) } else { caller.deadline };
+        let call = self.call_until(caller, tenant, idempotency_key, deadline);
         // At this level, whatever is logged within carries the request's ids, however little is logged.
         let span = tracing::error_span!(
             "edge",
             rpc = &*route.rpc,
             request_id = &*caller.request_id,
             trace_id = format_args!("{:032x}", caller.trace.trace_id),
-            tenant = principal.tenant.as_str(),
-            credential = &*principal.credential,
+            tenant = principal.as_ref().map(|principal| principal.tenant.as_str()),
+            credential = principal.as_ref().map(|principal| &*principal.credential),
         );
         mesh::telemetry::adopt(&span, caller.trace);
         let message = message.map_err(Fault::from)?;
         // Within the span, so that the call carries it as its parent.
-        async { self.forward(route, call.forward(message), caller).await }.instrument(span).await
+        let request = call.forward(message);
+        async {
+            if route.streaming {
+                self.forward_stream(found.target, request, headers, caller).await
+            } else {
+                self.forward(route, request, caller).await
+            }
+        }
+        .instrument(span)
+        .await
     }
 
     fn not_documented(path: &str) -> Fault {
-        if matches!(path, "/healthz" | "/readyz" | "/openapi.json") {
+        if matches!(path, "/healthz" | "/readyz" | "/openapi.json") || docs::asset(path).is_some() {
             return Fault::new(Reason::MethodNotAllowed, "This path takes GET only.");
         }
         Fault::new(Reason::RouteNotFound, "There is nothing at this path; /openapi.json lists what there is.")
     }
 
-    async fn body(&self, parts: &Parts, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Fault> {
+    async fn body(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        body: &mut Incoming,
+        deadline: Instant,
+    ) -> Result<Bytes, Fault> {
         let limit = self.limits.body_bytes_max;
+        let limit = route.body_bytes_max.map_or(limit, |of_rpc| of_rpc.min(limit));
         let too_large = || {
             let message = format!("The body is larger than {limit} bytes.");
             Fault::new(Reason::BodyTooLarge, message)
@@ -246,42 +287,12 @@ impl Gateway {
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
             Err(_) => return Err(Fault::new(Reason::BodyMalformed, "The body ended before its length.")),
         };
-        if !bytes.is_empty() && !is_json(&parts.headers) {
+        if !bytes.is_empty() && !route.request.is_raw() && !is_json(&parts.headers) {
             let message = "The body must be JSON: send the header `Content-Type: application/json`.";
             return Err(Fault::new(Reason::UnsupportedMediaType, message)
                 .violating("Content-Type", "must be application/json"));
         }
         Ok(bytes)
-    }
-
-    async fn forward(
-        &self,
-        route: &Route,
-        request: tonic::Request<Bytes>,
-        caller: &Caller,
-    ) -> Result<Answer, Refusal> {
-        // One exists for every route: see `Edge::build`.
-        let upstream = self.upstreams.get(&route.upstream).ok_or_else(unreachable_upstream)?;
-        let mut client = tonic::client::Grpc::new(upstream.clone())
-            .max_decoding_message_size(mesh::client::ANSWER_BYTES_MAX);
-        let calling = async {
-            client.ready().await.map_err(|_| unreachable_upstream())?;
-            let answer = client.unary(request, route.grpc_path.clone(), RawCodec).await;
-            answer.map_err(|status| Fault::from_status(&status))
-        };
-        let answer = tokio::time::timeout_at(caller.deadline.into(), calling)
-            .await
-            .map_err(|_| deadline_exceeded())??;
-        let (metadata, message, _) = answer.into_parts();
-        let json = route.response.decode(&self.api.schema, &message).map_err(|error| {
-            tracing::error!(rpc = &*route.rpc, %error, "an answer could not be read");
-            Fault::new(Reason::Internal, "Something went wrong on our side.")
-        })?;
-        let mut answer = plain(StatusCode::OK, "application/json", json);
-        if metadata.get(IDEMPOTENCY_REPLAYED_HEADER.as_str()).is_some_and(|value| value == "true") {
-            answer.headers_mut().insert(IDEMPOTENCY_REPLAYED_HEADER, HeaderValue::from_static("true"));
-        }
-        Ok(answer)
     }
 }
 

@@ -5,7 +5,9 @@
 //!
 //! - [`transcode`]: which RPC, its message, its answer. Pure.
 //! - `openapi`: the same descriptors and their comments as OpenAPI 3.1.
+//! - `docs`: a page that shows that document.
 //! - `gateway`: a request's way through credential, route, body, call and answer.
+//! - `stream`: an answer that comes message by message.
 //! - [`auth`]: who calls, and what they may do: API keys, access tokens, signed requests, scopes.
 //! - `problem`, `readiness`, `metrics`, `server`: what it says.
 //!
@@ -17,6 +19,7 @@ pub mod auth;
 mod body;
 mod codec;
 mod config;
+mod docs;
 mod edge;
 mod gateway;
 mod metrics;
@@ -24,6 +27,7 @@ mod openapi;
 mod problem;
 mod readiness;
 mod server;
+mod stream;
 pub mod transcode;
 
 pub use config::{ApiKeyConfig, AuthConfig, EdgeConfig};

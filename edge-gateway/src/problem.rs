@@ -46,8 +46,8 @@ fn title_of(reason: Reason) -> String {
     first.to_ascii_uppercase() + rest
 }
 
-/// The answer that a fault is.
-pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
+/// The problem object that a fault is, as JSON.
+pub(crate) fn json(fault: &Fault, request_id: &str) -> Vec<u8> {
     let reason = fault.reason();
     let errors = fault
         .violations()
@@ -64,8 +64,13 @@ pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
         request_id,
     };
     // Texts and numbers always serialize.
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = Response::new(full(body));
+    serde_json::to_vec(&problem).unwrap_or_default()
+}
+
+/// The answer that a fault is.
+pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
+    let reason = fault.reason();
+    let mut response = Response::new(full(json(fault, request_id)));
     *response.status_mut() =
         StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -75,6 +80,10 @@ pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
     }
     if reason.http_status() == 401 {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"paymesh\""));
+    }
+    if reason == Reason::WebhookSignatureInvalid {
+        // A 401 names what is wanted (RFC 9110, section 15.5.2), and that is no key.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Webhook-Signature"));
     }
     response
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails ends its test")]
 
 use edge_gateway::transcode::{RequestError, Transcoder};
-use http::Method;
+use http::{HeaderMap, Method};
 use paymesh_proto::{
     payments::v1::{CreatePaymentRequest, PaymentMethod, TaxInput, payment::CaptureMethod},
     tax::v1::{Address, Line, line::Category},
@@ -69,7 +69,7 @@ proptest! {
         let api = Transcoder::new(&paymesh_proto::descriptor_pool()).unwrap();
         let (route, found) = api.find(&Method::POST, "/v1/payments").unwrap();
         let json = json_of(&request, snake_case, strings);
-        let bytes = route.request.encode(&api.schema, &found.captures, None, json.as_bytes());
+        let bytes = route.request.encode(&api.schema, &found.captures, None, &HeaderMap::new(), json.as_bytes());
         let bytes = bytes.map_err(|error| TestCaseError::fail(format!("{error:?} for {json}")))?;
         prop_assert_eq!(CreatePaymentRequest::decode(bytes).unwrap(), request);
     }
@@ -78,7 +78,7 @@ proptest! {
     fn any_text_is_read_or_refused(text in "\\PC*") {
         let api = Transcoder::new(&paymesh_proto::descriptor_pool()).unwrap();
         let (route, found) = api.find(&Method::POST, "/v1/payments").unwrap();
-        let _ = route.request.encode(&api.schema, &found.captures, Some(&text), text.as_bytes());
+        let _ = route.request.encode(&api.schema, &found.captures, Some(&text), &HeaderMap::new(), text.as_bytes());
     }
 
     #[test]
@@ -91,7 +91,7 @@ proptest! {
         let at = at.index(body.len());
         body[at] = byte;
         for body in [&body[..], &body[..at]] {
-            let result = route.request.encode(&api.schema, &found.captures, None, body);
+            let result = route.request.encode(&api.schema, &found.captures, None, &HeaderMap::new(), body);
             if let Err(RequestError::Violations(list)) = result {
                 let shown = format!("{list:?}");
                 prop_assert!(!shown.contains("42424242"), "{}", shown);

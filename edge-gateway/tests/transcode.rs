@@ -3,96 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails ends its test")]
 
+mod sample;
+
 use std::borrow::Cow;
 
 use edge_gateway::transcode::{ApiError, NoMatch, RequestError, Transcoder};
-use http::Method;
+use http::{HeaderMap, Method};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
-
-fn compile(extra: Option<(&str, &str)>) -> DescriptorPool {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto");
-    let dir = tempfile::tempdir().unwrap();
-    let mut file = "sample.proto".to_owned();
-    if let Some((name, source)) = extra {
-        std::fs::write(dir.path().join(name), source).unwrap();
-        name.clone_into(&mut file);
-    }
-    let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
-    let includes = [root.as_ref(), contract.as_ref(), dir.path()];
-    let mut compiler = protox::Compiler::new(includes).unwrap();
-    compiler.include_imports(true).open_file(&file).unwrap();
-    DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
-}
-
-struct Sample {
-    pool: DescriptorPool,
-    api: Transcoder,
-}
-
-impl Sample {
-    fn new() -> Self {
-        let pool = compile(None);
-        let api = Transcoder::new(&pool).unwrap();
-        Self { pool, api }
-    }
-
-    /// The wire form of a request.
-    fn bytes(&self, method: &Method, uri: &str, body: &str) -> Result<Vec<u8>, RequestError> {
-        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
-        let (route, found) = self.api.find(method, path).unwrap();
-        route
-            .request
-            .encode(&self.api.schema, &found.captures, query, body.as_bytes())
-            .map(|bytes| bytes.to_vec())
-    }
-
-    /// The request message as canonical JSON, by the reflection library.
-    fn request(&self, method: &Method, uri: &str, body: &str) -> Result<serde_json::Value, RequestError> {
-        let bytes = self.bytes(method, uri, body)?;
-        let descriptor = self.pool.get_message_by_name("paymesh.sample.v1.Everything").unwrap();
-        let message = DynamicMessage::decode(descriptor, bytes.as_slice()).unwrap();
-        let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
-        Ok(message.serialize_with_options(serde_json::value::Serializer, &options).unwrap())
-    }
-
-    fn post(&self, body: &str) -> Result<serde_json::Value, RequestError> {
-        self.request(&Method::POST, "/v1/samples", body)
-    }
-
-    /// What is wrong with a body, as `field: detail`.
-    fn wrong(&self, body: &str) -> Vec<String> {
-        violations(self.post(body))
-    }
-
-    fn answer(&self, method: &Method, path: &str, message: &DynamicMessage) -> String {
-        let (route, _) = self.api.find(method, path).unwrap();
-        let bytes = route.response.decode(&self.api.schema, &message.encode_to_vec()).unwrap();
-        String::from_utf8(bytes.to_vec()).unwrap()
-    }
-
-    fn message(&self, json: &str) -> DynamicMessage {
-        let descriptor = self.pool.get_message_by_name("paymesh.sample.v1.Everything").unwrap();
-        DynamicMessage::deserialize(descriptor, &mut serde_json::Deserializer::from_str(json)).unwrap()
-    }
-}
-
-fn violations<T: std::fmt::Debug>(result: Result<T, RequestError>) -> Vec<String> {
-    match result {
-        Err(RequestError::Violations(list)) => {
-            list.iter().map(|violation| format!("{}: {}", violation.field, violation.detail)).collect()
-        }
-        other => panic!("expected violations, got {other:?}"),
-    }
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
-}
+use sample::{Sample, compile, json, violations};
 
 #[test]
 fn every_kind_of_value_is_read() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     // (given, understood); where the second is missing it is the first.
     let cases = [
         (r#"{"f64":1.5,"f32":-0.25}"#, None),
@@ -140,7 +62,7 @@ fn every_kind_of_value_is_read() {
 
 #[test]
 fn what_is_wrong_is_named_and_never_quoted() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let cases: &[(&str, &[&str])] = &[
         (r#"{"i64":10.5}"#, &["i64: must be an integer"]),
         (r#"{"i64":"12a4"}"#, &["i64: must be an integer"]),
@@ -218,7 +140,7 @@ fn what_is_wrong_is_named_and_never_quoted() {
 
 #[test]
 fn broken_json_is_told_by_its_place_alone() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let malformed = |line, column| Err(RequestError::Malformed { line, column });
     assert_eq!(sample.post("{\"name\":"), malformed(1, 8));
     assert_eq!(sample.post("{\n\"name\": 4242424242424242x}"), malformed(2, 25));
@@ -228,29 +150,35 @@ fn broken_json_is_told_by_its_place_alone() {
     assert_eq!(sample.post("not json"), malformed(1, 2));
     assert!(matches!(sample.post("{\"a\":1,}"), Err(RequestError::Malformed { .. })));
     let deep = format!("{}1{}", r#"{"again":"#.repeat(200), "}".repeat(200));
-    assert!(matches!(sample.post(&deep), Err(RequestError::Malformed { .. })));
+    assert!(sample.wrong(&deep)[0].ends_with("is nested more than 64 deep"));
     let (route, found) = sample.api.find(&Method::POST, "/v1/samples").unwrap();
-    let encoded = route.request.encode(&sample.api.schema, &found.captures, None, b"{\"name\":\"\xff\"}");
+    let encoded = route.request.encode(
+        &sample.api.schema,
+        &found.captures,
+        None,
+        &HeaderMap::new(),
+        b"{\"name\":\"\xff\"}",
+    );
     assert_eq!(encoded, Err(RequestError::NotUtf8));
 }
 
 #[test]
 fn a_deep_unknown_value_costs_no_stack() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let deep = format!(r#"{{"nope":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(sample.wrong(&deep), ["nope: is not a known field"]);
 }
 
 #[test]
 fn the_list_of_violations_is_bounded() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let body = format!(r#"{{"numbers":[{}true]}}"#, "true,".repeat(50_000));
     assert_eq!(sample.wrong(&body).len(), 16);
 }
 
 #[test]
 fn path_query_and_body_each_give_their_fields() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let cases = [
         (Method::PUT, "/v1/samples/a%20b", r#"{"i32":1}"#, r#"{"name":"a b","i32":1}"#),
         (Method::PUT, "/v1/samples/x", "", r#"{"name":"x"}"#),
@@ -291,7 +219,7 @@ fn path_query_and_body_each_give_their_fields() {
 
 #[test]
 fn wrong_parameters_are_named() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let cases = [
         (Method::GET, "/v1/samples/x", "", "i32: must be an integer"),
         (
@@ -341,12 +269,14 @@ fn wrong_parameters_are_named() {
 
 #[test]
 fn answers_show_scalars_always_and_messages_when_present() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let shown = sample.answer(&Method::POST, "/v1/samples", &sample.message("{}"));
     let expected = concat!(
         r#"{"f64":0.0,"f32":0.0,"i32":0,"i64":0,"u32":0,"u64":0,"s32":0,"s64":0,"x32":0,"x64":0,"sx32":0,"#,
         r#""sx64":0,"flag":false,"name":"","raw":"","colour":"COLOUR_UNSPECIFIED","child_list":[],"#,
-        r#""numbers":[],"words":[],"colours":[],"by_name":{},"by_number":{},"by_flag":{},"times":[]}"#
+        r#""numbers":[],"words":[],"colours":[],"by_name":{},"by_number":{},"by_flag":{},"times":[],"#,
+        r#""nothing":null,"by_i64":{},"by_u32":{},"by_u64":{},"by_s32":{},"by_s64":{},"by_x32":{},"#,
+        r#""by_x64":{},"by_sx32":{},"by_sx64":{},"spans":[],"values":[]}"#
     );
     assert_eq!(shown, expected);
     let get = |body: &str| sample.answer(&Method::GET, "/v1/samples/1", &sample.message(body));
@@ -359,7 +289,7 @@ fn answers_show_scalars_always_and_messages_when_present() {
 
 #[test]
 fn map_keys_come_sorted_and_unknown_things_are_passed_over() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let keys: Vec<String> = (0..50).map(|n| format!("\"k{n:02}\":{{\"name\":\"\"}}")).collect();
     let message = sample.message(&format!("{{\"byName\":{{{}}}}}", keys.join(",")));
     let shown = sample.answer(&Method::POST, "/v1/samples", &message);
@@ -379,7 +309,7 @@ fn map_keys_come_sorted_and_unknown_things_are_passed_over() {
 
 #[test]
 fn a_message_in_pieces_is_one_message_and_the_last_of_a_oneof_counts() {
-    let sample = Sample::new();
+    let sample = Sample::shared();
     let piece = |json: &str| sample.message(json).encode_to_vec();
     let parts = [
         piece(r#"{"child":{"name":"a"}}"#),
@@ -396,8 +326,8 @@ fn a_message_in_pieces_is_one_message_and_the_last_of_a_oneof_counts() {
 
 #[test]
 fn only_annotated_rpcs_are_reachable() {
-    let sample = Sample::new();
-    assert_eq!(sample.api.routes().len(), 6);
+    let sample = Sample::shared();
+    assert_eq!(sample.api.routes().len(), 11);
     assert!(sample.api.routes().iter().all(|route| !route.rpc.ends_with("Internal")));
     assert!(sample.api.routes().iter().all(|route| &*route.upstream == "svc-sample"));
     let Err(error) = sample.api.find(&Method::DELETE, "/v1/samples/x") else { panic!("no DELETE") };
@@ -430,7 +360,20 @@ fn annotations_that_cannot_be_are_start_up_errors() {
         ("get: \"/v1/{m}\"", "Wrong/A: the path variable m is not a single field with a plain value"),
         ("get: \"/v1/{many}\"", "Wrong/A: the path variable many is not a single field with a plain value"),
         ("post: \"/v1/x\" body: \"nope\"", "Wrong/A: the body field nope does not exist"),
-        ("post: \"/v1/{m.id}\" body: \"m\"", "Wrong/A: the field m.id is given by the path and by the body"),
+        (
+            "post: \"/v1/{m.m.id}\" body: \"m\"",
+            "Wrong/A: the field m.m.id is given by the path and by the body",
+        ),
+        ("custom: {kind: \"get\" path: \"/v1/x\"}", "Wrong/A: the custom method is not an HTTP method"),
+        ("custom: {kind: \"A B\" path: \"/v1/x\"}", "Wrong/A: the custom method is not an HTTP method"),
+        (
+            "get: \"/v1/x\" additional_bindings {get: \"/v1/y\" additional_bindings {get: \"/v1/z\"}}",
+            "Wrong.A: additional_bindings within additional_bindings",
+        ),
+        (
+            "get: \"/v1/x/{id}\" additional_bindings {get: \"/v1/{id}/y\"}",
+            "GET /v1/{id}/y leads to both paymesh.wrong.v1.Wrong/A and paymesh.wrong.v1.Wrong/A",
+        ),
         ("get: \"/v1/x\" response_body: \"nope\"", "Wrong/A: the body field nope does not exist"),
         ("get: \"v1\"", "Wrong/A: the path v1 must begin with '/'"),
         ("body: \"*\"", "Wrong/A: the google.api.http annotation has no path"),
@@ -438,8 +381,29 @@ fn annotations_that_cannot_be_are_start_up_errors() {
         let error = api_error(&rpc("A", rule)).to_string();
         assert!(error.ends_with(expected), "{error}");
     }
-    let stream = "rpc A(M) returns (stream M) { option (google.api.http) = {get: \"/v1/x\"}; }";
+    // Across bindings, between a variable and a literal, and between one method and every method.
+    for (first, second) in [
+        (
+            "post: \"/v1/a\" additional_bindings {get: \"/v1/x/{id}\"}",
+            "get: \"/v1/y\" additional_bindings {get: \"/v1/x/*\"}",
+        ),
+        ("get: \"/v1/{id}/x\"", "get: \"/v1/y/{id}\""),
+        ("get: \"/v1/{id=a/*}\"", "get: \"/v1/a/{id}\""),
+        ("get: \"/v1/{id=**}\"", "get: \"/v1/**\""),
+        ("get: \"/v1/{id}\"", "custom: {kind: \"*\" path: \"/v1/x\"}"),
+        ("get: \"/v1/{id}:go\"", "get: \"/v1/*:go\""),
+    ] {
+        let error = api_error(&(rpc("A", first) + &rpc("B", second)));
+        assert!(
+            matches!(&error, ApiError::Conflict { first, second, .. }
+            if first.ends_with("/A") && second.ends_with("/B")),
+            "{error}"
+        );
+    }
+    let stream = "rpc A(stream M) returns (M) { option (google.api.http) = {get: \"/v1/x\"}; }";
     assert!(matches!(api_error(stream), ApiError::Streaming(_)));
+    let both = stream.replace("returns (M)", "returns (stream M)");
+    assert!(matches!(api_error(&both), ApiError::Streaming(_)));
 }
 
 #[test]
@@ -450,7 +414,10 @@ fn the_contract_itself_makes_an_api() {
     assert_eq!(route.grpc_path.path(), "/paymesh.payments.v1.PaymentService/CreateRefund");
     assert_eq!(&*route.upstream, "svc-payments");
     assert_eq!(found.captures, [Cow::Borrowed("pay_1")]);
-    let body = route.request.encode(&api.schema, &found.captures, None, br#"{"amount":0}"#).unwrap();
+    let body = route
+        .request
+        .encode(&api.schema, &found.captures, None, &HeaderMap::new(), br#"{"amount":0}"#)
+        .unwrap();
     let refund = paymesh_proto::payments::v1::CreateRefundRequest::decode(body).unwrap();
     assert_eq!((refund.payment_id.as_str(), refund.amount), ("pay_1", Some(0)));
 }

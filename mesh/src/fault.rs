@@ -86,6 +86,10 @@ reasons! {
     TenantRequired => "TENANT_REQUIRED", InvalidArgument, 400;
     /// No such payment of this tenant.
     PaymentNotFound => "PAYMENT_NOT_FOUND", NotFound, 404;
+    /// There is no processor of this name.
+    ProcessorNotFound => "PROCESSOR_NOT_FOUND", NotFound, 404;
+    /// A processor's message is not signed, or not by the processor, or not now; deliberately no finer.
+    WebhookSignatureInvalid => "WEBHOOK_SIGNATURE_INVALID", Unauthenticated, 401;
     /// No such token of this tenant.
     TokenNotFound => "TOKEN_NOT_FOUND", NotFound, 404;
     /// No such ledger account of this tenant.

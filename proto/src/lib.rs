@@ -48,6 +48,9 @@ pub mod tax {
     }
 }
 
+/// The parts of `google.api` that messages of ours have as fields.
+pub mod google_api;
+
 /// The benchmarks' echo.
 pub mod echo {
     pub mod v1 {

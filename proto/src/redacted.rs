@@ -17,6 +17,7 @@ redacted!(
     crate::crypto::v1::DetokenizeResponse,
     crate::crypto::v1::EncryptRequest,
     crate::crypto::v1::DecryptResponse,
+    crate::payments::v1::ReceiveWebhookRequest,
 );
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use crate::{
     },
     processor::{Inquiry, Processor, ProcessorRequest},
     store::{Begun, Claim, Committed, Decision, Store, Work},
+    watchers::Watchers,
 };
 
 /// Everything that driving needs. Shared by the handlers and the background.
@@ -42,6 +43,7 @@ pub struct Driver<S> {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) identity: SpiffeId,
     pub(crate) config: Config,
+    pub(crate) watchers: Arc<Watchers>,
     /// Driven right now, by payment or refund id, and for whose request: never by two tasks at once.
     under_way: Mutex<HashMap<Key, Option<Claim>>>,
     tasks: TaskTracker,
@@ -121,7 +123,8 @@ impl<S: Store> Driver<S> {
         config: Config,
     ) -> Arc<Self> {
         let (under_way, tasks) = (Mutex::default(), TaskTracker::new());
-        Arc::new(Self { store, clients, processor, clock, ids, identity, config, under_way, tasks })
+        let watchers = Watchers::new(config.watchers_max, config.watchers_per_tenant_max);
+        Arc::new(Self { store, clients, processor, clock, ids, identity, config, watchers, under_way, tasks })
     }
 
     fn now(&self) -> Timestamp {
@@ -219,9 +222,18 @@ impl<S: Store> Driver<S> {
         let begun = self.detached(key, Some(claim.clone()), async move {
             let now = driver.now();
             let begun = driver.store.begin(claim, payment, now, move |payment| decide(payment, now)).await?;
+            driver.tell(&begun);
             driver.go_on(&call, begun).await
         });
         begun.await
+    }
+
+    /// Tells those who watch of what was committed.
+    fn tell(&self, begun: &Begun) {
+        if let Begun::New(committed) = begun {
+            let payment = &committed.decision.change.payment;
+            self.watchers.tell(&payment.tenant, payment.id);
+        }
     }
 
     async fn go_on(&self, call: &Call, begun: Begun) -> Result<Outcome<Payment>, Fault> {
@@ -253,6 +265,7 @@ impl<S: Store> Driver<S> {
         let begun = self.detached(key, None, async move {
             let now = driver.now();
             let begun = driver.store.begin(claim, payment, now, move |payment| decide(payment, now)).await?;
+            driver.tell(&begun);
             Ok(match begun {
                 Begun::Underway { subject } => Outcome::Underway { subject },
                 Begun::Answered(answer) => Outcome::Replayed(answer),
@@ -410,7 +423,9 @@ impl<S: Store> Driver<S> {
             }
             Ok(answer_waiting(decide(payment, now)?))
         };
-        Ok(self.store.settle(tenant, id, None, now, decide).await?)
+        let committed = self.store.settle(tenant.clone(), id, None, now, decide).await?;
+        self.watchers.tell(&tenant, id);
+        Ok(committed)
     }
 
     /// Drives a refund to its end.
@@ -450,7 +465,9 @@ impl<S: Store> Driver<S> {
             let answer = scope.map(|scope| (scope, convert::encode_refund(&refund, &change.payment)));
             Ok(Decision { change, refund: Some(refund), answer })
         };
-        let committed = self.store.settle(payment.tenant, payment.id, Some(refund.id), now, decide).await?;
+        let settled = self.store.settle(payment.tenant.clone(), payment.id, Some(refund.id), now, decide);
+        let committed = settled.await?;
+        self.watchers.tell(&payment.tenant, payment.id);
         self.see_postings_through(call, &committed).await;
         Ok(committed.decision.refund.unwrap_or(refund))
     }

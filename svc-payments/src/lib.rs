@@ -6,7 +6,8 @@
 //! answer, also after a crash.
 //!
 //! Map: [`domain`] decides (pure), [`store`] writes down, [`driver`] asks the other services and the
-//! processor, `worker` takes up what a crash or silence left behind, [`service`] speaks gRPC.
+//! processor, `worker` takes up what a crash or silence left behind, [`service`] speaks gRPC, [`watch`]
+//! streams a payment's events, [`webhooks`] hears processors.
 
 pub mod clients;
 pub mod config;
@@ -16,6 +17,9 @@ pub mod driver;
 pub mod processor;
 pub mod service;
 pub mod store;
+pub mod watch;
+pub mod watchers;
+pub mod webhooks;
 
 mod validate;
 mod worker;
@@ -23,15 +27,18 @@ mod worker;
 use std::sync::Arc;
 
 use mesh::{Parts, Service, ServiceContext, StartError};
-use paymesh_proto::payments::v1::payment_service_server::PaymentServiceServer;
+use paymesh_proto::payments::v1::{
+    payment_service_server::PaymentServiceServer, webhook_service_server::WebhookServiceServer,
+};
 
 use crate::{
     clients::Clients,
     config::Config,
     driver::Driver,
-    processor::simulator::Simulator,
+    processor::{simulator::Simulator, standard_webhooks::WebhookSecret},
     service::Payments as Handlers,
     store::{EmbeddedStore, Store as _},
+    webhooks::Webhooks,
 };
 
 /// The services that a payment goes through.
@@ -52,7 +59,12 @@ impl Service for Payments {
         let store = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
         // Nothing can be under way in a process that has just begun, so the background takes up everything.
         store.make_all_due(context.clock().now()).await?;
-        let simulator = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
+        let secret = match &config.simulator_webhook_secret_file {
+            Some(path) => WebhookSecret::read(path)?,
+            None => WebhookSecret::read_or_make(&context.data_dir().join("simulator-webhook-secret"))?,
+        };
+        let simulator =
+            Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?.with_webhooks(secret);
         let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
         let [crypto, fraud, ledger, tax] = UPSTREAMS;
         let clients = Clients::new(
@@ -66,7 +78,8 @@ impl Service for Payments {
         let driver = Driver::new(store, clients, Arc::new(simulator), clock, ids, identity, config);
         let background = worker::run(Arc::clone(&driver), context.drain());
         Ok(Parts::new()
-            .serve(PaymentServiceServer::new(Handlers::new(driver)))
+            .serve(PaymentServiceServer::new(Handlers::new(Arc::clone(&driver))))
+            .serve(WebhookServiceServer::new(Webhooks::new(driver)))
             .worker("due work", background)
             .worker("idempotency pruning", pruning))
     }

@@ -26,6 +26,7 @@ use crate::{
     driver::{Driver, Outcome, answer_waiting},
     store::{Begun, Claim, Decision, Filter, Page, Store},
     validate::{self, PageKind},
+    watch::{self, EventStream, Watched},
 };
 
 /// How many of a tenant's payments a page has where the caller does not say.
@@ -294,6 +295,19 @@ impl<S: Store> Payments<S> {
         let events = recorded.iter().map(|event| convert::event(&payment, event)).collect();
         Ok(proto::ListPaymentEventsResponse { events, next_page_token })
     }
+
+    async fn watch(
+        &self,
+        call: &Call,
+        request: &proto::WatchPaymentEventsRequest,
+    ) -> Result<EventStream, Fault> {
+        let payment = validate::payment_id(&request.payment_id)?;
+        if request.after_sequence < 0 {
+            return Err(Fault::invalid("after_sequence", "must not be negative"));
+        }
+        let tenant = self.load(call.tenant()?, payment).await?.tenant;
+        watch::begin(&self.0, call, Watched { tenant, payment, after: request.after_sequence })
+    }
 }
 
 /// A service that cannot be reached now can be reached soon.
@@ -393,5 +407,15 @@ impl<S: Store> PaymentService for Payments<S> {
     ) -> Result<Response<proto::ListPaymentEventsResponse>, Status> {
         let call = Call::of(&request)?;
         Ok(Response::new(self.list_events(&call, request.get_ref()).await?))
+    }
+
+    type WatchPaymentEventsStream = EventStream;
+
+    async fn watch_payment_events(
+        &self,
+        request: Request<proto::WatchPaymentEventsRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(self.watch(&call, request.get_ref()).await?))
     }
 }

@@ -11,7 +11,7 @@ use crate::{driver::Driver, store::Store};
 /// How much of each kind is taken up at a time.
 const TAKEN_UP_MAX: usize = 256;
 
-/// Runs until the drain begins, then waits until nothing is driven any more.
+/// Runs until the drain begins, then ends the streams and waits until nothing is driven any more.
 pub(crate) async fn run<S: Store>(driver: Arc<Driver<S>>, drain: Drain) {
     let mut ticks = tokio::time::interval(Duration::from_millis(driver.config.work_interval_ms.max(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -20,6 +20,7 @@ pub(crate) async fn run<S: Store>(driver: Arc<Driver<S>>, drain: Drain) {
             break;
         }
     }
+    driver.watchers.close();
     driver.finish().await;
 }
 

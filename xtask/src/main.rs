@@ -6,6 +6,7 @@
 mod conformance;
 mod error;
 mod guard;
+mod openapi;
 mod process;
 mod servers;
 mod steps;

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::Error;
 use crate::process::{answers, cargo, root, shown, succeeds, succeeds_watched};
-use crate::{servers, tidy};
+use crate::{openapi, servers, tidy};
 
 /// Run all that the CI runs: format, tidy, clippy, docs, tests
 ///
@@ -42,6 +42,8 @@ enum Step {
     Docs,
     /// `cargo test` of every crate, documentation tests too
     Tests,
+    /// The edge's OpenAPI document, by a validator from PyPI
+    Openapi,
 }
 
 impl Step {
@@ -52,6 +54,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Docs => "docs",
             Self::Tests => "tests",
+            Self::Openapi => "openapi",
         }
     }
 
@@ -59,7 +62,7 @@ impl Step {
         let mut command = cargo();
         match self {
             Self::Format => command.args(["fmt", "--all", "--check"]),
-            Self::Tidy => return None,
+            Self::Tidy | Self::Openapi => return None,
             Self::Clippy => {
                 command.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
             }
@@ -84,7 +87,7 @@ impl Step {
         match self {
             Self::Format => Some(Component { name: "rustfmt", subcommand: "fmt" }),
             Self::Clippy => Some(Component { name: "clippy", subcommand: "clippy" }),
-            Self::Tidy | Self::Docs | Self::Tests => None,
+            Self::Tidy | Self::Docs | Self::Tests | Self::Openapi => None,
         }
     }
 }
@@ -166,6 +169,7 @@ fn run(steps: &[Step], keep_going: bool, cargo_test: &[String]) -> Result<(), Er
     for step in steps.iter().copied() {
         let start = Instant::now();
         let passed = match step.command(cargo_test) {
+            None if step == Step::Openapi => openapi::report()?,
             None => {
                 println!("── {}", step.name());
                 tidy::report()?

@@ -113,13 +113,13 @@ impl ScopeTable {
     /// it needs has to be decided, not guessed.
     pub(crate) fn of(api: &Transcoder) -> Result<Self, String> {
         let mut table = HashMap::new();
-        for route in api.routes() {
+        for route in api.routes().iter().filter(|route| !route.public) {
             let text = needed(&route.descriptor).unwrap_or_default();
             let scope: Scope = match text.parse() {
                 Ok(scope) => scope,
                 Err(_) if text.is_empty() => {
                     return Err(format!(
-                        "{}: an RPC with google.api.http needs the option paymesh.options.v1.scope",
+                        "{}: an RPC with google.api.http needs the option paymesh.options.v1.scope, or public",
                         route.rpc
                     ));
                 }

@@ -2,11 +2,12 @@
 //! The same contract always gives the same bytes.
 
 mod comments;
+mod problems;
+mod samples;
 mod schemas;
 
 use std::collections::BTreeMap;
 
-use mesh::Reason;
 use serde_json::{Map, Value, json};
 
 use self::{
@@ -36,19 +37,22 @@ pub fn document(api: &Transcoder) -> Vec<u8> {
         let binding = bindings.entry(&route.rpc).or_default();
         *binding += 1;
         // OpenAPI knows the eight methods of RFC 9110 and 5789 only.
-        let method = route.method.as_str().to_ascii_lowercase();
-        if matches!(
-            method.as_str(),
-            "get" | "put" | "post" | "delete" | "patch" | "head" | "options" | "trace"
-        ) {
-            let operation = operation(api, route, *binding, &comments, &mut schemas);
-            paths.entry(route.template.to_string()).or_default().insert(method, operation);
+        // OpenAPI knows the eight methods of RFC 9110 and 5789 only.
+        let every = ["get", "put", "post", "delete", "patch"];
+        let known = |method: &str| every.contains(&method) || ["head", "options", "trace"].contains(&method);
+        let methods: Vec<String> = match &route.method {
+            Some(method) => vec![method.as_str().to_ascii_lowercase()],
+            None => every.map(str::to_owned).to_vec(),
+        };
+        for method in methods.into_iter().filter(|method| known(method)) {
+            let operation = operation(api, route, *binding, &method, &comments, &mut schemas);
+            paths.entry(route.template.to_string()).or_default().entry(method).or_insert(operation);
         }
     }
     let tags: Vec<Value> =
         tags.into_iter().map(|(name, text)| json!({"name": name, "description": text})).collect();
     let mut components = schemas.into_components();
-    components.insert("Problem".into(), problem());
+    components.insert("Problem".into(), problems::schema());
     let document = json!({
         "openapi": "3.1.0",
         "info": {
@@ -83,23 +87,16 @@ pub fn document(api: &Transcoder) -> Vec<u8> {
                     "description": "`true` where this is the stored answer to an earlier request with the same key.",
                     "schema": {"type": "string", "enum": ["true"]},
                 },
+                "WWW-Authenticate": {
+                    "description": "What to come with (RFC 9110, section 11.6.1).",
+                    "schema": {"type": "string"},
+                },
                 "Retry-After": {
                     "description": "After how many seconds to try again.",
                     "schema": {"type": "integer", "minimum": 0},
                 },
             },
-            "responses": {
-                "Problem": {
-                    "description": "The request was refused or could not be carried out (RFC 9457).",
-                    "headers": {
-                        "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"},
-                        "Retry-After": {"$ref": "#/components/headers/Retry-After"},
-                    },
-                    "content": {
-                        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
-                    },
-                },
-            },
+            "responses": problems::responses(&paths),
         },
     });
     // Values without non-finite numbers always serialize.
@@ -116,21 +113,26 @@ fn operation(
     api: &Transcoder,
     route: &Route,
     binding: usize,
+    http_method: &str,
     comments: &Comments,
     schemas: &mut Schemas<'_>,
 ) -> Value {
     let (service, method) = (route.descriptor.parent_service(), &route.descriptor);
-    let suffix = if binding > 1 { format!("_{binding}") } else { String::new() };
+    let mut suffix = if binding > 1 { format!("_{binding}") } else { String::new() };
+    if route.method.is_none() {
+        suffix = format!("{suffix}_{http_method}");
+    }
     let text = comments.get(&method.parent_file(), method.path()).unwrap_or_default();
     let mut operation = json!({
         "operationId": format!("{}_{}{suffix}", service.name(), method.name()),
         "summary": words(method.name()),
         "tags": [tag(route)],
-        "responses": {
-            "200": success(api, route, schemas),
-            "default": {"$ref": "#/components/responses/Problem"},
-        },
+        "responses": {"200": success(api, route, schemas)},
     });
+    problems::add(&mut operation, route);
+    if route.public {
+        operation["security"] = json!([]);
+    }
     if !text.is_empty() {
         operation["description"] = text.into();
     }
@@ -171,7 +173,21 @@ fn success(api: &Transcoder, route: &Route, schemas: &mut Schemas<'_>) -> Value 
     if route.idempotency != Idempotency::None {
         headers["Idempotency-Replayed"] = json!({"$ref": "#/components/headers/Idempotency-Replayed"});
     }
-    json!({"description": "Done.", "headers": headers, "content": {"application/json": {"schema": schema}}})
+    let sample = schemas.sample(output, route.response.field());
+    let (description, content) = if route.response.is_raw() {
+        ("Done: the bytes, of the type that Content-Type says.", json!({"*/*": {"schema": schema}}))
+    } else if route.streaming {
+        let text = "One message after another, until the stream ends. As events where the request's `Accept` \
+            names `text/event-stream`: the message is the `data`; a last event `error` holds a problem. Else as \
+            lines of JSON: a last line `{\"error\": …}` holds a problem.";
+        let event = format!("id: 1\ndata: {sample}\n\n");
+        let events = json!({"schema": {"type": "string"}, "example": event});
+        let lines = json!({"schema": schema, "example": sample});
+        (text, json!({"text/event-stream": events, "application/x-ndjson": lines}))
+    } else {
+        ("Done.", json!({"application/json": {"schema": schema, "example": sample}}))
+    };
+    json!({"description": description, "headers": headers, "content": content})
 }
 
 fn parameters(api: &Transcoder, route: &Route, schemas: &mut Schemas<'_>) -> Vec<Value> {
@@ -189,6 +205,19 @@ fn parameters(api: &Transcoder, route: &Route, schemas: &mut Schemas<'_>) -> Vec
     }
     for field in route.request.query_fields(&api.schema) {
         query_parameters(api, field, "", 0, schemas, &mut parameters);
+    }
+    if let Some(index) = route.request.resume() {
+        let field = &api.schema.message(route.request.input()).fields[index];
+        parameters.push(json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": false,
+            "description": format!(
+                "The id of the last event that was received; what a browser sends when it asks again. Goes before `{}`.",
+                field.name
+            ),
+            "schema": {"type": "string"},
+        }));
     }
     if route.idempotency != Idempotency::None {
         parameters.push(json!({
@@ -250,6 +279,11 @@ fn request_body(api: &Transcoder, route: &Route, schemas: &mut Schemas<'_>) -> O
     let message = api.schema.message(input);
     let (schema, example, required) = match route.request.body {
         BodyRule::None => return None,
+        _ if route.request.is_raw() => {
+            return Some(
+                json!({"required": true, "content": {"*/*": {"schema": {}, "example": "any bytes"}}}),
+            );
+        }
         BodyRule::Whole => {
             let wanted = |index| !route.request.is_taken(index);
             let partial = (0..message.fields.len()).any(|index| !wanted(index));
@@ -265,41 +299,17 @@ fn request_body(api: &Transcoder, route: &Route, schemas: &mut Schemas<'_>) -> O
             let field = &message.fields[index];
             let example = schemas.example(message, 0, &|other| other == index);
             let example = example.and_then(|mut example| example.get_mut(&field.name).map(Value::take));
-            (schemas.field(field, Side::Input), example, field.required)
+            let schema = match field.kind {
+                Kind::Message(id) if route.request.takes_of_body() => {
+                    let wanted = |index| !route.request.is_taken_of_body(index);
+                    schemas.object(api.schema.message(id), Side::Input, wanted)
+                }
+                _ => schemas.field(field, Side::Input),
+            };
+            (schema, example, field.required)
         }
     };
     let mut content = json!({"schema": schema});
-    if let Some(example) = example {
-        content["example"] = example;
-    }
+    content["example"] = example.unwrap_or_else(|| json!({}));
     Some(json!({"required": required, "content": {"application/json": content}}))
-}
-
-fn problem() -> Value {
-    let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    json!({
-        "type": "object",
-        "description": "What went wrong (RFC 9457).",
-        "required": ["type", "title", "status", "detail", "code", "errors", "request_id"],
-        "properties": {
-            "type": {"type": "string", "format": "uri-reference", "description": "A page that explains the code."},
-            "title": {"type": "string"},
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": {"type": "string", "description": "What went wrong here."},
-            "code": {"type": "string", "enum": codes, "description": "Stable; made for programs."},
-            "errors": {
-                "type": "array",
-                "description": "The fields at fault.",
-                "items": {
-                    "type": "object",
-                    "required": ["field", "detail"],
-                    "properties": {
-                        "field": {"type": "string", "description": "A path such as `card.number` or `lines[2].amount`."},
-                        "detail": {"type": "string", "description": "What would be right."},
-                    },
-                },
-            },
-            "request_id": {"type": "string"},
-        },
-    })
 }

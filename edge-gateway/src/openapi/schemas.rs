@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::comments::Comments;
-use crate::transcode::{Field, Kind, Message, MessageId, Schema, Shape, Special};
+use crate::transcode::{Field, Free, Kind, Message, MessageId, Schema, Shape, Special};
 
 /// Whether a message is read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,10 @@ impl<'a> Schemas<'a> {
         Self { schema, comments, outputs: reached, components: BTreeMap::new() }
     }
 
+    pub(super) fn schema(&self) -> &'a Schema {
+        self.schema
+    }
+
     pub(super) fn into_components(self) -> BTreeMap<String, Value> {
         self.components
     }
@@ -49,13 +53,10 @@ impl<'a> Schemas<'a> {
             Special::Duration => return json!({"type": "string", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$"}),
             Special::FieldMask => return json!({"type": "string"}),
             Special::Wrapper(kind) => return self.kind(*kind, side),
-            Special::Dynamic(descriptor) => {
-                return match descriptor.name() {
-                    "Value" => json!({}),
-                    "ListValue" => json!({"type": "array"}),
-                    _ => json!({"type": "object"}),
-                };
-            }
+            Special::Free(Free::Struct, _) => return json!({"type": "object"}),
+            Special::Free(Free::ListValue, _) => return json!({"type": "array", "items": {}}),
+            // Any JSON, or bytes of any type: no schema says more (OpenAPI 3.1.1, section 4.7.14.1).
+            Special::Free(Free::Value, _) | Special::Raw => return json!({}),
         }
         let name = self.name(message, side);
         if !self.components.contains_key(&name) {
@@ -194,7 +195,7 @@ impl<'a> Schemas<'a> {
 }
 
 /// The example that the proto gives, as the JSON type of the field.
-fn example_of_field(field: &Field) -> Option<Value> {
+pub(super) fn example_of_field(field: &Field) -> Option<Value> {
     let pool = field.descriptor.parent_file().parent_pool().clone();
     let extension = pool.get_extension_by_name("paymesh.options.v1.example")?;
     let options = field.descriptor.options();

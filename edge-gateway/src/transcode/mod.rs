@@ -5,7 +5,11 @@
 //! Pure: knows no sockets, no credentials and no clock.
 
 mod errors;
+mod headers;
 mod json;
+mod mask;
+mod overlap;
+mod raw;
 mod request;
 mod response;
 mod router;
@@ -19,6 +23,8 @@ use http::{Method, uri::PathAndQuery};
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 pub use errors::{RequestError, Violation};
+pub use overlap::{Overlap, compare};
+pub use raw::RawBody;
 pub use request::{PlanError, RequestPlan};
 pub use response::ResponsePlan;
 pub use router::{Match, NoMatch, Router};
@@ -27,7 +33,7 @@ pub use template::{Segment, Template, TemplateError, Variable};
 pub use wire::WireError;
 
 pub(crate) use request::{BodyRule, has_text_form};
-pub(crate) use schema::{EnumId, Field, Kind, Message, Shape, Special, option_is_set};
+pub(crate) use schema::{EnumId, Field, Free, Kind, Message, Shape, Special, option_is_set};
 
 /// Whether an RPC takes an idempotency key (`paymesh.options.v1.idempotency`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +61,14 @@ pub struct Route {
     pub request: RequestPlan,
     /// How the answer is written.
     pub response: ResponsePlan,
-    pub(crate) method: Method,
+    /// Whether the answer is a stream of messages.
+    pub streaming: bool,
+    /// Whether it may be called without a credential (`paymesh.options.v1.public`).
+    pub public: bool,
+    /// The largest body, in bytes, where the RPC says one (`paymesh.options.v1.body_bytes_max`).
+    pub body_bytes_max: Option<usize>,
+    /// The HTTP method; none: every one.
+    pub(crate) method: Option<Method>,
     pub(crate) template: Template,
     pub(crate) descriptor: MethodDescriptor,
 }
@@ -90,11 +103,11 @@ pub enum ApiError {
         /// What does not fit.
         error: PlanError,
     },
-    /// Two RPCs for the same requests.
+    /// Two RPCs for the same requests, where neither says more exactly which it means.
     #[error("{method} {template} leads to both {first} and {second}")]
     Conflict {
-        /// The HTTP method.
-        method: Method,
+        /// The HTTP method; `*` for every one.
+        method: String,
         /// The path of the second.
         template: String,
         /// The RPC that has it.
@@ -102,9 +115,12 @@ pub enum ApiError {
         /// The RPC that also wants it.
         second: String,
     },
-    /// Streams have no REST form here.
-    #[error("{0}: a streaming RPC cannot have a google.api.http annotation")]
+    /// Only answers can be streams over REST.
+    #[error("{0}: an RPC that takes a stream cannot have a google.api.http annotation")]
     Streaming(String),
+    /// google.api.http allows one level.
+    #[error("{0}: additional_bindings within additional_bindings")]
+    NestedBindings(String),
     /// The package does not follow `paymesh.<area>.v<n>`.
     #[error("{0}: no service owns a package of this name")]
     Package(String),
@@ -138,6 +154,9 @@ impl Transcoder {
             let additional = rule.get_field_by_name("additional_bindings");
             for rule in additional.as_deref().and_then(|value| value.as_list()).unwrap_or_default() {
                 if let Some(rule) = rule.as_message() {
+                    if rule.has_field_by_name("additional_bindings") {
+                        return Err(ApiError::NestedBindings(method.full_name().to_owned()));
+                    }
                     api.bind(&method, rule, idempotency)?;
                 }
             }
@@ -153,7 +172,7 @@ impl Transcoder {
     ) -> Result<(), ApiError> {
         let service = descriptor.parent_service();
         let rpc = format!("{}/{}", service.full_name(), descriptor.name());
-        if descriptor.is_client_streaming() || descriptor.is_server_streaming() {
+        if descriptor.is_client_streaming() {
             return Err(ApiError::Streaming(rpc));
         }
         let (method, path) = pattern(rule, &rpc)?;
@@ -164,10 +183,17 @@ impl Transcoder {
         })?;
         if let Err(taken) = self.router.add(method.clone(), &template, self.routes.len()) {
             let first = self.routes[taken].rpc.to_string();
+            let method = method.map_or_else(|| "*".to_owned(), |method| method.to_string());
             return Err(ApiError::Conflict { method, template: path, first, second: rpc });
         }
         let wrong = |error| ApiError::Plan { rpc: rpc.clone(), error };
-        let request = RequestPlan::new(&mut self.schema, &descriptor.input(), &template, &text(rule, "body"));
+        let request = RequestPlan::new(
+            &mut self.schema,
+            &descriptor.input(),
+            &template,
+            method.as_ref(),
+            &text(rule, "body"),
+        );
         let response =
             ResponsePlan::new(&mut self.schema, &descriptor.output(), &text(rule, "response_body"));
         self.routes.push(Route {
@@ -176,6 +202,12 @@ impl Transcoder {
             idempotency,
             request: request.map_err(wrong)?,
             response: response.map_err(wrong)?,
+            streaming: descriptor.is_server_streaming(),
+            public: option(descriptor, "paymesh.options.v1.public")
+                .is_some_and(|value| value.as_bool() == Some(true)),
+            body_bytes_max: option(descriptor, "paymesh.options.v1.body_bytes_max")
+                .and_then(|value| usize::try_from(value.as_u32()?).ok())
+                .filter(|bytes| *bytes > 0),
             method,
             template,
             descriptor: descriptor.clone(),
@@ -184,9 +216,13 @@ impl Transcoder {
         Ok(())
     }
 
-    /// The route of a request and the values in its path.
+    /// The route of a request and the values in its path. HEAD is GET where it has no route of its own
+    /// (RFC 9110, section 9.3.2).
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Result<(&Route, Match<'p>), NoMatch> {
-        let found = self.router.find(method, path)?;
+        let found = match self.router.find(method, path) {
+            Err(_) if method == Method::HEAD => self.router.find(&Method::GET, path),
+            found => found,
+        }?;
         Ok((&self.routes[found.target], found))
     }
 
@@ -208,6 +244,13 @@ fn extension(
     pool.get_extension_by_name(name).ok_or(ApiError::MissingExtension(name))
 }
 
+/// An option of an RPC, where the pool knows it and the RPC has it.
+fn option(method: &MethodDescriptor, name: &str) -> Option<prost_reflect::Value> {
+    let extension = method.parent_pool().get_extension_by_name(name)?;
+    let options = method.options();
+    options.has_extension(&extension).then(|| options.get_extension(&extension).into_owned())
+}
+
 /// `paymesh.<area>.v<n>` belongs to `svc-<area>`.
 fn owner(package: &str) -> Option<String> {
     let (area, version) = package.strip_prefix("paymesh.")?.split_once('.')?;
@@ -215,7 +258,8 @@ fn owner(package: &str) -> Option<String> {
     numbered.then(|| format!("svc-{area}"))
 }
 
-fn pattern(rule: &DynamicMessage, rpc: &str) -> Result<(Method, String), ApiError> {
+/// The method, none for every one, and the path.
+fn pattern(rule: &DynamicMessage, rpc: &str) -> Result<(Option<Method>, String), ApiError> {
     for (name, method) in [
         ("get", Method::GET),
         ("put", Method::PUT),
@@ -224,15 +268,19 @@ fn pattern(rule: &DynamicMessage, rpc: &str) -> Result<(Method, String), ApiErro
         ("patch", Method::PATCH),
     ] {
         if rule.has_field_by_name(name) {
-            return Ok((method, text(rule, name)));
+            return Ok((Some(method), text(rule, name)));
         }
     }
     let custom = rule.get_field_by_name("custom").filter(|_| rule.has_field_by_name("custom"));
     let custom = custom.as_deref().and_then(|value| value.as_message());
     let custom = custom.ok_or_else(|| ApiError::NoPath(rpc.to_owned()))?;
-    let method =
-        Method::from_str(&text(custom, "kind")).map_err(|_| ApiError::CustomMethod(rpc.to_owned()))?;
-    Ok((method, text(custom, "path")))
+    let (kind, path) = (text(custom, "kind"), text(custom, "path"));
+    if kind == "*" {
+        return Ok((None, path));
+    }
+    // Methods are case-sensitive, and those in use are in capitals (RFC 9110, section 9.1).
+    let method = Method::from_str(&kind).ok().filter(|_| !kind.bytes().any(|byte| byte.is_ascii_lowercase()));
+    Ok((Some(method.ok_or_else(|| ApiError::CustomMethod(rpc.to_owned()))?), path))
 }
 
 fn text(message: &DynamicMessage, field: &str) -> String {

@@ -5,14 +5,22 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, header::CONTENT_TYPE};
 use prost_reflect::MessageDescriptor;
 
 use super::{
     errors::{RequestError, did_you_mean, safe_name},
+    headers,
     json::read::{Reader, Seen},
-    schema::{Field, Kind, MessageId, Schema, SchemaError, Shape, Special},
+    mask::{self, MaskPlan},
+    raw::{self, RawPlace},
+    schema::{Field, Kind, MessageId, Schema, SchemaError, Shape, Special, marked},
     template::Template,
+    wire,
 };
+
+/// Where a broken stream is taken up again (HTML Standard, "Server-sent events").
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Where the body of a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +47,8 @@ struct Place {
     number: u32,
     kind: Kind,
     shape: Shape,
+    /// Its index in the message that it is directly in.
+    index: usize,
     /// The index of its outermost part in the request message.
     top: usize,
     /// The path in the proto's spelling.
@@ -55,6 +65,16 @@ pub struct RequestPlan {
     covered: u128,
     /// Top-level fields that a path variable gives as a whole, by index.
     taken: u128,
+    /// Likewise of the message that the body is, where it is a field.
+    taken_of_body: u128,
+    /// The body is no JSON and goes here as it is.
+    raw: Option<RawPlace>,
+    /// The field that takes `Last-Event-ID`, by index.
+    resume: Option<usize>,
+    /// The number of the map that takes the request's headers.
+    headers: Option<u32>,
+    /// The field mask of a PATCH.
+    mask: Option<MaskPlan>,
 }
 
 /// Why an annotation does not fit its request message.
@@ -69,9 +89,15 @@ pub enum PlanError {
     /// `body` or `response_body` names no field.
     #[error("the body field {0} does not exist")]
     Body(String),
-    /// A path variable inside the field that the body gives.
+    /// A path variable deep inside the field that the body gives.
     #[error("the field {0} is given by the path and by the body")]
     Overlap(String),
+    /// A `google.api.HttpBody` that is not the body.
+    #[error("{0} is raw bytes (google.api.HttpBody), which only a whole body can be")]
+    RawBody(String),
+    /// An option on a field that it is not for.
+    #[error("the field {0} has an option that its type does not allow")]
+    Marked(String),
 }
 
 impl RequestPlan {
@@ -80,6 +106,7 @@ impl RequestPlan {
         schema: &mut Schema,
         input: &MessageDescriptor,
         template: &Template,
+        method: Option<&Method>,
         body: &str,
     ) -> Result<Self, PlanError> {
         let input = schema.add(input)?;
@@ -92,6 +119,7 @@ impl RequestPlan {
             }
         };
         let (mut bindings, mut covered, mut taken) = (Vec::new(), 0_u128, 0_u128);
+        let mut taken_of_body = 0_u128;
         for variable in &template.variables {
             let name = variable.field.clone();
             let place = find(schema, input, &name)
@@ -99,7 +127,9 @@ impl RequestPlan {
                 .filter(|place| place.shape == Shape::Singular && has_text_form(schema, place.kind))
                 .ok_or_else(|| PlanError::Variable(name.clone()))?;
             if body == BodyRule::Field(place.top) {
-                return Err(PlanError::Overlap(name));
+                // AIP-134: `patch: "/v1/{book.name=books/*}" body: "book"`.
+                let [_] = place.enclosing[..] else { return Err(PlanError::Overlap(name)) };
+                taken_of_body |= 1 << place.index;
             }
             covered |= 1 << place.top;
             if place.enclosing.is_empty() {
@@ -112,7 +142,39 @@ impl RequestPlan {
             BodyRule::Whole => covered = u128::MAX,
             BodyRule::Field(index) => covered |= 1 << index,
         }
-        Ok(Self { input, bindings, body, covered, taken })
+        let body_field = if let BodyRule::Field(index) = body { Some(index) } else { None };
+        let raw = raw::place(schema, input, body == BodyRule::Whole, body_field)?;
+        let message = schema.message(input);
+        let allowed = |index: usize, allowed: bool| {
+            if allowed { Ok(index) } else { Err(PlanError::Marked(message.fields[index].name.clone())) }
+        };
+        let mut headers = None;
+        if let Some(index) = marked(message, "paymesh.options.v1.http_headers") {
+            let field = &message.fields[index];
+            allowed(index, (field.shape, field.kind) == (Shape::Map(Kind::String), Kind::String))?;
+            covered |= 1 << index;
+            taken |= 1 << index;
+            headers = Some(field.number);
+        }
+        let resume = marked(message, "paymesh.options.v1.resume_after");
+        let resume = resume.map(|index| {
+            let field = &message.fields[index];
+            allowed(index, field.shape == Shape::Singular && has_text_form(schema, field.kind))
+        });
+        let mask = body_field.filter(|_| method == Some(&Method::PATCH));
+        let mask = mask.and_then(|body| mask_plan(schema, message, body));
+        let resume = resume.transpose()?;
+        Ok(Self { input, bindings, body, covered, taken, taken_of_body, raw, resume, headers, mask })
+    }
+
+    /// Whether the body is taken as it is, whatever its type.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// The field that takes `Last-Event-ID`, by index.
+    pub(crate) fn resume(&self) -> Option<usize> {
+        self.resume
     }
 
     /// The request message.
@@ -132,33 +194,65 @@ impl RequestPlan {
         self.taken & (1 << index) != 0
     }
 
+    /// Whether a path variable gives a field of the message that the body is.
+    pub(crate) fn takes_of_body(&self) -> bool {
+        self.taken_of_body != 0
+    }
+
+    /// Likewise of a field of the message that the body is, where it is a field.
+    pub(crate) fn is_taken_of_body(&self, index: usize) -> bool {
+        self.taken_of_body & (1 << index) != 0
+    }
+
     /// Makes the request message. `captures` are the values of the path variables in the order of
-    /// the template.
+    /// the template; of the headers only those count that the message asks for.
     pub fn encode(
         &self,
         schema: &Schema,
         captures: &[Cow<'_, str>],
         query: Option<&str>,
+        headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Bytes, RequestError> {
         let message = schema.message(self.input);
         let mut reader = Reader::new(schema, body.len() + 64);
+        reader.taken_of_body = self.taken_of_body;
         let mut seen = Seen { taken: self.taken, ..Seen::default() };
-        let text = std::str::from_utf8(body).map_err(|_| RequestError::NotUtf8)?;
-        match self.body {
-            BodyRule::None if !body.is_empty() => return Err(RequestError::BodyNotTaken),
+        let text = match self.raw {
+            Some(_) => "",
+            None => std::str::from_utf8(body).map_err(|_| RequestError::NotUtf8)?,
+        };
+        if let Some(place) = self.raw {
+            self.raw(&mut reader, place, headers, body, &mut seen);
+        } else if self.body == BodyRule::None && !body.is_empty() {
+            return Err(RequestError::BodyNotTaken);
+        } else if !body.is_empty() {
             // No body at all is the message with nothing in it.
-            _ if body.is_empty() => {}
-            BodyRule::None => {}
-            BodyRule::Whole => reader.body(text, message, &mut seen)?,
-            BodyRule::Field(index) => {
-                if reader.body_field(text, message, index)? {
-                    seen.fields |= 1 << index;
+            match self.body {
+                BodyRule::None => {}
+                BodyRule::Whole => reader.body(text, message, &mut seen)?,
+                BodyRule::Field(index) => {
+                    if reader.body_field(text, message, index)? {
+                        seen.fields |= 1 << index;
+                    }
                 }
             }
         }
+        let resumed =
+            self.resume.filter(|index| Self::resume_at(&mut reader, &message.fields[*index], headers));
         if let Some(query) = query {
-            self.query(&mut reader, schema, query, &mut seen);
+            self.query(&mut reader, schema, query, resumed, &mut seen);
+        }
+        if let Some(mask) = self.mask.filter(|mask| seen.fields & (1 << mask.index) == 0)
+            && !body.is_empty()
+        {
+            let paths = mask::derived(schema, mask.resource, text);
+            wire::put_bytes(&mut reader.out, mask.number, &mask::encoded(paths));
+        }
+        if let Some(number) = self.headers
+            && let Err(expected) = headers::put(&mut reader.out, number, headers)
+        {
+            reader.wrong_at("headers", expected);
         }
         for (binding, capture) in self.bindings.iter().zip(captures) {
             let place = &binding.place;
@@ -171,7 +265,40 @@ impl RequestPlan {
         reader.finish().map(Bytes::from)
     }
 
-    fn query(&self, reader: &mut Reader<'_>, schema: &Schema, query: &str, seen: &mut Seen) {
+    fn raw(
+        &self,
+        reader: &mut Reader<'_>,
+        place: RawPlace,
+        headers: &HeaderMap,
+        body: &[u8],
+        seen: &mut Seen,
+    ) {
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        raw::put(&mut reader.out, place, content_type.unwrap_or_default(), body);
+        if let BodyRule::Field(index) = self.body {
+            seen.fields |= 1 << index;
+        }
+    }
+
+    /// Takes `Last-Event-ID` over, if there is one; then what the query says of the same field is what
+    /// the stream began with.
+    fn resume_at(reader: &mut Reader<'_>, field: &Field, headers: &HeaderMap) -> bool {
+        let last = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("\u{0}"));
+        let Some(last) = last.filter(|last| !last.is_empty()) else { return false };
+        if let Err(expected) = reader.put_at(&[], field.number, field.kind, last) {
+            reader.wrong_at("Last-Event-ID", expected);
+        }
+        true
+    }
+
+    fn query(
+        &self,
+        reader: &mut Reader<'_>,
+        schema: &Schema,
+        query: &str,
+        resumed: Option<usize>,
+        seen: &mut Seen,
+    ) {
         let mut given: Vec<String> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -201,12 +328,22 @@ impl RequestPlan {
                     continue;
                 }
             };
+            if place.enclosing.is_empty() && Some(place.top) == resumed {
+                continue;
+            }
             if matches!(place.shape, Shape::Map(_)) || !has_text_form(schema, place.kind) {
                 reader.wrong_at(&place.name, "cannot be given in the query string");
             } else if place.shape == Shape::Singular && given.contains(&place.name) {
                 reader.wrong_at(&place.name, "is given twice");
             } else {
-                if let Err(expected) = reader.put_at(&place.enclosing, place.number, place.kind, &value) {
+                let put =
+                    match self.mask.filter(|mask| mask.number == place.number && place.top == mask.index) {
+                        Some(mask) => mask::given(schema, mask.resource, &value).map(|paths| {
+                            wire::put_bytes(&mut reader.out, mask.number, &mask::encoded(paths));
+                        }),
+                        None => reader.put_at(&place.enclosing, place.number, place.kind, &value),
+                    };
+                if let Err(expected) = put {
                     reader.wrong_at(&place.name, expected);
                 }
                 seen.fields |= 1 << place.top;
@@ -216,10 +353,23 @@ impl RequestPlan {
     }
 }
 
+/// AIP-134: a field `update_mask` beside the resource, which is the body.
+fn mask_plan(schema: &Schema, message: &super::Message, body: usize) -> Option<MaskPlan> {
+    let (Kind::Message(resource), Shape::Singular) = (message.fields[body].kind, message.fields[body].shape)
+    else {
+        return None;
+    };
+    let index = message.field_index("update_mask")?;
+    let field = &message.fields[index];
+    let Kind::Message(of) = field.kind else { return None };
+    let is_mask = matches!(schema.message(of).special, Special::FieldMask) && field.shape == Shape::Singular;
+    is_mask.then_some(MaskPlan { index, number: field.number, resource })
+}
+
 /// Whether a value of this kind can be written as a plain text.
 pub(crate) fn has_text_form(schema: &Schema, kind: Kind) -> bool {
     let Kind::Message(id) = kind else { return true };
-    !matches!(schema.message(id).special, Special::None | Special::Dynamic(_))
+    !matches!(schema.message(id).special, Special::None | Special::Free(..) | Special::Raw)
 }
 
 fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
@@ -241,11 +391,16 @@ fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
                 number: field.number,
                 kind: field.kind,
                 shape: field.shape,
+                index,
                 top,
                 name,
             });
         }
         let (Kind::Message(next), Shape::Singular) = (field.kind, field.shape) else { return Err(()) };
+        // What has a JSON form of its own has no parts in a URL either.
+        if !matches!(schema.message(next).special, Special::None) {
+            return Err(());
+        }
         enclosing.push(field.number);
         id = next;
     }

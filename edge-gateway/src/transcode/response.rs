@@ -5,9 +5,10 @@ use prost_reflect::MessageDescriptor;
 
 use super::{
     json::write::Writer,
+    raw::{self, RawBody, RawPlace},
     request::PlanError,
-    schema::{MessageId, Schema},
-    wire::WireError,
+    schema::{Kind, MessageId, Schema, Shape, marked},
+    wire::{Cursor, WireError},
 };
 
 /// How to write one RPC's answer; worked out at start-up.
@@ -16,6 +17,10 @@ pub struct ResponsePlan {
     output: MessageId,
     /// The only field to show (`response_body`), by index.
     field: Option<usize>,
+    /// The answer is no JSON, and is this.
+    raw: Option<RawPlace>,
+    /// Of a stream: the field with the message's place in it, by number.
+    event_id: Option<(u32, Kind)>,
 }
 
 impl ResponsePlan {
@@ -29,7 +34,54 @@ impl ResponsePlan {
         let find =
             |name| schema.message(output).field_index(name).ok_or_else(|| PlanError::Body(name.to_owned()));
         let field = if body.is_empty() { None } else { Some(find(body)?) };
-        Ok(Self { output, field })
+        let raw = match field {
+            // What is not shown may hold anything.
+            Some(index) => match schema.message(output).fields[index].kind {
+                Kind::Message(inner) if schema.holds_raw(inner) => {
+                    let only = raw::place(schema, inner, true, None)?;
+                    only.map(|_| RawPlace::Field(schema.message(output).fields[index].number))
+                }
+                _ => None,
+            },
+            None => raw::place(schema, output, true, None)?,
+        };
+        let message = schema.message(output);
+        let event_id = marked(message, "paymesh.options.v1.event_id").map(|index| {
+            let field = &message.fields[index];
+            let plain = field.kind == Kind::String || field.kind.range().is_some();
+            let plain = plain && field.shape == Shape::Singular;
+            if plain { Ok((field.number, field.kind)) } else { Err(PlanError::Marked(field.name.clone())) }
+        });
+        Ok(Self { output, field, raw, event_id: event_id.transpose()? })
+    }
+
+    /// Whether the answer is no JSON.
+    pub fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// The body of an answer that is no JSON.
+    pub fn raw(&self, message: &Bytes) -> Result<RawBody, WireError> {
+        self.raw.ok_or(WireError).and_then(|place| raw::get(place, message))
+    }
+
+    /// The place that a message of a stream has in it, as a text of one line.
+    pub fn event_id(&self, schema: &Schema, bytes: &[u8]) -> Result<Option<String>, WireError> {
+        let Some((wanted, kind)) = self.event_id else { return Ok(None) };
+        let (mut cursor, mut found) = (Cursor::new(bytes), None);
+        while let Some((number, raw)) = cursor.field()? {
+            if number == wanted {
+                found = Some(raw);
+            }
+        }
+        let Some(raw) = found else { return Ok(None) };
+        let mut writer = Writer::new(schema, 24);
+        writer.scalar(kind, raw)?;
+        let text = String::from_utf8(writer.out).map_err(|_| WireError)?;
+        let text =
+            if kind == Kind::String { serde_json::from_str(&text).map_err(|_| WireError)? } else { text };
+        // An id with a line break would end its line; one with a NUL is ignored by every reader.
+        Ok(Some(text).filter(|text| !text.contains(['\n', '\r', '\0'])))
     }
 
     /// The answer's message.

@@ -92,8 +92,18 @@ pub(crate) enum Special {
     FieldMask,
     /// `google.protobuf.Int64Value` and its like: the bare value of field 1.
     Wrapper(Kind),
-    /// `Struct`, `Value`, `ListValue` and `Any`, left to the reflection library.
-    Dynamic(MessageDescriptor),
+    /// `Struct`, `Value` and `ListValue`: any JSON.
+    Free(Free, MessageDescriptor),
+    /// `google.api.HttpBody`: bytes that are no JSON; only as a whole body.
+    Raw,
+}
+
+/// Which JSON a free-form message takes (google/protobuf/struct.proto).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Free {
+    Struct,
+    Value,
+    ListValue,
 }
 
 /// A field, ready for use.
@@ -143,6 +153,8 @@ pub(crate) struct Enum {
     by_name: HashMap<String, i32>,
     /// Sorted by number; the first name of each.
     names: Vec<(i32, String)>,
+    /// `google.protobuf.NullValue`, which is `null` in JSON.
+    pub(crate) null: bool,
     pub(crate) descriptor: EnumDescriptor,
 }
 
@@ -172,6 +184,9 @@ pub enum SchemaError {
     /// proto2 groups have no JSON.
     #[error("field {0} is a group")]
     Group(String),
+    /// The caller would choose the type, and so what the service decodes.
+    #[error("message {0} holds a google.protobuf.Any, which has no JSON here")]
+    Any(String),
 }
 
 impl Schema {
@@ -182,6 +197,24 @@ impl Schema {
 
     pub(crate) fn message(&self, id: MessageId) -> &Message {
         &self.messages[id.0]
+    }
+
+    /// Whether a message is a body of raw bytes, or holds one at any depth.
+    pub(crate) fn holds_raw(&self, id: MessageId) -> bool {
+        let (mut known, mut next) = (vec![id], 0);
+        while let Some(message) = known.get(next).map(|id| self.message(*id)) {
+            if matches!(message.special, Special::Raw) {
+                return true;
+            }
+            for field in &message.fields {
+                match field.kind {
+                    Kind::Message(inner) if !known.contains(&inner) => known.push(inner),
+                    _ => {}
+                }
+            }
+            next += 1;
+        }
+        false
     }
 
     pub(crate) fn enumeration(&self, id: EnumId) -> &Enum {
@@ -208,7 +241,7 @@ impl Schema {
             return Err(SchemaError::TooManyFields(descriptor.full_name().to_owned()));
         }
         let special = self.special(descriptor)?;
-        if matches!(special, Special::Dynamic(_)) {
+        if matches!(special, Special::Free(..) | Special::Raw) {
             self.messages[id.0].special = special;
             return Ok(id);
         }
@@ -236,10 +269,11 @@ impl Schema {
             "google.protobuf.Timestamp" => Special::Timestamp,
             "google.protobuf.Duration" => Special::Duration,
             "google.protobuf.FieldMask" => Special::FieldMask,
-            "google.protobuf.Struct"
-            | "google.protobuf.Value"
-            | "google.protobuf.ListValue"
-            | "google.protobuf.Any" => Special::Dynamic(descriptor.clone()),
+            "google.protobuf.Struct" => Special::Free(Free::Struct, descriptor.clone()),
+            "google.protobuf.Value" => Special::Free(Free::Value, descriptor.clone()),
+            "google.protobuf.ListValue" => Special::Free(Free::ListValue, descriptor.clone()),
+            "google.protobuf.Any" => return Err(SchemaError::Any(descriptor.full_name().to_owned())),
+            "google.api.HttpBody" => Special::Raw,
             "google.protobuf.DoubleValue"
             | "google.protobuf.FloatValue"
             | "google.protobuf.Int64Value"
@@ -261,6 +295,9 @@ impl Schema {
             return Err(SchemaError::Group(descriptor.full_name().to_owned()));
         }
         let kind = descriptor.kind();
+        if kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Any") {
+            return Err(SchemaError::Any(descriptor.parent_message().full_name().to_owned()));
+        }
         let entry = kind.as_message().filter(|message| message.is_map_entry());
         let (kind, shape) = match entry {
             Some(entry) => {
@@ -319,10 +356,16 @@ impl Schema {
         // Stable, so that of two names for one number the first declared stays.
         names.sort_by_key(|(number, _)| *number);
         names.dedup_by_key(|(number, _)| *number);
-        self.enums.push(Enum { by_name, names, descriptor: descriptor.clone() });
+        let null = descriptor.full_name() == "google.protobuf.NullValue";
+        self.enums.push(Enum { by_name, names, null, descriptor: descriptor.clone() });
         self.enum_ids.insert(descriptor.full_name().to_owned(), id);
         id
     }
+}
+
+/// The index of the field of a message that has this option.
+pub(crate) fn marked(message: &Message, option: &str) -> Option<usize> {
+    message.fields.iter().position(|field| option_is_set(&field.descriptor, option))
 }
 
 /// Whether a boolean extension option of a field is set.

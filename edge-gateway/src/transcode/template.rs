@@ -5,10 +5,12 @@
 
 use std::fmt;
 
+use super::request::percent_decode;
+
 /// One segment of a template, with the variables flattened away.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Segment {
-    /// Exactly this text.
+    /// Exactly this text, percent-decoded.
     Literal(String),
     /// `*`: one segment that is not empty.
     Any,
@@ -124,10 +126,7 @@ fn split_verb(path: &str) -> Result<(&str, Option<String>), TemplateError> {
     if verb.is_empty() {
         return Err(TemplateError::EmptyVerb);
     }
-    if !verb.bytes().all(is_unreserved) {
-        return Err(TemplateError::Literal);
-    }
-    Ok((path, Some(verb.to_owned())))
+    Ok((path, Some(literal(verb)?)))
 }
 
 fn split_outside_brackets(path: &str) -> Result<Vec<&str>, TemplateError> {
@@ -158,14 +157,33 @@ fn segment(text: &str) -> Result<Segment, TemplateError> {
         "*" => Ok(Segment::Any),
         "**" => Ok(Segment::Rest),
         _ if text.contains(['{', '}']) => Err(TemplateError::Brackets),
-        _ if text.bytes().all(is_unreserved) => Ok(Segment::Literal(text.to_owned())),
-        _ => Err(TemplateError::Literal),
+        _ => Ok(Segment::Literal(literal(text)?)),
     }
 }
 
-/// RFC 3986, section 2.3. Literals of ours need no more.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+/// A literal: reserved characters come percent-encoded, as they do in a request.
+fn literal(text: &str) -> Result<String, TemplateError> {
+    let legal = |byte| is_plain(byte) || byte == b'%';
+    let decoded = percent_decode(text, |_| true).filter(|_| text.bytes().all(legal));
+    decoded.map(std::borrow::Cow::into_owned).ok_or(TemplateError::Literal)
+}
+
+/// What a segment may hold as it is: `unreserved` and those `sub-delims` that mean nothing in a template
+/// (RFC 3986, section 2).
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;@".contains(&byte)
+}
+
+/// A literal as it stands in a path.
+fn write_literal(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            write!(f, "{}", char::from(byte))?;
+        } else {
+            write!(f, "%{byte:02X}")?;
+        }
+    }
+    Ok(())
 }
 
 fn is_identifier(text: &str) -> bool {
@@ -181,12 +199,15 @@ impl fmt::Display for Template {
         for (index, segment) in self.segments.iter().enumerate() {
             f.write_str("/")?;
             match segment {
-                Segment::Literal(text) => f.write_str(text)?,
+                Segment::Literal(text) => write_literal(f, text)?,
                 Segment::Any | Segment::Rest => write!(f, "{{{}}}", self.parameter(index))?,
             }
         }
         match &self.verb {
-            Some(verb) => write!(f, ":{verb}"),
+            Some(verb) => {
+                f.write_str(":")?;
+                write_literal(f, verb)
+            }
             None => Ok(()),
         }
     }
@@ -247,6 +268,15 @@ mod tests {
             ),
             ("/v1/files:scan", vec![literal("v1"), literal("files")], Some("scan"), vec![]),
             ("/v1/**", vec![literal("v1"), Segment::Rest], None, vec![]),
+            ("/**", vec![Segment::Rest], None, vec![]),
+            ("/v1/{a=b}/*", vec![literal("v1"), literal("b"), Segment::Any], None, vec![captured("a", 1, 2)]),
+            (
+                "/v1/{a=x/**}:go",
+                vec![literal("v1"), literal("x"), Segment::Rest],
+                Some("go"),
+                vec![captured("a", 1, usize::MAX)],
+            ),
+            ("/v1/a%20b/@me:%C3%A9", vec![literal("v1"), literal("a b"), literal("@me")], Some("é"), vec![]),
         ];
         for (text, segments, verb, variables) in cases {
             let expected = Template { segments, verb: verb.map(str::to_owned), variables };
@@ -278,6 +308,13 @@ mod tests {
             ("/v1/***", E::Literal),
             ("/v1/x:", E::EmptyVerb),
             ("/v1/{a=}", E::EmptySegment),
+            ("/v1/%zz", E::Literal),
+            ("/v1/%ff", E::Literal),
+            ("/v1/a?b", E::Literal),
+            ("/v1/a#b", E::Literal),
+            ("/v1/a:b/c", E::Literal),
+            ("/v1/x:a:b", E::Literal),
+            ("/v1/{a=x/{b}}", E::Brackets),
         ];
         for (text, error) in cases {
             assert_eq!(Template::parse(text), Err(error), "{text}");
@@ -291,5 +328,6 @@ mod tests {
         assert_eq!(shown("/v1/{name=a/*/b/*}"), "/v1/a/{name_1}/b/{name_2}");
         assert_eq!(shown("/v1/{name=a/**}"), "/v1/a/{name}");
         assert_eq!(shown("/v1/*"), "/v1/{segment_2}");
+        assert_eq!(shown("/v1/a%2fb/@me:%C3%A9"), "/v1/a%2Fb/@me:%C3%A9");
     }
 }

@@ -1,5 +1,7 @@
 //! An edge on a free port, a stand-in for svc-payments behind it, and a small HTTP client.
 
+#![allow(dead_code)] // every test uses its own part
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -18,6 +20,7 @@ use mesh::{Call, Fault, Harness, Parts, Reason, ServiceContext, StartError, serv
 use paymesh_proto::payments::v1::{
     self as pb,
     payment_service_server::{PaymentService, PaymentServiceServer},
+    webhook_service_server::{WebhookService, WebhookServiceServer},
 };
 use tokio::sync::Notify;
 use tonic::{Response, Status};
@@ -33,6 +36,9 @@ pub(crate) struct Options {
     pub(crate) header_timeout_ms: u64,
     pub(crate) connections_max: usize,
     pub(crate) http2: bool,
+    pub(crate) streams_max: usize,
+    pub(crate) stream_duration_max_ms: u64,
+    pub(crate) stream_heartbeat_ms: u64,
     /// Stand-ins also for the services that these tests do not call.
     pub(crate) all_services: bool,
     pub(crate) auth: AuthConfig,
@@ -61,6 +67,9 @@ impl Edge {
             header_timeout_ms: 10_000,
             connections_max: 100,
             http2: false,
+            streams_max: 100,
+            stream_duration_max_ms: 60_000,
+            stream_heartbeat_ms: 60_000,
             all_services: false,
             auth: AuthConfig::default(),
             clock: Arc::new(mesh::SystemClock),
@@ -91,6 +100,9 @@ impl Edge {
             header_timeout_ms: options.header_timeout_ms,
             connections_max: options.connections_max,
             auth: options.auth,
+            streams_max: options.streams_max,
+            stream_duration_max_ms: options.stream_duration_max_ms,
+            stream_heartbeat_ms: options.stream_heartbeat_ms,
             ..EdgeConfig::default()
         };
         let running = harness.start::<edge_gateway::Edge>(config).await.unwrap();
@@ -171,6 +183,14 @@ impl Builder {
         self.exchange(Chunks(chunks).boxed()).await
     }
 
+    /// The answer's headers, and its body as it comes.
+    pub(crate) async fn open(self) -> Open {
+        let body: HttpBody = Full::default().boxed();
+        let response = self.client.request(self.request.body(body).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Open { status: parts.status, headers: parts.headers, body, read: String::new() }
+    }
+
     async fn exchange(self, body: HttpBody) -> Reply {
         let response = self.client.request(self.request.body(body).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -191,6 +211,29 @@ impl Body for Chunks {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Poll::Ready(self.0.pop_front().map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+/// An answer that is still coming.
+pub(crate) struct Open {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: hyper::body::Incoming,
+    read: String,
+}
+
+impl Open {
+    /// The text up to and with the next `end`; nothing where the body ended before.
+    pub(crate) async fn next(&mut self, end: &str) -> Option<String> {
+        loop {
+            if let Some(at) = self.read.find(end) {
+                let rest = self.read.split_off(at + end.len());
+                return Some(std::mem::replace(&mut self.read, rest));
+            }
+            let frame = tokio::time::timeout(std::time::Duration::from_secs(20), self.body.frame());
+            let frame = frame.await.unwrap()?;
+            self.read.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        }
     }
 }
 
@@ -220,6 +263,11 @@ impl Reply {
 pub(crate) struct Signals {
     pub(crate) arrived: Notify,
     pub(crate) go_on: Notify,
+    /// A stream's receiver went away.
+    pub(crate) cancelled: Notify,
+    /// How many messages of the endless stream were asked for.
+    pub(crate) sent: std::sync::atomic::AtomicUsize,
+    pub(crate) webhook: std::sync::Mutex<Option<(bool, pb::ReceiveWebhookRequest)>>,
 }
 
 /// The stand-in's configuration; only made by code.
@@ -237,7 +285,9 @@ impl mesh::Service for Payments {
     type Config = SignalsConfig;
 
     async fn build(config: SignalsConfig, _: &ServiceContext) -> Result<Parts, StartError> {
-        Ok(Parts::new().serve(PaymentServiceServer::new(Self(config.signals.unwrap_or_default()))))
+        let signals = config.signals.unwrap_or_default();
+        let webhooks = WebhookServiceServer::new(Self(Arc::clone(&signals)));
+        Ok(Parts::new().serve(PaymentServiceServer::new(Self(signals))).serve(webhooks))
     }
 }
 
@@ -373,5 +423,79 @@ impl PaymentService for Payments {
         _: tonic::Request<pb::ListPaymentEventsRequest>,
     ) -> Result<Response<pb::ListPaymentEventsResponse>, Status> {
         Err(Status::unimplemented(""))
+    }
+
+    type WatchPaymentEventsStream = Events;
+
+    async fn watch_payment_events(
+        &self,
+        request: tonic::Request<pb::WatchPaymentEventsRequest>,
+    ) -> Result<Response<Events>, Status> {
+        let asked = request.into_inner();
+        let kind = asked.payment_id.clone();
+        match kind.as_str() {
+            "pay_none" => return Err(Fault::new(Reason::PaymentNotFound, "There is no such payment.").into()),
+            "pay_silent" => std::future::pending().await,
+            _ => {}
+        }
+        Ok(Response::new(Events { kind, sequence: asked.after_sequence, signals: Arc::clone(&self.0) }))
+    }
+}
+
+/// Events up to the third, and then what the payment's id says.
+pub(crate) struct Events {
+    kind: String,
+    sequence: i64,
+    signals: Arc<Signals>,
+}
+
+impl tonic::codegen::tokio_stream::Stream for Events {
+    type Item = Result<pb::PaymentEvent, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let endless = self.kind == "pay_endless";
+        if self.sequence >= 3 && !endless {
+            return match self.kind.as_str() {
+                "pay_ends" => Poll::Ready(None),
+                "pay_breaks" => {
+                    self.kind = "pay_ends".into();
+                    let fault = Fault::new(Reason::Unavailable, "Not now.").retry_after_s(2);
+                    Poll::Ready(Some(Err(fault.into())))
+                }
+                "pay_panics" => Poll::Ready(Some(Err(Status::unavailable("connect to 10.0.0.1 refused")))),
+                _ => Poll::Pending,
+            };
+        }
+        self.sequence += 1;
+        let mut event = pb::PaymentEvent { sequence: self.sequence, ..Default::default() };
+        if endless {
+            self.signals.sent.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            event.r#type = "x".repeat(16 * 1024);
+        }
+        Poll::Ready(Some(Ok(event)))
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.signals.cancelled.notify_one();
+    }
+}
+
+#[tonic::async_trait]
+impl WebhookService for Payments {
+    async fn receive_webhook(
+        &self,
+        request: tonic::Request<pb::ReceiveWebhookRequest>,
+    ) -> Result<Response<pb::ReceiveWebhookResponse>, Status> {
+        let has_tenant = Call::of(&request)?.tenant().is_ok();
+        let request = request.into_inner();
+        let refused = match request.processor.as_str() {
+            "unknown" => Some(Fault::new(Reason::ProcessorNotFound, "There is no such processor.")),
+            "unsigned" => Some(Fault::new(Reason::WebhookSignatureInvalid, "Not signed.")),
+            _ => None,
+        };
+        *self.0.webhook.lock().unwrap() = Some((has_tenant, request));
+        refused.map_or_else(|| Ok(Response::new(pb::ReceiveWebhookResponse {})), |fault| Err(fault.into()))
     }
 }

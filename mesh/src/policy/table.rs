@@ -19,6 +19,7 @@ pub(super) const GRANTS: &[Grant] = &[
             "paymesh.crypto.v1.VaultService/Tokenize",
             "paymesh.crypto.v1.VaultService/GetToken",
             "paymesh.payments.v1.PaymentService/*",
+            "paymesh.payments.v1.WebhookService/ReceiveWebhook",
             "paymesh.tax.v1.TaxService/*",
             "paymesh.ledger.v1.LedgerService/ListAccounts",
             "paymesh.ledger.v1.LedgerService/GetAccount",

@@ -16,7 +16,10 @@ use svc_payments::{
         refund::Refund,
     },
     driver::Driver,
-    processor::{Answer, Inquiry, Processor, ProcessorRequest, simulator::Simulator},
+    processor::{
+        Answer, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders, WebhookSubject,
+        simulator::Simulator,
+    },
     service,
     store::{Begun, Claim, CommitError, Committed, Decision, EmbeddedStore, Filter, Page, Store, Work},
 };
@@ -157,6 +160,10 @@ impl Processor for FaultyProcessor {
     fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry> {
         self.inner.inquire(reference)
     }
+
+    fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError> {
+        self.inner.verify_webhook(headers, body)
+    }
 }
 
 #[derive(Clone)]
@@ -224,6 +231,10 @@ impl Store for FaultyStore {
 
     async fn make_all_due(&self, now: Timestamp) -> Result<(), StoreError> {
         self.inner.make_all_due(now).await
+    }
+
+    async fn make_due(&self, subject: WebhookSubject, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.make_due(subject, now).await
     }
 
     async fn payment(&self, tenant: TenantId, id: PaymentId) -> Result<Option<Payment>, StoreError> {

@@ -10,4 +10,6 @@ mod gate;
 mod life;
 mod outage;
 mod unknown;
+mod watch;
+mod webhook;
 mod world;

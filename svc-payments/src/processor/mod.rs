@@ -2,10 +2,11 @@
 //! there; an answer that does not come is [`ProcessorOutcome::Unanswered`], never a failure.
 
 pub mod simulator;
+pub mod standard_webhooks;
 
-use std::{future::Future, pin::Pin};
+use std::{collections::BTreeMap, future::Future, pin::Pin};
 
-use money::Currency;
+use money::{Currency, PaymentId, RefundId};
 
 use crate::domain::operation::ProcessorOutcome;
 
@@ -71,6 +72,32 @@ pub enum Inquiry {
     Unanswered,
 }
 
+/// What a processor's webhook is about: something of ours to ask it about. What the webhook says beyond
+/// that is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookSubject {
+    /// A payment's operation.
+    Payment(PaymentId),
+    /// A refund.
+    Refund(RefundId),
+    /// Nothing that we ask about.
+    Other,
+}
+
+/// Why a webhook is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    /// Not signed, not by the processor, or not now: not said which, so that nobody can feel their way.
+    #[error("the webhook's signature is not valid")]
+    Signature,
+    /// Signed, and not what the processor documents.
+    #[error("the webhook's body cannot be read")]
+    Body,
+}
+
+/// The headers of a webhook, by their lower-case names.
+pub type WebhookHeaders = BTreeMap<String, String>;
+
 /// A boxed future, so that processors can be chosen at run time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -85,4 +112,7 @@ pub trait Processor: Send + Sync + 'static {
 
     /// Asks what became of the request with this `reference`.
     fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry>;
+
+    /// Checks a webhook's signature over the body as it was sent, and only then reads what it is about.
+    fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError>;
 }

@@ -9,7 +9,10 @@ use std::{future::pending, path::Path, sync::Arc};
 use mesh::{Clock, Embedded, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Answer, CardNumber, Inquiry, Processor, ProcessorRequest};
+use super::{
+    Answer, CardNumber, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders, WebhookSubject,
+    standard_webhooks::WebhookSecret,
+};
 use crate::domain::operation::{Failure, ProcessorOutcome};
 
 /// The card of our own: the authorization is made, its answer never comes. Passes the Luhn check.
@@ -32,6 +35,20 @@ const SCHEMA: &str = "CREATE TABLE journal (
 pub struct Simulator {
     journal: Embedded,
     clock: Arc<dyn Clock>,
+    webhooks: Option<WebhookSecret>,
+}
+
+/// What the simulator's webhooks hold: `{"type": "payment.updated", "data": {"reference": "pay_…_1"}}`.
+#[derive(serde::Deserialize)]
+struct Webhook {
+    data: WebhookData,
+}
+
+#[derive(serde::Deserialize)]
+struct WebhookData {
+    /// Our own reference.
+    #[serde(default)]
+    reference: String,
 }
 
 /// One line of the journal.
@@ -46,7 +63,14 @@ struct Entry {
 impl Simulator {
     /// Opens or creates the journal.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        Ok(Self { journal: Embedded::open(path, &[SCHEMA])?, clock })
+        Ok(Self { journal: Embedded::open(path, &[SCHEMA])?, clock, webhooks: None })
+    }
+
+    /// Takes webhooks that are signed with this secret; without one none are.
+    #[must_use]
+    pub fn with_webhooks(mut self, secret: WebhookSecret) -> Self {
+        self.webhooks = Some(secret);
+        self
     }
 
     async fn carry_out(&self, reference: &str, request: ProcessorRequest) -> ProcessorOutcome {
@@ -96,6 +120,22 @@ impl Processor for Simulator {
     fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry> {
         Box::pin(self.look_up(reference))
     }
+
+    fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError> {
+        let secret = self.webhooks.as_ref().ok_or(WebhookError::Signature)?;
+        secret.verify(headers, body, self.clock.now())?;
+        let webhook: Webhook = serde_json::from_slice(body).map_err(|_| WebhookError::Body)?;
+        Ok(subject(&webhook.data.reference))
+    }
+}
+
+/// Whose reference it is: a refund's own id, or a payment's with the number of the operation.
+fn subject(reference: &str) -> WebhookSubject {
+    if let Ok(refund) = reference.parse() {
+        return WebhookSubject::Refund(refund);
+    }
+    let payment = reference.rsplit_once('_').and_then(|(payment, _)| payment.parse().ok());
+    payment.map_or(WebhookSubject::Other, WebhookSubject::Payment)
 }
 
 fn decide(reference: &str, request: &ProcessorRequest) -> Entry {
@@ -239,6 +279,39 @@ mod tests {
             assert!(
                 matches!(found, Inquiry::Settled(ProcessorOutcome::Approved { .. })),
                 "{number}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_webhook_says_whom_to_ask_about_and_nothing_else() {
+        let (_dir, _, simulator) = simulator();
+        let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let about = |simulator: &Simulator, body: &str| {
+            let signature = secret.sign("msg_1", "1000", body.as_bytes());
+            let headers = [("id", "msg_1"), ("timestamp", "1000"), ("signature", &signature)]
+                .map(|(name, value)| (format!("webhook-{name}"), value.to_owned()));
+            simulator.verify_webhook(&headers.into(), body.as_bytes())
+        };
+        let (payment, refund) = (
+            money::PaymentId::new(uuid::Uuid::from_u128(1 << 76 | 2 << 62)),
+            money::RefundId::new(uuid::Uuid::from_u128(7 << 76 | 2 << 62)),
+        );
+        let body =
+            |reference: &str| format!(r#"{{"type":"x","data":{{"reference":"{reference}","paid":true}}}}"#);
+        assert_eq!(about(&simulator, &body("x")), Err(WebhookError::Signature), "none without a secret");
+        let simulator = simulator.with_webhooks(secret.clone());
+        assert_eq!(about(&simulator, &body(&format!("{payment}_3"))), Ok(WebhookSubject::Payment(payment)));
+        assert_eq!(about(&simulator, &body(&refund.to_string())), Ok(WebhookSubject::Refund(refund)));
+        for other in ["", "x", "pay_", "pay_1_2_3"] {
+            assert_eq!(about(&simulator, &body(other)), Ok(WebhookSubject::Other), "{other}");
+        }
+        for broken in ["", "{}", "[]", "not json"] {
+            assert_eq!(about(&simulator, broken), Err(WebhookError::Body), "{broken}");
+            // The signature comes before the body.
+            assert_eq!(
+                simulator.verify_webhook(&WebhookHeaders::new(), broken.as_bytes()),
+                Err(WebhookError::Signature)
             );
         }
     }

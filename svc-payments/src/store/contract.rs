@@ -16,6 +16,7 @@ use crate::domain::{
     refund,
     transition::Status,
 };
+use crate::processor::WebhookSubject;
 
 const ALL: Page<RefundId> = Page { after: None, limit: 100 };
 const ALL_EVENTS: Page<i64> = Page { after: None, limit: 100 };
@@ -343,6 +344,26 @@ pub(crate) async fn what_is_under_way_becomes_due(fixture: impl Fixture) {
     assert_eq!(due(&store, at(1_000)).await, [refund]);
 }
 
+/// What a webhook names is due at once, and nothing else; what is settled stays so.
+pub(crate) async fn what_is_asked_for_is_due_at_once(fixture: impl Fixture) {
+    let store = fixture.open();
+    captured(&store, 1).await;
+    refunded(&store, 1, 5, 10).await.unwrap();
+    created(&store, 2, "").await;
+    created(&store, 3, "").await;
+    store.make_due(WebhookSubject::Payment(id(2)), at(1)).await.unwrap();
+    assert_eq!(due(&store, at(1)).await, [format!("acme {}", id(2))]);
+    let refund = RefundId::new(Uuid::from_u128(5));
+    for subject in [WebhookSubject::Refund(refund), WebhookSubject::Payment(id(1)), WebhookSubject::Other] {
+        store.make_due(subject, at(2)).await.unwrap();
+    }
+    let expected = [format!("acme {}", id(2)), format!("acme {} {refund}", id(1))];
+    assert_eq!(due(&store, at(2)).await, expected);
+    // Never later than it was.
+    store.make_due(WebhookSubject::Payment(id(2)), at(9)).await.unwrap();
+    assert_eq!(due(&store, at(2)).await, expected);
+}
+
 /// Newest first, page by page, whatever is added meanwhile.
 pub(crate) async fn payments_are_listed_by_filter_and_page(fixture: impl Fixture) {
     let store = fixture.open();
@@ -379,6 +400,7 @@ macro_rules! suite {
             money_that_does_not_add_up_is_refused,
             refunds_at_once_never_exceed_the_captured,
             what_is_under_way_becomes_due,
+            what_is_asked_for_is_due_at_once,
             payments_are_listed_by_filter_and_page,
         );
     };

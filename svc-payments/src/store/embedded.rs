@@ -12,6 +12,7 @@ use crate::domain::{
     payment::{Change, Payment, Recorded, Rejection},
     refund::Refund,
 };
+use crate::processor::WebhookSubject;
 
 /// Payments in SQLite.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ pub struct EmbeddedStore(Embedded);
 impl EmbeddedStore {
     /// Opens or creates the store's file.
     pub fn open(path: &std::path::Path) -> Result<Self, StoreError> {
-        Ok(Self(Embedded::open(path, &[rows::SCHEMA, idempotency::SCHEMA])?))
+        Ok(Self(Embedded::open(path, &[rows::SCHEMA, idempotency::SCHEMA, rows::UNDER_WAY_BY_ID])?))
     }
 
     /// The engine beneath, for background duties of the mesh.
@@ -139,6 +140,10 @@ impl Store for EmbeddedStore {
 
     async fn make_all_due(&self, now: Timestamp) -> Result<(), StoreError> {
         self.0.write(move |connection| rows::make_all_due(connection, now)).await
+    }
+
+    async fn make_due(&self, subject: WebhookSubject, now: Timestamp) -> Result<(), StoreError> {
+        self.0.write(move |connection| rows::make_due(connection, subject, now)).await
     }
 
     async fn payment(&self, tenant: TenantId, id: PaymentId) -> Result<Option<Payment>, StoreError> {

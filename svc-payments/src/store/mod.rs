@@ -21,6 +21,7 @@ use crate::domain::{
     refund::Refund,
     transition::Status,
 };
+use crate::processor::WebhookSubject;
 
 /// What one commit writes.
 #[derive(Debug, Clone)]
@@ -200,6 +201,13 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Makes everything that is under way due at once. For the start, when nobody can be working on it.
     fn make_all_due(&self, now: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes a payment's operation or a refund due by `now`, if it is under way and due later.
+    fn make_due(
+        &self,
+        subject: WebhookSubject,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// One payment of the tenant.
     fn payment(

@@ -13,6 +13,7 @@ use crate::domain::{
     refund::Refund,
     transition::Status,
 };
+use crate::processor::WebhookSubject;
 
 /// The constraints say again what the domain promises: a bug there stops here.
 pub(super) const SCHEMA: &str = "
@@ -60,6 +61,11 @@ CREATE TABLE postings (
     due_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX postings_due ON postings (due_at)";
+
+/// For those who know an id and no tenant. Small: what is settled is not in it.
+pub(super) const UNDER_WAY_BY_ID: &str = "
+CREATE INDEX payments_under_way ON payments (id) WHERE due_at IS NOT NULL;
+CREATE INDEX refunds_under_way ON refunds (id) WHERE due_at IS NOT NULL";
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Corrupt(error.to_string()))
@@ -288,6 +294,22 @@ pub(super) fn make_all_due(connection: &Connection, now: Timestamp) -> Result<()
         let update = format!("UPDATE {table} SET due_at = ?1 WHERE due_at > ?1");
         connection.prepare_cached(&update)?.execute([now.as_nanos()])?;
     }
+    Ok(())
+}
+
+/// Makes one thing due that is under way.
+pub(super) fn make_due(
+    connection: &Connection,
+    subject: WebhookSubject,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (table, id) = match subject {
+        WebhookSubject::Payment(id) => ("payments", id.uuid()),
+        WebhookSubject::Refund(id) => ("refunds", id.uuid()),
+        WebhookSubject::Other => return Ok(()),
+    };
+    let update = format!("UPDATE {table} SET due_at = ?2 WHERE id = ?1 AND due_at > ?2");
+    connection.prepare_cached(&update)?.execute(params![id.as_bytes(), now.as_nanos()])?;
     Ok(())
 }
 

@@ -5,18 +5,21 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 
-use prost::Message as _;
-use prost_reflect::DynamicMessage;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{
     super::{
         errors::{RequestError, VIOLATIONS_MAX, Violation, did_you_mean, safe_name},
-        schema::{Kind, Message, Schema, Shape, Special},
+        schema::{Free, Kind, Message, Schema, Shape, Special},
         wire,
     },
+    free::{self, FreeSeed, Outcome},
     scalar::{self, Expected, Input},
 };
+
+/// Fields, list indexes and map keys within each other: as deep as a request may be. Services decode
+/// messages at most 100 deep, and would call deeper ones broken.
+const DEPTH_MAX: usize = 64;
 
 /// Where in the request a value stands.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Reader<'s> {
     pub(crate) out: Vec<u8>,
     path: Vec<Step<'s>>,
     violations: Vec<Violation>,
+    /// Of the message that is the body, where a field is: fields that the path gives, by index.
+    pub(crate) taken_of_body: u128,
 }
 
 /// What of a message was given so far.
@@ -48,7 +53,13 @@ pub(crate) struct Seen {
 
 impl<'s> Reader<'s> {
     pub(crate) fn new(schema: &'s Schema, capacity: usize) -> Self {
-        Self { schema, out: Vec::with_capacity(capacity), path: Vec::new(), violations: Vec::new() }
+        Self {
+            schema,
+            out: Vec::with_capacity(capacity),
+            path: Vec::new(),
+            violations: Vec::new(),
+            taken_of_body: 0,
+        }
     }
 
     /// The wire form, or all that is wrong.
@@ -69,6 +80,15 @@ impl<'s> Reader<'s> {
         if self.violations.len() < VIOLATIONS_MAX {
             self.violations.push(Violation { field: field.to_owned(), detail: detail.into() });
         }
+    }
+
+    /// Notes that the present place is too deep, if it is.
+    fn is_too_deep(&mut self) -> bool {
+        let too_deep = self.path.len() > DEPTH_MAX;
+        if too_deep {
+            self.wrong(format!("is nested more than {DEPTH_MAX} deep"));
+        }
+        too_deep
     }
 
     fn place(&self) -> String {
@@ -94,7 +114,7 @@ impl<'s> Reader<'s> {
 
     /// Notes the required fields of the message that are not there.
     pub(crate) fn check_required(&mut self, message: &'s Message, seen: Seen) {
-        let missing = message.required & !seen.fields;
+        let missing = message.required & !(seen.fields | seen.taken);
         if missing == 0 {
             return;
         }
@@ -116,9 +136,8 @@ impl<'s> Reader<'s> {
     ) -> Result<(), RequestError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let top = Top { reader: self, message, seen };
-        top.deserialize(&mut deserializer)
-            .and_then(|()| deserializer.end())
-            .map_err(|error| malformed(&error))
+        let read = top.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        read.map_err(|error| self.unreadable(&error))
     }
 
     /// Reads a whole body as the value of one field.
@@ -132,12 +151,20 @@ impl<'s> Reader<'s> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         self.path.push(Step::Field(&field.name));
         let slot = Slot { reader: self, number: field.number, kind: field.kind, shape: field.shape };
-        let given = slot
-            .deserialize(&mut deserializer)
-            .and_then(|given| deserializer.end().map(|()| given))
-            .map_err(|error| malformed(&error))?;
+        let given = slot.deserialize(&mut deserializer).and_then(|given| deserializer.end().map(|()| given));
+        let given = given.map_err(|error| self.unreadable(&error))?;
         self.path.pop();
         Ok(given)
+    }
+
+    /// Where the parser stopped, and nothing of what it says: its text may quote the body. A number that
+    /// no type holds is JSON all the same: it is its field that is wrong.
+    fn unreadable(&mut self, error: &serde_json::Error) -> RequestError {
+        if error.to_string().starts_with("number out of range") {
+            self.wrong("must be a number that is not beyond the range of a double");
+            return RequestError::Violations(std::mem::take(&mut self.violations));
+        }
+        RequestError::Malformed { line: error.line(), column: error.column() }
     }
 
     fn object<'de, A: MapAccess<'de>>(
@@ -230,11 +257,6 @@ impl<'s> Reader<'s> {
         }
         result
     }
-}
-
-/// Where the parser stopped, and nothing of what it says: its text may quote the body.
-fn malformed(error: &serde_json::Error) -> RequestError {
-    RequestError::Malformed { line: error.line(), column: error.column() }
 }
 
 /// The name of a member of an object.
@@ -350,21 +372,22 @@ impl<'s> Slot<'_, 's> {
         matches!(message.special, Special::None).then_some(message)
     }
 
-    fn dynamic<'de, D: Deserializer<'de>>(
-        self,
-        descriptor: prost_reflect::MessageDescriptor,
-        deserializer: D,
-    ) -> Result<bool, D::Error> {
-        use serde::Deserialize as _;
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if value.is_null() && descriptor.full_name() != "google.protobuf.Value" {
-            return Ok(false);
-        }
-        if let Ok(message) = DynamicMessage::deserialize(descriptor, value) {
-            wire::put_bytes(&mut self.reader.out, self.number, &message.encode_to_vec());
-        } else {
-            let expected = scalar::expected(self.reader.schema, self.kind);
-            self.reader.wrong(expected);
+    fn free_form<'de, D: Deserializer<'de>>(self, free: Free, deserializer: D) -> Result<bool, D::Error> {
+        let reader = self.reader;
+        let begin = reader.out.len();
+        let open = wire::open(&mut reader.out, self.number);
+        match (FreeSeed { out: &mut reader.out, free, depth: 0 }).deserialize(deserializer)? {
+            Outcome::Written => wire::close(&mut reader.out, open),
+            Outcome::Null => {
+                reader.out.truncate(begin);
+                return Ok(false);
+            }
+            Outcome::Other => {
+                let expected = scalar::expected(reader.schema, self.kind);
+                reader.wrong(expected);
+            }
+            Outcome::TooDeep => reader.wrong(format!("is nested more than {} deep", free::DEPTH_MAX)),
+            Outcome::TwiceGiven => reader.wrong("must not have a name twice in one object"),
         }
         Ok(true)
     }
@@ -375,9 +398,9 @@ impl<'de> DeserializeSeed<'de> for Slot<'_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         if let (Kind::Message(id), Shape::Singular) = (self.kind, self.shape)
-            && let Special::Dynamic(descriptor) = &self.reader.schema.message(id).special
+            && let Special::Free(free, _) = &self.reader.schema.message(id).special
         {
-            return self.dynamic(descriptor.clone(), deserializer);
+            return self.free_form(*free, deserializer);
         }
         deserializer.deserialize_any(self)
     }
@@ -391,7 +414,12 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
     }
 
     fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
+        match self.kind {
+            Kind::Enum(id) if self.shape == Shape::Singular && self.reader.schema.enumeration(id).null => {
+                Ok(self.scalar(Input::Integer(0)))
+            }
+            _ => Ok(false),
+        }
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
@@ -415,6 +443,10 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
+        if self.reader.is_too_deep() {
+            IgnoredAny.visit_seq(seq)?;
+            return Ok(true);
+        }
         if self.shape != Shape::Repeated {
             IgnoredAny.visit_seq(seq)?;
             let expected = match self.shape {
@@ -442,6 +474,10 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<bool, A::Error> {
+        if self.reader.is_too_deep() {
+            IgnoredAny.visit_map(map)?;
+            return Ok(true);
+        }
         match self.shape {
             Shape::Map(key_kind) => self.entries(key_kind, map)?,
             Shape::Repeated => {
@@ -451,7 +487,8 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
             Shape::Singular => {
                 if let Some(message) = self.message() {
                     let open = wire::open(&mut self.reader.out, self.number);
-                    let mut seen = Seen::default();
+                    let taken = if self.reader.path.len() == 1 { self.reader.taken_of_body } else { 0 };
+                    let mut seen = Seen { taken, ..Seen::default() };
                     self.reader.object(message, &mut seen, map)?;
                     self.reader.check_required(message, seen);
                     wire::close(&mut self.reader.out, open);
@@ -477,7 +514,7 @@ impl Slot<'_, '_> {
             if !map.next_value_seed(value)? {
                 self.reader.wrong("must not be null");
             }
-            if !keys.insert(key) {
+            if !keys.insert(scalar::map_key(key_kind, key)) {
                 self.reader.wrong("is given twice");
             }
             self.reader.path.pop();

@@ -8,9 +8,12 @@ use base64::{
 };
 use prost::Message as _;
 
-use super::super::{
-    schema::{Kind, Schema, Special},
-    wire::{self, WireType},
+use super::{
+    super::{
+        schema::{Kind, Schema, Special},
+        wire::{self, WireType},
+    },
+    time,
 };
 
 /// A value as it was given.
@@ -32,8 +35,9 @@ pub(crate) type Expected = Cow<'static, str>;
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Base64 in both alphabets, padded or not, as ProtoJSON wants it accepted.
-const LENIENT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
@@ -71,8 +75,10 @@ pub(crate) fn put(
             let value = match input {
                 Input::Text(name) => enumeration.number(name),
                 Input::Plain(name) => enumeration.number(name).or_else(|| name.parse().ok()),
-                Input::Integer(value) => i32::try_from(value).ok(),
-                _ => None,
+                Input::Integer(_) | Input::Float(_) => {
+                    integer(input).and_then(|value| i32::try_from(value).ok())
+                }
+                Input::Bool(_) => None,
             };
             let value = value.filter(|value| enumeration.name(*value).is_some()).ok_or_else(wrong)?;
             wire::put_tag(out, number, WireType::Varint);
@@ -90,7 +96,7 @@ pub(crate) fn put(
                 let bytes = well_known(&schema.message(id).special, text).ok_or_else(wrong)?;
                 wire::put_bytes(out, number, &bytes);
             }
-            Special::None | Special::Dynamic(_) => return Err(wrong()),
+            Special::None | Special::Free(..) | Special::Raw => return Err(wrong()),
         },
         _ => put_integer(out, number, kind, input)
             .ok_or_else(|| out_of_range(kind, input).unwrap_or_else(wrong))?,
@@ -117,19 +123,57 @@ fn put_integer(out: &mut Vec<u8>, number: u32, kind: Kind, input: Input<'_>) -> 
     Some(())
 }
 
-/// The integer that was meant; `10.0` is 10, `10.5` is none.
+/// The key of a map, so that the same key in two spellings is one.
+pub(crate) fn map_key(kind: Kind, key: String) -> String {
+    match kind.range().and_then(|_| integer(Input::Plain(&key))) {
+        Some(value) => value.to_string(),
+        None => key,
+    }
+}
+
+/// The integer that was meant; `10.0` and `1e1` are 10, also in quotes; `10.5` is none.
 fn integer(input: Input<'_>) -> Option<i128> {
     match input {
         Input::Integer(value) => Some(value),
         Input::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(exact(value)),
         Input::Text(text) | Input::Plain(text) => {
             let digits = text.strip_prefix('-').unwrap_or(text);
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            // More digits than 20 are out of every range; what is left fits.
-            plain.then(|| text.parse().unwrap_or(i128::MAX))
+            if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                // More digits than 20 are out of every range; what is left fits.
+                return Some(text.parse().unwrap_or(i128::MAX));
+            }
+            match json_number(text)? {
+                value if value.fract() != 0.0 => None,
+                value if value.abs() <= EXACT_MAX => Some(exact(value)),
+                _ => Some(i128::MAX),
+            }
         }
         _ => None,
     }
+}
+
+/// A text that is a number of JSON's grammar (RFC 8259, section 6), as a double; none beyond its range.
+fn json_number(text: &str) -> Option<f64> {
+    fn digits(text: &str) -> (usize, &str) {
+        let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        (end, &text[end..])
+    }
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, mut rest) = digits(unsigned);
+    if whole == 0 || (whole > 1 && unsigned.starts_with('0')) {
+        return None;
+    }
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let (length, after) = digits(fraction);
+        (length > 0).then_some(())?;
+        rest = after;
+    }
+    if let Some(exponent) = rest.strip_prefix(['e', 'E']) {
+        let (length, after) = digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent));
+        (length > 0).then_some(())?;
+        rest = after;
+    }
+    rest.is_empty().then(|| text.parse().ok())?.filter(|value: &f64| value.is_finite())
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "integral and at most 2^53 in magnitude")]
@@ -155,9 +199,7 @@ fn put_float(out: &mut Vec<u8>, number: u32, kind: Kind, input: Input<'_>) -> Op
         Input::Text("NaN") | Input::Plain("NaN") => f64::NAN,
         Input::Text("Infinity") | Input::Plain("Infinity") => f64::INFINITY,
         Input::Text("-Infinity") | Input::Plain("-Infinity") => f64::NEG_INFINITY,
-        Input::Text(text) | Input::Plain(text) => {
-            text.parse().ok().filter(|value: &f64| value.is_finite())?
-        }
+        Input::Text(text) | Input::Plain(text) => json_number(text)?,
         Input::Bool(_) => return None,
     };
     if kind == Kind::Double {
@@ -179,20 +221,9 @@ fn put_float(out: &mut Vec<u8>, number: u32, kind: Kind, input: Input<'_>) -> Op
 }
 
 fn well_known(special: &Special, text: &str) -> Option<Vec<u8>> {
-    // prost-types also reads a bare date and other forms; RFC 3339 wants date, 'T', time, offset.
-    let dated =
-        |text: &str| text.len() >= 20 && text.is_ascii() && text.as_bytes()[10].eq_ignore_ascii_case(&b'T');
     match special {
-        Special::Timestamp if dated(text) => {
-            let time: prost_types::Timestamp = text.parse().ok()?;
-            // 0001-01-01 to 9999-12-31 (timestamp.proto).
-            (-62_135_596_800..=253_402_300_799).contains(&time.seconds).then(|| time.encode_to_vec())
-        }
-        Special::Duration => {
-            let duration: prost_types::Duration = text.parse().ok()?;
-            // About 10,000 years (duration.proto).
-            (duration.seconds.unsigned_abs() <= 315_576_000_000).then(|| duration.encode_to_vec())
-        }
+        Special::Timestamp => time::parse(text).map(|time| time.encode_to_vec()),
+        Special::Duration => time::parse_duration(text).map(|duration| duration.encode_to_vec()),
         Special::FieldMask => {
             let paths: Option<Vec<String>> =
                 text.split(',').filter(|path| !path.is_empty()).map(snake_case).collect();
@@ -235,7 +266,8 @@ pub(crate) fn expected(schema: &Schema, kind: Kind) -> Expected {
             Special::Duration => "must be seconds with an s, such as 1.5s".into(),
             Special::FieldMask => "must be field names separated by commas".into(),
             Special::Wrapper(inner) => expected(schema, *inner),
-            Special::Dynamic(descriptor) => format!("must be a {} in JSON", descriptor.full_name()).into(),
+            Special::Raw => "must be the body".into(),
+            Special::Free(_, descriptor) => format!("must be a {} in JSON", descriptor.full_name()).into(),
         },
         _ => "must be an integer".into(),
     }

@@ -76,6 +76,9 @@ impl<'s> Writer<'s> {
             }
             Special::Duration => {
                 let duration = prost_types::Duration::decode(bytes).map_err(|_| WireError)?;
+                if time::put_duration(&mut self.out, duration) {
+                    return Ok(());
+                }
                 write!(self.out, "\"{duration}\"").map_err(|_| WireError)
             }
             Special::FieldMask => {
@@ -89,7 +92,9 @@ impl<'s> Writer<'s> {
                     _ => self.default(*kind),
                 }
             }
-            Special::Dynamic(descriptor) => {
+            // Refused at start-up wherever it would be JSON.
+            Special::Raw => Err(WireError),
+            Special::Free(_, descriptor) => {
                 let dynamic = DynamicMessage::decode(descriptor.clone(), bytes).map_err(|_| WireError)?;
                 let options =
                     SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
@@ -235,6 +240,11 @@ impl<'s> Writer<'s> {
         }
     }
 
+    /// Writes one value that is no message.
+    pub(crate) fn scalar(&mut self, kind: Kind, raw: Raw<'_>) -> Result<(), WireError> {
+        self.value(kind, raw, 0)
+    }
+
     fn value(&mut self, kind: Kind, raw: Raw<'_>, depth: usize) -> Result<(), WireError> {
         match (kind, raw) {
             (Kind::String, Raw::Length(bytes)) => {
@@ -250,6 +260,10 @@ impl<'s> Writer<'s> {
             }
             (Kind::Enum(id), Raw::Varint(value)) => {
                 let number = low_i32(value);
+                if self.schema.enumeration(id).null {
+                    self.out.extend_from_slice(b"null");
+                    return Ok(());
+                }
                 match self.schema.enumeration(id).name(number) {
                     Some(name) => {
                         self.out.push(b'"');
