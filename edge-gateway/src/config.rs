@@ -7,6 +7,12 @@ use ring::digest::{SHA256, digest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    face::config::HttpConfig,
+    limits::config::LimitsConfig,
+    server::config::{PatienceConfig, TlsConfig},
+};
+
 /// What edge-gateway alone has.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -38,6 +44,14 @@ pub struct EdgeConfig {
     pub in_flight_max: usize,
     /// Services that `/readyz` asks beside those that the routes lead to.
     pub ready_services: Vec<String>,
+    /// How much a client may ask for.
+    pub limits: LimitsConfig,
+    /// How the edge behaves as an HTTP server.
+    pub http: HttpConfig,
+    /// How long clients may keep the edge waiting.
+    pub patience: PatienceConfig,
+    /// TLS on `listen`; without it, HTTP is taken there.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for EdgeConfig {
@@ -52,6 +66,10 @@ impl Default for EdgeConfig {
             body_bytes_max: 1024 * 1024,
             in_flight_max: 8_192,
             ready_services: Vec::new(),
+            limits: LimitsConfig::default(),
+            http: HttpConfig::default(),
+            patience: PatienceConfig::default(),
+            tls: None,
         }
     }
 }

@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
@@ -24,8 +24,13 @@ use tracing::Instrument as _;
 
 use crate::{
     auth::Authenticator,
-    body::{Answer, full},
+    body::{Answer, full, holding, is_stream},
     codec::RawCodec,
+    face::{
+        Face, Kind,
+        encoding::{Unpacking, unpacked},
+    },
+    limits::{Limiter, Notes},
     metrics::EdgeMetrics,
     problem,
     readiness::Readiness,
@@ -35,6 +40,8 @@ use crate::{
 /// How much of a body that is refused is read all the same, and for how long.
 const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
+/// Where there is too much of everything already: the answer must not wait for the body.
+const SHED_DISCARD_DEADLINE: Duration = Duration::from_millis(5);
 
 /// What all requests share.
 pub(crate) struct Gateway {
@@ -48,6 +55,8 @@ pub(crate) struct Gateway {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) identity: SpiffeId,
     pub(crate) limits: Limits,
+    pub(crate) limiter: Limiter,
+    pub(crate) face: Face,
     /// The first segments of all routes: below them nothing is told without a credential.
     pub(crate) guarded: HashSet<String>,
     /// The label of requests that have no route.
@@ -60,40 +69,62 @@ pub(crate) struct Limits {
     pub(crate) request_timeout: Duration,
     pub(crate) body_bytes_max: usize,
     pub(crate) in_flight_max: usize,
+    /// A body must keep arriving at this rate, in bytes per second, once `body_grace` has passed.
+    pub(crate) body_rate_min: u32,
+    pub(crate) body_grace: Duration,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whether it came by TLS.
+    pub(crate) secure: bool,
 }
 
 /// What is known of a request before its route is.
 struct Caller {
-    /// Where the connection comes from.
+    /// Where the request comes from, also behind trusted proxies.
     address: IpAddr,
     request_id: Arc<str>,
     trace: TraceContext,
     began: Instant,
     deadline: Instant,
+    /// What the limits have to say of it.
+    notes: Notes,
 }
 
 impl Gateway {
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Answer {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let under_way = self.metrics.begin();
         let (parts, mut body) = request.into_parts();
-        let caller = self.caller(&parts.headers, address);
+        let caller = self.caller(&parts.headers, peer.address);
         let mut rpc = Arc::clone(&self.no_rpc);
-        let answered = match self.document(&parts, &caller).await {
-            Some(document) => Ok(document),
-            None if under_way.others >= self.limits.in_flight_max => {
-                Err(Fault::new(Reason::Overloaded, "Too many requests are under way.")
-                    .retry_after_s(1)
-                    .into())
-            }
-            None => self.proxy(&parts, &mut body, &caller, &mut rpc).await,
+        let kind = kind_of(parts.uri.path());
+        let answered = match self.admit(&parts, &caller, kind, under_way.others) {
+            Err(refusal) => Err(refusal),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => match self.document(&parts, &caller).await {
+                Some(document) => Ok(document),
+                None => self.proxy(&parts, &mut body, &caller, &mut rpc).await,
+            },
         };
         let mut answer = match answered {
             Ok(answer) => answer,
+            Err(Refusal { fault, allow: Some(allow) })
+                if parts.method == Method::OPTIONS && fault.reason() == Reason::MethodNotAllowed =>
+            {
+                let mut answer = Response::new(full(Bytes::new()));
+                *answer.status_mut() = StatusCode::NO_CONTENT;
+                answer.headers_mut().insert(header::ALLOW, allow);
+                answer
+            }
             Err(Refusal { fault, allow }) => {
                 // Who waits to be told to go on has sent nothing yet, and need not.
                 if !parts.headers.contains_key(header::EXPECT) {
-                    discard(&mut body).await;
+                    let shed = matches!(fault.reason(), Reason::Overloaded | Reason::RateLimited);
+                    discard(&mut body, if shed { SHED_DISCARD_DEADLINE } else { DISCARD_DEADLINE }).await;
                 }
                 let mut answer = problem::response(&fault, &caller.request_id);
                 if let Some(allow) = allow {
@@ -104,6 +135,11 @@ impl Gateway {
         };
         if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
             answer.headers_mut().insert(REQUEST_ID_HEADER, id);
+        }
+        caller.notes.write(answer.headers_mut());
+        let mut answer = self.face.finish(&parts, &rpc, kind, peer.secure, answer);
+        if let (true, Some(place)) = (is_stream(&answer), caller.notes.place()) {
+            answer = answer.map(|body| holding(body, place));
         }
         if parts.method == Method::HEAD {
             answer = without_body(answer);
@@ -120,6 +156,27 @@ impl Gateway {
         answer
     }
 
+    /// Whether a request is looked at at all. Probes always are: who supervises us must learn that we are
+    /// alive when there is too much to do.
+    fn admit(
+        &self,
+        parts: &Parts,
+        caller: &Caller,
+        kind: Kind,
+        others_under_way: usize,
+    ) -> Result<Option<Answer>, Refusal> {
+        self.face.check_size(parts)?;
+        if kind == Kind::Probe {
+            return Ok(None);
+        }
+        if others_under_way >= self.limits.in_flight_max {
+            let fault = Fault::new(Reason::Overloaded, "Too many requests are under way.");
+            return Err(fault.retry_after_s(1).into());
+        }
+        self.limiter.address(caller.address, caller.began, &caller.notes)?;
+        Ok(self.face.preflight(parts))
+    }
+
     /// What is answered where answering itself went wrong.
     pub(crate) fn broken(&self) -> Answer {
         tracing::error!("answering a request panicked");
@@ -127,7 +184,7 @@ impl Gateway {
         problem::response(&Fault::new(Reason::Internal, "Something went wrong on our side."), &id)
     }
 
-    fn caller(&self, headers: &HeaderMap, address: IpAddr) -> Caller {
+    fn caller(&self, headers: &HeaderMap, peer: IpAddr) -> Caller {
         let fresh = self.ids.uuid_v7(self.clock.now());
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = match text(REQUEST_ID_HEADER.as_str()) {
@@ -137,11 +194,12 @@ impl Gateway {
         let trace = text(TraceContext::HEADER).and_then(TraceContext::parse);
         let began = Instant::now();
         Caller {
-            address,
+            address: self.limiter.proxies.client(peer, headers),
             request_id,
             trace: trace.unwrap_or_else(|| mesh::telemetry::start_trace(fresh)),
             began,
             deadline: began + self.limits.request_timeout,
+            notes: Notes::default(),
         }
     }
 
@@ -190,6 +248,7 @@ impl Gateway {
             return Err(Self::not_documented(path).into());
         }
         let principal = self.authenticator.authenticate(parts, caller.address).await?;
+        self.limiter.principal(&principal, caller.began, &caller.notes).await?;
         let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
         let (route, found) = self.api.find(method, path).map_err(no_route)?;
         *rpc = Arc::clone(&route.rpc);
@@ -233,20 +292,47 @@ impl Gateway {
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
-        let read = tokio::time::timeout_at(deadline.into(), Limited::new(body, limit).collect()).await;
-        let read =
-            read.map_err(|_| Fault::new(Reason::RequestTimeout, "The body did not arrive in time."))?;
-        let bytes = match read {
-            Ok(collected) => collected.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Err(_) => return Err(Fault::new(Reason::BodyMalformed, "The body ended before its length.")),
-        };
+        let bytes = self.read(body, deadline).await?.ok_or_else(too_large)?;
+        let bytes = unpacked(&parts.headers, bytes, limit).map_err(|why| match why {
+            Unpacking::TooLarge => too_large(),
+            Unpacking::Malformed => Fault::new(Reason::BodyMalformed, "The body is not what gzip makes."),
+            Unpacking::Unknown => {
+                Fault::new(Reason::UnsupportedMediaType, "The body may be encoded with gzip only.")
+                    .violating("Content-Encoding", "must be gzip or identity")
+            }
+        })?;
         if !bytes.is_empty() && !is_json(&parts.headers) {
             let message = "The body must be JSON: send the header `Content-Type: application/json`.";
             return Err(Fault::new(Reason::UnsupportedMediaType, message)
                 .violating("Content-Type", "must be application/json"));
         }
         Ok(bytes)
+    }
+
+    /// The body, or `None` where it is larger than it may be. It must keep arriving: who sends a byte now
+    /// and then would otherwise hold a place until the deadline.
+    async fn read(&self, body: &mut Incoming, deadline: Instant) -> Result<Option<Bytes>, Fault> {
+        let began = Instant::now();
+        let mut all = BytesMut::new();
+        loop {
+            let earned = Duration::from_secs(1) * u32::try_from(all.len()).unwrap_or(u32::MAX)
+                / self.limits.body_rate_min.max(1);
+            let patience = (began + self.limits.body_grace + earned).min(deadline);
+            let frame = tokio::time::timeout_at(patience.into(), body.frame()).await;
+            let frame =
+                frame.map_err(|_| Fault::new(Reason::RequestTimeout, "The body did not arrive in time."))?;
+            let ended = |_| Fault::new(Reason::BodyMalformed, "The body ended before its length.");
+            let Some(frame) = frame.transpose().map_err(ended)? else { return Ok(Some(all.freeze())) };
+            // Trailers mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            if data.len() > self.limits.body_bytes_max - all.len() {
+                return Ok(None);
+            }
+            if all.is_empty() && body.is_end_stream() {
+                return Ok(Some(data));
+            }
+            all.extend_from_slice(&data);
+        }
     }
 
     async fn forward(
@@ -282,7 +368,7 @@ impl Gateway {
 
 /// Reads on for a while and keeps nothing. A connection that is closed with unread bytes in it is reset,
 /// and then the client might never learn why it was refused (RFC 9112, section 9.6).
-async fn discard(body: &mut Incoming) {
+async fn discard(body: &mut Incoming, patience: Duration) {
     let reading = async {
         let mut left = DISCARDED_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
@@ -291,7 +377,16 @@ async fn discard(body: &mut Incoming) {
             left = still;
         }
     };
-    let _ = tokio::time::timeout(DISCARD_DEADLINE, reading).await;
+    let _ = tokio::time::timeout(patience, reading).await;
+}
+
+fn kind_of(path: &str) -> Kind {
+    match path {
+        "/healthz" | "/readyz" => Kind::Probe,
+        "/openapi.json" => Kind::Document,
+        path if path.starts_with(problem::TYPE_PREFIX) => Kind::Document,
+        _ => Kind::Rpc,
+    }
 }
 
 /// A fault, with the header that only a 405 has.

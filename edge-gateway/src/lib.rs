@@ -6,7 +6,10 @@
 //! - [`transcode`]: which RPC, its message, its answer. Pure.
 //! - `openapi`: the same descriptors and their comments as OpenAPI 3.1.
 //! - `gateway`: a request's way through credential, route, body, call and answer.
-//! - `auth`, `problem`, `readiness`, `metrics`, `server`: what it says.
+//! - `limits`: how much a client may ask for.
+//! - `face`: the HTTP server beside the RPCs: cross-origin requests, conditional reads, compression.
+//! - `server`: connections, TLS, and what clients may keep us waiting for.
+//! - `auth`, `problem`, `readiness`, `metrics`: what it says.
 //!
 //! Promises: the tenant comes only from the credential; no header from outside reaches the mesh
 //! unless it is named here; no value from a request is ever logged or quoted in an error; below the
@@ -17,7 +20,9 @@ mod body;
 mod codec;
 mod config;
 mod edge;
+mod face;
 mod gateway;
+mod limits;
 mod metrics;
 mod openapi;
 mod problem;
@@ -27,4 +32,10 @@ pub mod transcode;
 
 pub use config::{ApiKeyConfig, EdgeConfig};
 pub use edge::Edge;
+pub use face::config::{CorsConfig, HttpConfig};
+pub use limits::{
+    address::ForwardedHeader,
+    config::{LimitsConfig, QuotaConfig, RedisConfig, TenantLimits, WhenUnreachable},
+};
 pub use openapi::document as openapi_document;
+pub use server::config::{PatienceConfig, TlsConfig};

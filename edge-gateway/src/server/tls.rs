@@ -1,0 +1,43 @@
+//! TLS as outside clients get it: 1.2 and 1.3, only suites with an ephemeral key and authenticated
+//! encryption (all that ring offers), the server's order, and certificates that change without a restart.
+
+use std::{path::Path, sync::Arc};
+
+use mesh::{StartError, Watched, tls::TlsError};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::ProducesTickets,
+};
+
+use super::config::TlsConfig;
+
+/// Reads the certificate and its key, and again whenever they change.
+pub(crate) fn load(config: &TlsConfig) -> Result<Watched<ServerConfig>, StartError> {
+    // One for all certificates to come: sessions are resumed across a change. It rotates its keys.
+    let tickets = ring::Ticketer::new().map_err(TlsError::from)?;
+    let (cert, key) = (config.cert_file.clone(), config.key_file.clone());
+    let files = vec![cert.clone(), key.clone()];
+    Ok(Watched::load("the edge's certificate", files, move || read(&cert, &key, &tickets))?)
+}
+
+fn read(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<ServerConfig, TlsError> {
+    let unreadable =
+        |path: &Path, reason: String| TlsError::File { path: path.display().to_string(), reason };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| unreadable(cert, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(unreadable(cert, "holds no certificate".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        // Fails for a key that is not the certificate's: a rotation that is half done changes nothing.
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = Arc::clone(tickets);
+    config.ignore_client_order = true;
+    Ok(config)
+}
