@@ -136,6 +136,10 @@ impl Gateway {
         if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
             answer.headers_mut().insert(REQUEST_ID_HEADER, id);
         }
+        if answer.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // RFC 9110, section 12.5.3: what a body may be encoded with.
+            answer.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         caller.notes.write(answer.headers_mut());
         let mut answer = self.face.finish(&parts, &rpc, kind, peer.secure, answer);
         if let (true, Some(place)) = (is_stream(&answer), caller.notes.place()) {

@@ -63,7 +63,7 @@ where
     let mut farewell = pin!(tokio::time::sleep(patience.header_timeout));
     let mut turns = tokio::time::interval_at(Instant::now() + patience.turn, patience.turn);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut began, mut draining, mut going) = (false, false, false);
+    let (mut began, mut draining, mut going, mut abused) = (false, false, false, false);
     loop {
         tokio::select! {
             biased;
@@ -88,21 +88,28 @@ where
                 connection.as_mut().graceful_shutdown();
                 draining = true;
             }
-            () = watch.abused.notified(), if !going => {
+            () = watch.abused.notified(), if !abused => {
                 tracing::debug!("a client gave up too many requests");
                 connection.as_mut().graceful_shutdown();
                 farewell.as_mut().reset(Instant::now() + FAREWELL);
-                going = true;
+                (going, abused) = (true, true);
             }
-            () = farewell.as_mut(), if going => return,
+            () = farewell.as_mut(), if going => {
+                // Who was idle may have asked once more before it heard.
+                if abused || watch.quiet_turns() > 0 {
+                    return;
+                }
+                farewell.as_mut().reset(Instant::now() + FAREWELL);
+            }
             _ = turns.tick() => {
                 if watch.turn() {
                     tracing::debug!("a client did not take its answers");
                     return;
                 }
-                if watch.quiet_turns() > patience.quiet_turns_max && !draining {
+                if watch.quiet_turns() > patience.quiet_turns_max && !going {
                     connection.as_mut().graceful_shutdown();
-                    draining = true;
+                    farewell.as_mut().reset(Instant::now() + FAREWELL);
+                    going = true;
                 }
             }
         }

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) http2: bool,
     /// Stand-ins also for the services that these tests do not call.
     pub(crate) all_services: bool,
+    /// Whatever else is to be configured; the directory is there as long as the edge is.
+    pub(crate) configure: Box<dyn FnOnce(&mut EdgeConfig, &Harness)>,
 }
 
 /// A running edge.
@@ -44,6 +46,7 @@ pub(crate) struct Edge {
     services: Vec<Running>,
     client: Client<hyper_util::client::legacy::connect::HttpConnector, HttpBody>,
     pub(crate) backend: Arc<Signals>,
+    harness: Harness,
     _dir: tempfile::TempDir,
 }
 
@@ -59,6 +62,7 @@ impl Edge {
             connections_max: 100,
             http2: false,
             all_services: false,
+            configure: Box::new(|_, _| {}),
         };
         change(&mut options);
         let dir = tempfile::tempdir().unwrap();
@@ -79,7 +83,7 @@ impl Edge {
         let listener = mesh::server::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let key = |tenant: &str, key| ApiKeyConfig::of_key(tenant.parse().unwrap(), "test", key);
-        let config = EdgeConfig {
+        let mut config = EdgeConfig {
             listener: Some(listener),
             api_keys: vec![key("acme", "sk_test"), key("globex", "sk_other")],
             request_timeout_ms: options.request_timeout_ms,
@@ -87,10 +91,11 @@ impl Edge {
             connections_max: options.connections_max,
             ..EdgeConfig::default()
         };
+        (options.configure)(&mut config, &harness);
         let running = harness.start::<edge_gateway::Edge>(config).await.unwrap();
         let mut client = Client::builder(TokioExecutor::new());
         let client = client.http2_only(options.http2).build_http();
-        Self { address, running, services, client, backend, _dir: dir }
+        Self { address, running, services, client, backend, harness, _dir: dir }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> Builder {
@@ -108,6 +113,18 @@ impl Edge {
     /// A GET with the key of `acme`.
     pub(crate) fn get(&self, path: &str) -> Builder {
         self.request(Method::GET, path).header("authorization", KEY)
+    }
+
+    /// Where it listens.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A certificate of the CA that this edge's world has.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn certificate(&self, name: &str) -> mesh::pki::CertificateFiles {
+        self.harness.certificate(name).unwrap()
     }
 
     /// A bare connection.
