@@ -487,7 +487,9 @@ fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answ
 /// The answer to HEAD: the headers of GET, its length included, and no body.
 fn without_body(answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    // A 304 or 204 has no body with GET either, and its length would be taken for that of a 200.
+    let bodiless = matches!(parts.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+    if let (Some(length), false) = (body.size_hint().exact(), bodiless) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Response::from_parts(parts, full(Bytes::new()))

@@ -22,7 +22,7 @@ mod config;
 mod edge;
 mod face;
 mod gateway;
-mod limits;
+pub mod limits;
 mod metrics;
 mod openapi;
 mod problem;

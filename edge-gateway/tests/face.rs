@@ -47,6 +47,8 @@ async fn reads_are_conditional_and_packed() {
     assert_eq!(again.text(), "");
     let head = edge.request(Method::HEAD, "/openapi.json").header("accept-encoding", "gzip").send().await;
     assert_eq!((head.header("etag"), length(&head)), (Some(&*tag), length(&packed)));
+    let head = edge.request(Method::HEAD, "/openapi.json").header("if-none-match", "*").send().await;
+    assert_eq!((head.status.as_u16(), head.header("content-length")), (304, None));
 
     let payments = edge.get("/v1/payments").send().await;
     assert_eq!(payments.header("cache-control"), Some("no-store"));

@@ -1,8 +1,7 @@
 //! What is left, said in the answer: `RateLimit-Policy` and `RateLimit` of
 //! draft-ietf-httpapi-ratelimit-headers-11, which are lists of structured fields (RFC 9651).
 
-use std::fmt::Write as _;
-
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::gcra::{Quota, Verdict};
@@ -12,9 +11,12 @@ pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// What a request was counted against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Where it came from.
     Address,
+    /// For whom.
     Tenant,
+    /// With which credential.
     Credential,
 }
 
@@ -31,12 +33,13 @@ impl Kind {
 
 /// What the limits said of one request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Report {
+pub struct Report {
     lines: [Option<(Kind, Quota, Verdict)>; 3],
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, kind: Kind, quota: Quota, verdict: Verdict) {
+    /// Notes what one bucket said.
+    pub fn add(&mut self, kind: Kind, quota: Quota, verdict: Verdict) {
         self.lines[kind as usize] = Some((kind, quota, verdict));
     }
 
@@ -44,25 +47,54 @@ impl Report {
     ///
     /// `q` and `w` are the bucket's size and the seconds until an empty one is full; `r` is what is left,
     /// and `t` the seconds until there is one more, which is also what Retry-After says.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let (mut policy, mut limit) = (String::new(), String::new());
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let (mut policy, mut limit) = (Vec::new(), Vec::new());
         for (kind, quota, verdict) in self.lines.iter().flatten() {
-            let separator = if policy.is_empty() { "" } else { ", " };
-            let (name, q, w) = (kind.name(), quota.requests(), quota.window_s());
-            // Writing to a String does not fail.
-            let _ = write!(policy, "{separator}\"{name}\";q={q};w={w}");
-            let (r, t) = (verdict.remaining, seconds(verdict.wait_ns));
-            let _ = write!(limit, "{separator}\"{name}\";r={r};t={t}");
+            let name = kind.name();
+            item(&mut policy, name, [(b'q', quota.requests()), (b'w', quota.window_s())]);
+            let wait_s = u64::from(seconds(verdict.wait_ns));
+            item(&mut limit, name, [(b'r', verdict.remaining), (b't', wait_s)]);
         }
         if policy.is_empty() {
             return;
         }
         for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, limit)] {
-            if let Ok(value) = HeaderValue::try_from(value) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
                 headers.insert(name, value);
             }
         }
     }
+}
+
+/// One more item of a list: a String with two Integers as parameters. Written by hand, as every answer has
+/// up to six of them.
+fn item(list: &mut Vec<u8>, name: &str, parameters: [(u8, u64); 2]) {
+    if list.is_empty() {
+        list.reserve(112);
+    } else {
+        list.extend_from_slice(b", ");
+    }
+    list.push(b'"');
+    list.extend_from_slice(name.as_bytes());
+    list.push(b'"');
+    for (key, value) in parameters {
+        list.extend_from_slice(&[b';', key, b'=']);
+        integer(list, value);
+    }
+}
+
+fn integer(text: &mut Vec<u8>, value: u64) {
+    // u64::MAX has 20 digits.
+    let (mut digits, mut at, mut rest) = ([0; 20], 20, value);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(&digits[at..]);
 }
 
 /// Rounded up, so that who waits as long is not refused again.
@@ -75,6 +107,15 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
+
+    #[test]
+    fn integers_are_written_in_decimal() {
+        for value in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            let mut text = Vec::new();
+            integer(&mut text, value);
+            assert_eq!(String::from_utf8(text).unwrap(), value.to_string());
+        }
+    }
 
     #[test]
     fn the_fields_are_lists_of_named_items_with_parameters() {

@@ -7,7 +7,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// So many requests at once, refilled evenly over the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Quota {
+pub struct Quota {
     requests: u64,
     window_s: u64,
     interval_ns: u64,
@@ -15,17 +15,18 @@ pub(crate) struct Quota {
 
 /// What a bucket said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     /// Whether the request may go on. If so, it has been counted.
-    pub(crate) allowed: bool,
+    pub allowed: bool,
     /// How many more requests there are at this moment.
-    pub(crate) remaining: u64,
+    pub remaining: u64,
     /// How long until there is one more.
-    pub(crate) wait_ns: u64,
+    pub wait_ns: u64,
 }
 
 impl Quota {
-    pub(crate) fn new(requests: NonZeroU32, window_s: NonZeroU32) -> Self {
+    /// A bucket that holds so many requests and is refilled in so many seconds.
+    pub fn new(requests: NonZeroU32, window_s: NonZeroU32) -> Self {
         let (requests, window_s) = (u64::from(requests.get()), u64::from(window_s.get()));
         // At most 2^32 requests in at least a second: never 0.
         let interval_ns = (window_s * SECOND_NS / requests).max(1);

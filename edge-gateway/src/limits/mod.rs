@@ -28,11 +28,13 @@ use money::TenantId;
 use crate::auth::Principal;
 use address::Proxies;
 use config::{LimitsConfig, QuotaConfig, WhenUnreachable};
-use fields::{Kind, Report, seconds};
-use gcra::{Quota, Verdict};
+use fields::seconds;
 use places::{Place, Places};
 use shared::{Bucket, Shared};
-use table::Table;
+
+pub use fields::{Kind, Report};
+pub use gcra::{Quota, Verdict};
+pub use table::Table;
 
 /// Every limit of the edge on how much it is asked.
 pub(crate) struct Limiter {

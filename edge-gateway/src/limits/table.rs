@@ -19,7 +19,7 @@ const SHARED_BUCKETS: usize = 64;
 const SWEEP_INTERVAL_NS: u64 = 100_000_000;
 
 /// A bounded table of buckets.
-pub(crate) struct Table {
+pub struct Table {
     /// Two secret keys make 128 bits of a key: no two keys meet, and nobody can aim at a shared bucket.
     hashers: [RandomState; 2],
     shards: Box<[Mutex<Shard>]>,
@@ -57,14 +57,14 @@ impl Hasher for AlreadyHashed {
 
 impl Table {
     /// A table for so many keys.
-    pub(crate) fn new(keys_max: usize) -> Self {
+    pub fn new(keys_max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let hashers = [RandomState::new(), RandomState::new()];
         Self { hashers, shards, per_shard_max: (keys_max / SHARDS).max(1) }
     }
 
     /// Takes one request from the key's bucket.
-    pub(crate) fn take(&self, key: impl Hash, quota: &Quota, now: u64) -> Verdict {
+    pub fn take(&self, key: impl Hash, quota: &Quota, now: u64) -> Verdict {
         self.with(&key, now, |full_at| {
             let (verdict, next) = quota.take(*full_at, now);
             *full_at = next;
@@ -73,7 +73,7 @@ impl Table {
     }
 
     /// Puts back what [`Table::take`] took: the request did not go on after all.
-    pub(crate) fn put_back(&self, key: impl Hash, quota: &Quota, now: u64) {
+    pub fn put_back(&self, key: impl Hash, quota: &Quota, now: u64) {
         self.with(&key, now, |full_at| *full_at = full_at.saturating_sub(quota.interval_ns()));
     }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Server, paced::Paced, watch::Watch};
+use super::{Builder, Server, paced::Paced, watch::Watch};
 use crate::gateway::Peer;
 
 /// How long a client that was told to go may take to hear of it.
@@ -22,7 +22,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Serves a connection without TLS.
 pub(super) async fn plain(server: &Server, stream: TcpStream, address: IpAddr, drain: Drain) {
     let stream = server.paced(stream);
-    serve(server, stream, Peer { address, secure: false }, drain).await;
+    serve(server, server.protocols.agreed(None), stream, Peer { address, secure: false }, drain).await;
 }
 
 /// Serves a connection with TLS.
@@ -36,14 +36,17 @@ pub(super) async fn tls(
     let handshake = acceptor.accept(server.paced(stream));
     let handshake = tokio::time::timeout(server.patience.header_timeout, handshake);
     match drain.unless_started(handshake).await {
-        Some(Ok(Ok(stream))) => serve(server, stream, Peer { address, secure: true }, drain).await,
+        Some(Ok(Ok(stream))) => {
+            let protocol = server.protocols.agreed(stream.get_ref().1.alpn_protocol());
+            serve(server, protocol, stream, Peer { address, secure: true }, drain).await;
+        }
         Some(Ok(Err(error))) => tracing::debug!(%error, "a handshake failed"),
         Some(Err(_elapsed)) => tracing::debug!("a handshake took too long"),
         None => {}
     }
 }
 
-async fn serve<T>(server: &Server, stream: T, peer: Peer, drain: Drain)
+async fn serve<T>(server: &Server, protocol: &Builder, stream: T, peer: Peer, drain: Drain)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -58,7 +61,7 @@ where
             Ok::<_, Infallible>(answer.map(|body| under_way.answered(body)))
         }
     });
-    let mut connection = pin!(server.builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     let mut first_request = pin!(tokio::time::sleep(patience.header_timeout));
     let mut farewell = pin!(tokio::time::sleep(patience.header_timeout));
     let mut turns = tokio::time::interval_at(Instant::now() + patience.turn, patience.turn);

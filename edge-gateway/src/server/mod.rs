@@ -76,7 +76,7 @@ impl Patience {
 /// What all listeners of the edge share.
 pub(crate) struct Server {
     gateway: Arc<Gateway>,
-    builder: auto::Builder<TokioExecutor>,
+    protocols: Protocols,
     patience: Patience,
     places: Arc<Semaphore>,
     crowd: Arc<Crowd>,
@@ -84,9 +84,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(gateway: Arc<Gateway>, patience: Patience) -> Arc<Self> {
-        let builder = builder(patience.header_timeout);
+        let protocols = Protocols::new(patience.header_timeout);
         let places = Arc::new(Semaphore::new(patience.connections_max));
-        Arc::new(Self { gateway, builder, patience, places, crowd: Arc::default() })
+        Arc::new(Self { gateway, protocols, patience, places, crowd: Arc::default() })
     }
 
     /// Serves until the drain begins, then lets requests under way finish.
@@ -135,7 +135,33 @@ impl Server {
     }
 }
 
-fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+type Builder = auto::Builder<TokioExecutor>;
+
+/// How connections are served, by the protocol that was agreed on.
+struct Protocols {
+    http1: Builder,
+    http2: Builder,
+    /// Told by how the client begins: HTTP/2 with prior knowledge (RFC 9113, section 3.3), or HTTP/1.1.
+    either: Builder,
+}
+
+impl Protocols {
+    fn new(header_timeout: Duration) -> Self {
+        let builder = || builder(header_timeout);
+        Self { http1: builder().http1_only(), http2: builder().http2_only(), either: builder() }
+    }
+
+    /// What ALPN came to; a client without it speaks HTTP/1.1 or says so by how it begins.
+    fn agreed(&self, alpn: Option<&[u8]>) -> &Builder {
+        match alpn {
+            Some(b"h2") => &self.http2,
+            Some(b"http/1.1") => &self.http1,
+            _ => &self.either,
+        }
+    }
+}
+
+fn builder(header_timeout: Duration) -> Builder {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -27,6 +27,9 @@ pub(crate) const KEY: &str = "Bearer sk_test";
 
 type HttpBody = BoxBody<Bytes, std::convert::Infallible>;
 
+/// Changes the configuration; the harness gives certificates.
+type Configure = Box<dyn FnOnce(&mut EdgeConfig, &Harness)>;
+
 /// What a test may change.
 pub(crate) struct Options {
     pub(crate) request_timeout_ms: u64,
@@ -36,7 +39,7 @@ pub(crate) struct Options {
     /// Stand-ins also for the services that these tests do not call.
     pub(crate) all_services: bool,
     /// Whatever else is to be configured; the directory is there as long as the edge is.
-    pub(crate) configure: Box<dyn FnOnce(&mut EdgeConfig, &Harness)>,
+    pub(crate) configure: Configure,
 }
 
 /// A running edge.

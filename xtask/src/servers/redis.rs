@@ -172,8 +172,11 @@ fn ask(place: &str, password: Option<&str>) -> Result<String, String> {
 
 /// A command as Redis reads it (RESP): an array of strings with their lengths.
 fn command(words: &[&str]) -> String {
-    let strings: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-    format!("*{}\r\n{strings}", words.len())
+    let mut text = format!("*{}\r\n", words.len());
+    for word in words {
+        text += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    text
 }
 
 #[cfg(test)]
