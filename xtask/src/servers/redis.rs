@@ -172,11 +172,11 @@ fn ask(place: &str, password: Option<&str>) -> Result<String, String> {
 
 /// A command as Redis reads it (RESP): an array of strings with their lengths.
 fn command(words: &[&str]) -> String {
-    let mut text = format!("*{}\r\n", words.len());
+    let mut text = vec![format!("*{}", words.len())];
     for word in words {
-        text += &format!("${}\r\n{word}\r\n", word.len());
+        text.extend([format!("${}", word.len()), (*word).to_owned()]);
     }
-    text
+    text.join("\r\n") + "\r\n"
 }
 
 #[cfg(test)]
