@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use mesh::{StartError, Watched, tls::TlsError};
+use mesh::{StartError, Watched, pki::PkiError, tls::TlsError};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -23,14 +23,13 @@ pub(crate) fn load(config: &TlsConfig) -> Result<Watched<ServerConfig>, StartErr
 }
 
 fn read(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<ServerConfig, TlsError> {
-    let unreadable =
-        |path: &Path, reason: String| TlsError::File { path: path.display().to_string(), reason };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| unreadable(cert, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(unreadable(cert, "holds no certificate".to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error.to_string()))?;
+    let content = |path: &Path, reason| PkiError::Content { path: path.to_owned(), reason };
+    let pem = contents(cert)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain = chain.ok_or_else(|| content(cert, "must hold certificates in PEM"))?;
+    let key = PrivateKeyDer::from_pem_slice(&contents(key)?)
+        .map_err(|_| content(key, "must hold a private key in PEM"))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
@@ -40,4 +39,8 @@ fn read(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<S
     config.ticketer = Arc::clone(tickets);
     config.ignore_client_order = true;
     Ok(config)
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, PkiError> {
+    std::fs::read(path).map_err(|source| PkiError::File { path: path.to_owned(), source })
 }
