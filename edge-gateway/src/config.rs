@@ -6,6 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::auth::config::{ApiKeyConfig, AuthConfig};
+use crate::{
+    face::config::HttpConfig,
+    limits::config::LimitsConfig,
+    server::config::{PatienceConfig, TlsConfig},
+};
 
 /// What edge-gateway alone has.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +54,14 @@ pub struct EdgeConfig {
     pub stream_heartbeat_ms: u64,
     /// Services that `/readyz` asks beside those that the routes lead to.
     pub ready_services: Vec<String>,
+    /// How much a client may ask for.
+    pub limits: LimitsConfig,
+    /// How the edge behaves as an HTTP server.
+    pub http: HttpConfig,
+    /// How long clients may keep the edge waiting.
+    pub patience: PatienceConfig,
+    /// TLS on `listen`; without it, HTTP is taken there.
+    pub https: Option<TlsConfig>,
 }
 
 impl Default for EdgeConfig {
@@ -67,6 +80,10 @@ impl Default for EdgeConfig {
             stream_duration_max_ms: 1_800_000,
             stream_heartbeat_ms: 15_000,
             ready_services: Vec::new(),
+            limits: LimitsConfig::default(),
+            http: HttpConfig::default(),
+            patience: PatienceConfig::default(),
+            https: None,
         }
     }
 }

@@ -11,11 +11,13 @@ use mesh::{Parts, Service, ServiceContext, StartError, Upstream};
 use crate::{
     auth::{self, Authenticator, ScopeTable},
     config::EdgeConfig,
+    face::Face,
     gateway::{Gateway, Limits},
+    limits::Limiter,
     metrics::EdgeMetrics,
     openapi,
     readiness::Readiness,
-    server,
+    server::{self, Patience, Server},
     stream::Streams,
     transcode::{Segment, Transcoder},
 };
@@ -71,6 +73,10 @@ impl Service for Edge {
             Some(Segment::Literal(text)) => Some(text.clone()),
             _ => None,
         });
+        let header_timeout = Duration::from_millis(config.header_timeout_ms);
+        let limiter = Limiter::new(&config.limits, context.metrics())?;
+        let rpcs = api.routes().iter().map(|route| (&route.rpc, &route.descriptor));
+        let face = Face::new(&config.http, rpcs)?;
         let gateway = Gateway {
             guarded: first_segments.collect(),
             openapi: openapi::document(&api).into(),
@@ -83,7 +89,11 @@ impl Service for Edge {
                 request_timeout: Duration::from_millis(config.request_timeout_ms),
                 body_bytes_max: config.body_bytes_max,
                 in_flight_max: config.in_flight_max,
+                body_rate_min: config.patience.body_rate_min,
+                body_grace: header_timeout,
             },
+            limiter,
+            face,
             no_rpc: "none".into(),
             streams: Streams::new(
                 config.streams_max,
@@ -96,12 +106,27 @@ impl Service for Edge {
             authenticator,
             scopes,
         };
-        let patience = server::Patience {
-            header_timeout: Duration::from_millis(config.header_timeout_ms),
-            connections_max: config.connections_max,
-        };
-        let serving = server::serve(listener, Arc::new(gateway), patience, context.drain());
-        tracing::info!(%address, "the edge takes HTTP requests");
-        Ok(Parts::new().worker("http", serving).worker("credentials", credentials))
+        let per_address_max = config.limits.connections_per_address_max;
+        let patience =
+            Patience::new(header_timeout, config.connections_max, per_address_max, &config.patience);
+        let server = Server::new(Arc::new(gateway), patience);
+        let mut parts = Parts::new();
+        let mut certificate = None;
+        if let Some(tls) = &config.https {
+            let watched = server::tls::load(tls)?;
+            let every = Duration::from_secs(tls.reload_s.max(1));
+            parts = parts.worker("certificate", watched.clone().keep(every, context.drain()));
+            certificate = Some(watched);
+            if let Some(address) = tls.plain_listen {
+                let listener = mesh::server::bind(address)
+                    .map_err(StartError::io(format!("the edge's address {address}")))?;
+                let serving = Arc::clone(&server).serve(listener, None, context.drain());
+                parts = parts.worker("http-plain", serving);
+            }
+        }
+        tracing::info!(%address, tls = certificate.is_some(), "the edge takes HTTP requests");
+        Ok(parts
+            .worker("credentials", credentials)
+            .worker("http", server.serve(listener, certificate, context.drain())))
     }
 }

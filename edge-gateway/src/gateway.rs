@@ -14,11 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
@@ -28,8 +28,13 @@ use tracing::Instrument as _;
 
 use crate::{
     auth::{Authenticator, Refused, ScopeTable},
-    body::{Answer, full},
+    body::{Answer, full, holding, is_stream},
     docs,
+    face::{
+        Face, Kind,
+        encoding::{Unpacking, unpacked},
+    },
+    limits::{Limiter, Notes},
     metrics::EdgeMetrics,
     problem,
     readiness::Readiness,
@@ -40,6 +45,8 @@ use crate::{
 /// How much of a body that is refused is read all the same, and for how long.
 const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
+/// Where there is too much of everything already: the answer must not wait for the body.
+const SHED_DISCARD_DEADLINE: Duration = Duration::from_millis(5);
 
 /// What all requests share.
 pub(crate) struct Gateway {
@@ -55,6 +62,8 @@ pub(crate) struct Gateway {
     pub(crate) identity: SpiffeId,
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
+    pub(crate) limiter: Limiter,
+    pub(crate) face: Face,
     /// The first segments of all routes: below them nothing is told without a credential.
     pub(crate) guarded: HashSet<String>,
     /// The label of requests that have no route.
@@ -67,43 +76,67 @@ pub(crate) struct Limits {
     pub(crate) request_timeout: Duration,
     pub(crate) body_bytes_max: usize,
     pub(crate) in_flight_max: usize,
+    /// A body must keep arriving at this rate, in bytes per second, once `body_grace` has passed.
+    pub(crate) body_rate_min: u32,
+    pub(crate) body_grace: Duration,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whether it came by TLS.
+    pub(crate) secure: bool,
 }
 
 /// What is known of a request before its route is.
 struct Caller {
-    /// Where the connection comes from.
+    /// Where the request comes from, also behind trusted proxies.
     address: IpAddr,
     request_id: Arc<str>,
     trace: TraceContext,
     began: Instant,
     deadline: Instant,
+    /// What the limits have to say of it.
+    notes: Notes,
 }
 
 impl Gateway {
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Answer {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let under_way = self.metrics.begin();
         let (parts, mut body) = request.into_parts();
-        let caller = self.caller(&parts.headers, address);
+        let caller = self.caller(&parts.headers, peer.address);
         let mut rpc = Arc::clone(&self.no_rpc);
-        let answered = match self.document(&parts, &caller).await {
-            Some(document) => Ok(document),
-            None if under_way.others >= self.limits.in_flight_max => {
-                Err(Fault::new(Reason::Overloaded, "Too many requests are under way.")
-                    .retry_after_s(1)
-                    .into())
-            }
-            None => self.proxy(&parts, &mut body, &caller, &mut rpc).await,
+        let kind = kind_of(parts.uri.path());
+        let answered = match self.admit(&parts, &caller, kind, under_way.others) {
+            Err(refusal) => Err(refusal),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => match self.document(&parts, &caller).await {
+                Some(document) => Ok(document),
+                None => self.proxy(&parts, &mut body, &caller, &mut rpc).await,
+            },
         };
         let mut answer = match answered {
             Ok(answer) => answer,
+            Err(Refusal { fault, header: Some(allow) })
+                if parts.method == Method::OPTIONS && fault.reason() == Reason::MethodNotAllowed =>
+            {
+                let mut answer = Response::new(full(Bytes::new()));
+                *answer.status_mut() = StatusCode::NO_CONTENT;
+                let (name, value) = *allow;
+                answer.headers_mut().insert(name, value);
+                answer
+            }
             Err(Refusal { fault, header }) => {
                 // Who waits to be told to go on has sent nothing yet, and need not.
                 if !parts.headers.contains_key(header::EXPECT) {
-                    discard(&mut body).await;
+                    let shed = matches!(fault.reason(), Reason::Overloaded | Reason::RateLimited);
+                    discard(&mut body, if shed { SHED_DISCARD_DEADLINE } else { DISCARD_DEADLINE }).await;
                 }
                 let mut answer = problem::response(&fault, &caller.request_id);
-                if let Some((name, value)) = header {
+                if let Some(header) = header {
+                    let (name, value) = *header;
                     answer.headers_mut().insert(name, value);
                 }
                 answer
@@ -111,6 +144,15 @@ impl Gateway {
         };
         if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
             answer.headers_mut().insert(REQUEST_ID_HEADER, id);
+        }
+        if answer.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // RFC 9110, section 12.5.3: what a body may be encoded with.
+            answer.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        caller.notes.write(answer.headers_mut());
+        let mut answer = self.face.finish(&parts, &rpc, kind, peer.secure, answer);
+        if let (true, Some(place)) = (is_stream(&answer), caller.notes.place()) {
+            answer = answer.map(|body| holding(body, place));
         }
         if parts.method == Method::HEAD {
             answer = without_body(answer);
@@ -127,6 +169,27 @@ impl Gateway {
         answer
     }
 
+    /// Whether a request is looked at at all. Probes always are: who supervises us must learn that we are
+    /// alive when there is too much to do.
+    fn admit(
+        &self,
+        parts: &Parts,
+        caller: &Caller,
+        kind: Kind,
+        others_under_way: usize,
+    ) -> Result<Option<Answer>, Refusal> {
+        self.face.check_size(parts)?;
+        if kind == Kind::Probe {
+            return Ok(None);
+        }
+        if others_under_way >= self.limits.in_flight_max {
+            let fault = Fault::new(Reason::Overloaded, "Too many requests are under way.");
+            return Err(fault.retry_after_s(1).into());
+        }
+        self.limiter.address(caller.address, caller.began, &caller.notes)?;
+        Ok(self.face.preflight(parts))
+    }
+
     /// What is answered where answering itself went wrong.
     pub(crate) fn broken(&self) -> Answer {
         tracing::error!("answering a request panicked");
@@ -134,7 +197,7 @@ impl Gateway {
         problem::response(&Fault::new(Reason::Internal, "Something went wrong on our side."), &id)
     }
 
-    fn caller(&self, headers: &HeaderMap, address: IpAddr) -> Caller {
+    fn caller(&self, headers: &HeaderMap, peer: IpAddr) -> Caller {
         let fresh = self.ids.uuid_v7(self.clock.now());
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = match text(REQUEST_ID_HEADER.as_str()) {
@@ -144,11 +207,12 @@ impl Gateway {
         let trace = text(TraceContext::HEADER).and_then(TraceContext::parse);
         let began = Instant::now();
         Caller {
-            address,
+            address: self.limiter.proxies.client(peer, headers),
             request_id,
             trace: trace.unwrap_or_else(|| mesh::telemetry::start_trace(fresh)),
             began,
             deadline: began + self.limits.request_timeout,
+            notes: Notes::default(),
         }
     }
 
@@ -212,16 +276,21 @@ impl Gateway {
             Ok((route, _)) if route.public => None,
             _ => Some(self.authenticator.authenticate(parts, caller.address).await?),
         };
+        if let Some(principal) = &principal {
+            self.limiter.principal(principal, caller.began, &caller.notes).await?;
+        }
         let (route, found) = found.map_err(no_route)?;
         *rpc = Arc::clone(&route.rpc);
         if let Some(principal) = &principal {
             self.authenticator.allow(principal, self.scopes.get(&route.rpc))?;
         }
         let idempotency_key = idempotency_key(route.idempotency, &parts.headers)?;
-        let body = self.body(route, parts, body, caller.deadline).await?;
+        let body = self.body(route, body, caller.deadline).await?;
         if let Some(principal) = &principal {
+            // What is signed is what was sent (RFC 9530, section 2).
             self.authenticator.check_body(principal, &body)?;
         }
+        let body = self.readable(route, &parts.headers, body)?;
         let (query, headers) = (parts.uri.query(), &parts.headers);
         let message = route.request.encode(&self.api.schema, &found.captures, query, headers, &body);
         let tenant = principal.as_ref().map(|principal| principal.tenant.clone());
@@ -258,47 +327,86 @@ impl Gateway {
         Fault::new(Reason::RouteNotFound, "There is nothing at this path; /openapi.json lists what there is.")
     }
 
-    async fn body(
-        &self,
-        route: &Route,
-        parts: &Parts,
-        body: &mut Incoming,
-        deadline: Instant,
-    ) -> Result<Bytes, Fault> {
+    fn body_bytes_max(&self, route: &Route) -> usize {
         let limit = self.limits.body_bytes_max;
-        let limit = route.body_bytes_max.map_or(limit, |of_rpc| of_rpc.min(limit));
-        let too_large = || {
-            let message = format!("The body is larger than {limit} bytes.");
-            Fault::new(Reason::BodyTooLarge, message)
-                .violating("body", format!("must be at most {limit} bytes"))
-        };
+        route.body_bytes_max.map_or(limit, |of_rpc| of_rpc.min(limit))
+    }
+
+    /// The body as it was sent.
+    async fn body(&self, route: &Route, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Fault> {
+        let limit = self.body_bytes_max(route);
         if body.is_end_stream() {
             return Ok(Bytes::new());
         }
         // A length said beforehand is refused before anything is kept.
         if body.size_hint().lower() > limit as u64 {
-            return Err(too_large());
+            return Err(too_large(limit));
         }
-        let read = tokio::time::timeout_at(deadline.into(), Limited::new(body, limit).collect()).await;
-        let read =
-            read.map_err(|_| Fault::new(Reason::RequestTimeout, "The body did not arrive in time."))?;
-        let bytes = match read {
-            Ok(collected) => collected.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Err(_) => return Err(Fault::new(Reason::BodyMalformed, "The body ended before its length.")),
-        };
-        if !bytes.is_empty() && !route.request.is_raw() && !is_json(&parts.headers) {
+        self.read(body, limit, deadline).await?.ok_or_else(|| too_large(limit))
+    }
+
+    /// The body as the route reads it. A raw one stays as it was sent, encoding and all.
+    fn readable(&self, route: &Route, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Fault> {
+        if body.is_empty() || route.request.is_raw() {
+            return Ok(body);
+        }
+        let limit = self.body_bytes_max(route);
+        let bytes = unpacked(headers, body, limit).map_err(|why| match why {
+            Unpacking::TooLarge => too_large(limit),
+            Unpacking::Malformed => Fault::new(Reason::BodyMalformed, "The body is not what gzip makes."),
+            Unpacking::Unknown => {
+                Fault::new(Reason::UnsupportedMediaType, "The body may be encoded with gzip only.")
+                    .violating("Content-Encoding", "must be gzip or identity")
+            }
+        })?;
+        if !bytes.is_empty() && !is_json(headers) {
             let message = "The body must be JSON: send the header `Content-Type: application/json`.";
             return Err(Fault::new(Reason::UnsupportedMediaType, message)
                 .violating("Content-Type", "must be application/json"));
         }
         Ok(bytes)
     }
+
+    /// The body, or `None` where it is larger than it may be. It must keep arriving: who sends a byte now
+    /// and then would otherwise hold a place until the deadline.
+    async fn read(
+        &self,
+        body: &mut Incoming,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, Fault> {
+        let began = Instant::now();
+        let mut all = BytesMut::new();
+        loop {
+            let earned = Duration::from_secs(1) * u32::try_from(all.len()).unwrap_or(u32::MAX)
+                / self.limits.body_rate_min.max(1);
+            let patience = (began + self.limits.body_grace + earned).min(deadline);
+            let frame = tokio::time::timeout_at(patience.into(), body.frame()).await;
+            let frame =
+                frame.map_err(|_| Fault::new(Reason::RequestTimeout, "The body did not arrive in time."))?;
+            let ended = |_| Fault::new(Reason::BodyMalformed, "The body ended before its length.");
+            let Some(frame) = frame.transpose().map_err(ended)? else { return Ok(Some(all.freeze())) };
+            // Trailers mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            if data.len() > limit - all.len() {
+                return Ok(None);
+            }
+            if all.is_empty() && body.is_end_stream() {
+                return Ok(Some(data));
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Fault {
+    Fault::new(Reason::BodyTooLarge, format!("The body is larger than {limit} bytes."))
+        .violating("body", format!("must be at most {limit} bytes"))
 }
 
 /// Reads on for a while and keeps nothing. A connection that is closed with unread bytes in it is reset,
 /// and then the client might never learn why it was refused (RFC 9112, section 9.6).
-async fn discard(body: &mut Incoming) {
+async fn discard(body: &mut Incoming, patience: Duration) {
     let reading = async {
         let mut left = DISCARDED_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
@@ -307,25 +415,35 @@ async fn discard(body: &mut Incoming) {
             left = still;
         }
     };
-    let _ = tokio::time::timeout(DISCARD_DEADLINE, reading).await;
+    let _ = tokio::time::timeout(patience, reading).await;
+}
+
+fn kind_of(path: &str) -> Kind {
+    match path {
+        "/healthz" | "/readyz" => Kind::Probe,
+        "/openapi.json" => Kind::Document,
+        path if path.starts_with(problem::TYPE_PREFIX) || docs::asset(path).is_some() => Kind::Document,
+        _ => Kind::Rpc,
+    }
 }
 
 /// A fault, with a header that goes with it: `Allow` of a 405, or what a credential lacks.
 struct Refusal {
     fault: Fault,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// Boxed: nearly every answer is none of these.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl From<Refused> for Refusal {
     fn from(Refused { fault, challenge }: Refused) -> Self {
-        Self { fault, header: challenge.map(|value| (header::WWW_AUTHENTICATE, value)) }
+        Self { fault, header: challenge.map(|value| Box::new((header::WWW_AUTHENTICATE, value))) }
     }
 }
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         let documents = fault.reason() == Reason::MethodNotAllowed;
-        let allow = documents.then(|| (header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+        let allow = documents.then(|| Box::new((header::ALLOW, HeaderValue::from_static("GET, HEAD"))));
         Self { fault, header: allow }
     }
 }
@@ -346,7 +464,7 @@ fn no_route(no_match: NoMatch) -> Refusal {
             let allow = HeaderValue::from_str(&names).ok();
             Refusal {
                 fault: Fault::new(Reason::MethodNotAllowed, format!("This path takes {names}.")),
-                header: allow.map(|value| (header::ALLOW, value)),
+                header: allow.map(|value| Box::new((header::ALLOW, value))),
             }
         }
     }
@@ -411,7 +529,9 @@ fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answ
 /// The answer to HEAD: the headers of GET, its length included, and no body.
 fn without_body(answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    // A 304 or 204 has no body with GET either, and its length would be taken for that of a 200.
+    let bodiless = matches!(parts.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+    if let (Some(length), false) = (body.size_hint().exact(), bodiless) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Response::from_parts(parts, full(Bytes::new()))

@@ -9,7 +9,10 @@
 //! - `gateway`: a request's way through credential, route, body, call and answer.
 //! - `stream`: an answer that comes message by message.
 //! - [`auth`]: who calls, and what they may do: API keys, access tokens, signed requests, scopes.
-//! - `problem`, `readiness`, `metrics`, `server`: what it says.
+//! - `limits`: how much a client may ask for.
+//! - `face`: the HTTP server beside the RPCs: cross-origin requests, conditional reads, compression.
+//! - `server`: connections, TLS, and what clients may keep us waiting for.
+//! - `problem`, `readiness`, `metrics`: what it says.
 //!
 //! Promises: the tenant comes only from the credential; no header from outside reaches the mesh
 //! unless it is named here; no value from a request is ever logged or quoted in an error; below the
@@ -21,7 +24,9 @@ mod codec;
 mod config;
 mod docs;
 mod edge;
+mod face;
 mod gateway;
+pub mod limits;
 mod metrics;
 mod openapi;
 mod problem;
@@ -32,4 +37,10 @@ pub mod transcode;
 
 pub use config::{ApiKeyConfig, AuthConfig, EdgeConfig};
 pub use edge::Edge;
+pub use face::config::{CorsConfig, HttpConfig};
+pub use limits::{
+    address::ForwardedHeader,
+    config::{LimitsConfig, QuotaConfig, RedisConfig, TenantLimits, WhenUnreachable},
+};
 pub use openapi::document as openapi_document;
+pub use server::config::{PatienceConfig, TlsConfig};

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails ends its test")]
 
-#[allow(dead_code, reason = "shared with tests that use the rest")]
 mod support;
 
 use http::{Method, StatusCode};

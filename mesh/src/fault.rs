@@ -112,6 +112,12 @@ reasons! {
     Conflict => "CONFLICT", Aborted, 409;
     /// Too much at once; try again later.
     Overloaded => "OVERLOADED", ResourceExhausted, 429;
+    /// The client has asked more often than it may.
+    RateLimited => "RATE_LIMITED", ResourceExhausted, 429;
+    /// The path and query are longer than allowed.
+    UriTooLong => "URI_TOO_LONG", InvalidArgument, 414;
+    /// The header fields hold more than allowed.
+    HeadersTooLarge => "HEADERS_TOO_LARGE", InvalidArgument, 431;
     /// Not done in the time that the caller gave.
     DeadlineExceeded => "DEADLINE_EXCEEDED", DeadlineExceeded, 504;
     /// A service that is needed cannot be reached now.

@@ -9,7 +9,7 @@
 //! - `throttle`: slows down who guesses.
 //!
 //! Nothing that is secret is remembered from one request to the next, and no credential is logged. Knows nothing
-//! of routes: the gateway asks [`Authenticator::allow`] once it knows the RPC.
+//! of routes: the gateway asks `Authenticator::allow` once it knows the RPC.
 
 pub mod config;
 mod jwt;
@@ -53,6 +53,15 @@ pub(crate) struct Principal {
     pub(crate) credential: Arc<str>,
     scopes: Arc<[Scope]>,
     body: SignedBody,
+}
+
+#[cfg(test)]
+impl Principal {
+    /// One that may do nothing, for tests of what does not look at scopes.
+    pub(crate) fn unscoped(tenant: &str, credential: &str) -> Self {
+        let tenant = tenant.parse().unwrap();
+        Self { tenant, credential: credential.into(), scopes: Arc::new([]), body: SignedBody::Any }
+    }
 }
 
 /// Every way to say who one is.

@@ -30,6 +30,9 @@ pub(crate) const KEY: &str = "Bearer sk_test";
 
 type HttpBody = BoxBody<Bytes, std::convert::Infallible>;
 
+/// Changes the configuration; the harness gives certificates.
+type Configure = Box<dyn FnOnce(&mut EdgeConfig, &Harness)>;
+
 /// What a test may change.
 pub(crate) struct Options {
     pub(crate) request_timeout_ms: u64,
@@ -44,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) auth: AuthConfig,
     /// Where the time comes from.
     pub(crate) clock: Arc<dyn mesh::Clock>,
+    /// Whatever else is to be configured; the directory is there as long as the edge is.
+    pub(crate) configure: Configure,
 }
 
 /// A running edge.
@@ -53,6 +58,7 @@ pub(crate) struct Edge {
     services: Vec<Running>,
     client: Client<hyper_util::client::legacy::connect::HttpConnector, HttpBody>,
     pub(crate) backend: Arc<Signals>,
+    harness: Harness,
     _dir: tempfile::TempDir,
 }
 
@@ -73,6 +79,7 @@ impl Edge {
             all_services: false,
             auth: AuthConfig::default(),
             clock: Arc::new(mesh::SystemClock),
+            configure: Box::new(|_, _| {}),
         };
         change(&mut options);
         let dir = tempfile::tempdir().unwrap();
@@ -93,7 +100,7 @@ impl Edge {
         let listener = mesh::server::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let key = |tenant: &str, key| ApiKeyConfig::of_key(tenant.parse().unwrap(), "test", key);
-        let config = EdgeConfig {
+        let mut config = EdgeConfig {
             listener: Some(listener),
             api_keys: vec![key("acme", "sk_test"), key("globex", "sk_other")],
             request_timeout_ms: options.request_timeout_ms,
@@ -105,10 +112,11 @@ impl Edge {
             stream_heartbeat_ms: options.stream_heartbeat_ms,
             ..EdgeConfig::default()
         };
+        (options.configure)(&mut config, &harness);
         let running = harness.start::<edge_gateway::Edge>(config).await.unwrap();
         let mut client = Client::builder(TokioExecutor::new());
         let client = client.http2_only(options.http2).build_http();
-        Self { address, running, services, client, backend, _dir: dir }
+        Self { address, running, services, client, backend, harness, _dir: dir }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> Builder {
@@ -136,6 +144,12 @@ impl Edge {
     /// Where its metrics are.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.running.admin_address
+    }
+
+    /// A certificate of the CA that this edge's world has.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn certificate(&self, name: &str) -> mesh::pki::CertificateFiles {
+        self.harness.certificate(name).unwrap()
     }
 
     /// A bare connection.

@@ -219,7 +219,8 @@ fn address(password: &str, port: u16) -> String {
 pub(super) fn apt_get(arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("apt-get");
     command.args(["--quiet", "--yes", "--no-install-recommends"]).args(arguments);
-    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    // In the runlevel for one user, what is installed does not start a service of its own (invoke-rc.d).
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdin(Stdio::null());
     // Its words go to standard error: standard output is for what a shell evaluates.
     command.stdout(std::io::stderr());
     let doing = format!("apt-get {}", arguments.join(" "));

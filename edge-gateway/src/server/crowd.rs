@@ -1,0 +1,45 @@
+//! How many connections come from one address.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::limits::address::of_client;
+
+/// The connections by address. It has an entry for an address only while it has connections.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd(Mutex<HashMap<u128, usize>>);
+
+impl Crowd {
+    /// One more connection from there for as long as it is held, if there are fewer than `max`.
+    pub(crate) fn join(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Member> {
+        let address = of_client(address);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Member { crowd: Arc::clone(self), address })
+    }
+}
+
+/// A connection, counted until this is dropped.
+pub(crate) struct Member {
+    crowd: Arc<Crowd>,
+    address: u128,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut counts = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Takes HTTP connections (1.1, and 2 by ALPN or with prior knowledge), with TLS or without, and lets
+//! them finish when draining.
+//!
+//! What a client may cost is bounded here: connections altogether and by address, the time until the first
+//! request, the size of its head, streams at once, requests given up, answers not taken.
+
+pub(crate) mod config;
+mod connection;
+mod crowd;
+mod paced;
+pub(crate) mod tls;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto,
+};
+use mesh::{Drain, Watched};
+use rustls::ServerConfig;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::gateway::Gateway;
+use config::PatienceConfig;
+use crowd::Crowd;
+
+/// How long requests under way may take to finish once draining has begun.
+///
+/// Longer than any request may take, so that none is cut off.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(35);
+const CONCURRENT_STREAMS_MAX: u32 = 256;
+/// What is read of a head before it is refused without a word. The gateway refuses less with a problem.
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
+/// Streams that a client reset before they were looked at, and that we reset for its errors, each at once.
+const RESETS_PENDING_MAX: usize = 20;
+const RESETS_FOR_ERRORS_MAX: usize = 128;
+
+/// How much the server takes from clients, and how long it waits for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For a handshake, for a request's head, and for a connection's first request.
+    header_timeout: Duration,
+    /// The most connections at once; further ones wait to be accepted.
+    connections_max: usize,
+    connections_per_address_max: usize,
+    /// For how long answers may wait for the client.
+    turn: Duration,
+    answer_rate_min: u32,
+    quiet_turns_max: usize,
+    resets_max: u32,
+}
+
+impl Patience {
+    pub(crate) fn new(
+        header_timeout: Duration,
+        connections_max: usize,
+        connections_per_address_max: usize,
+        config: &PatienceConfig,
+    ) -> Self {
+        let turn_ms = config.answer_timeout_ms.max(1);
+        Self {
+            header_timeout,
+            connections_max,
+            connections_per_address_max,
+            turn: Duration::from_millis(turn_ms),
+            answer_rate_min: config.answer_rate_min,
+            quiet_turns_max: usize::try_from(config.idle_timeout_ms / turn_ms).unwrap_or(usize::MAX),
+            resets_max: config.resets_max,
+        }
+    }
+}
+
+/// What all listeners of the edge share.
+pub(crate) struct Server {
+    gateway: Arc<Gateway>,
+    protocols: Protocols,
+    patience: Patience,
+    places: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+}
+
+impl Server {
+    pub(crate) fn new(gateway: Arc<Gateway>, patience: Patience) -> Arc<Self> {
+        let protocols = Protocols::new(patience.header_timeout);
+        let places = Arc::new(Semaphore::new(patience.connections_max));
+        Arc::new(Self { gateway, protocols, patience, places, crowd: Arc::default() })
+    }
+
+    /// Serves until the drain begins, then lets requests under way finish.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<Watched<ServerConfig>>,
+        drain: Drain,
+    ) {
+        let connections = TaskTracker::new();
+        while let Some(Ok(place)) = drain.unless_started(Arc::clone(&self.places).acquire_owned()).await {
+            let (stream, address) = match drain.unless_started(listener.accept()).await {
+                Some(Ok(accepted)) => accepted,
+                Some(Err(error)) => {
+                    mesh::server::pause_after_failed_accept(&error).await;
+                    continue;
+                }
+                None => break,
+            };
+            let address = address.ip();
+            // A proxy speaks for many.
+            let trusted = self.gateway.limiter.proxies.trusts(address);
+            let max = if trusted { usize::MAX } else { self.patience.connections_per_address_max };
+            let Some(member) = self.crowd.join(address, max) else {
+                tracing::debug!("an address has too many connections: one was closed");
+                continue;
+            };
+            // Without it small answers wait for the client's acknowledgement of the one before.
+            let _ = stream.set_nodelay(true);
+            // The certificate of this moment.
+            let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+            let (server, drain) = (Arc::clone(&self), drain.clone());
+            connections.spawn(async move {
+                match acceptor {
+                    Some(acceptor) => connection::tls(&server, acceptor, stream, address, drain).await,
+                    None => connection::plain(&server, stream, address, drain).await,
+                }
+                drop((place, member));
+            });
+        }
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, connections.wait()).await.is_err() {
+            tracing::warn!("requests were still under way when the drain's deadline passed");
+        }
+    }
+}
+
+type Builder = auto::Builder<TokioExecutor>;
+
+/// How connections are served, by the protocol that was agreed on.
+struct Protocols {
+    http1: Builder,
+    http2: Builder,
+    /// Told by how the client begins: HTTP/2 with prior knowledge (RFC 9113, section 3.3), or HTTP/1.1.
+    either: Builder,
+}
+
+impl Protocols {
+    fn new(header_timeout: Duration) -> Self {
+        let builder = || builder(header_timeout);
+        Self { http1: builder().http1_only(), http2: builder().http2_only(), either: builder() }
+    }
+
+    /// What ALPN came to; a client without it speaks HTTP/1.1 or says so by how it begins.
+    fn agreed(&self, alpn: Option<&[u8]>) -> &Builder {
+        match alpn {
+            Some(b"h2") => &self.http2,
+            Some(b"http/1.1") => &self.http1,
+            _ => &self.either,
+        }
+    }
+}
+
+fn builder(header_timeout: Duration) -> Builder {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX as usize)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_FOR_ERRORS_MAX)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}

@@ -1,0 +1,205 @@
+//! Clients that mean harm, byte by byte: what they begin and do not finish, ask for and do not take, or
+//! begin only to give it up. Each is sent away, and others are served meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects by failing
+
+mod support;
+
+#[path = "support/h2.rs"]
+mod h2;
+
+use std::time::Duration;
+
+use edge_gateway::EdgeConfig;
+use support::{Edge, KEY};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+async fn edge(change: impl FnOnce(&mut EdgeConfig) + 'static) -> Edge {
+    Edge::start_with(|edge| edge.configure = Box::new(move |config, _| change(config))).await
+}
+
+async fn others_are_served(edge: &Edge) {
+    assert_eq!(edge.get("/v1/payments").send().await.status, 200);
+}
+
+/// What the edge says until it closes the connection.
+async fn last_words(stream: &mut TcpStream) -> String {
+    let mut said = Vec::new();
+    // A reset is an end, too.
+    let reading = stream.read_to_end(&mut said);
+    let _ = tokio::time::timeout(PATIENCE, reading).await.expect("the connection is closed");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+async fn closed(stream: &mut TcpStream) -> (Vec<u8>, Option<u32>) {
+    tokio::time::timeout(PATIENCE, h2::until_closed(stream)).await.expect("the connection is closed")
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_refused_long_before_the_deadline() {
+    let edge = edge(|config| {
+        config.header_timeout_ms = 100;
+        config.patience.body_rate_min = 1_000;
+    })
+    .await;
+    let mut stream = edge.connect().await;
+    let head = format!(
+        "POST /v1/payments HTTP/1.1\r\nhost: localhost\r\nauthorization: {KEY}\r\nidempotency-key: k\r\n\
+         content-type: application/json\r\ncontent-length: 100000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let trickling = tokio::spawn(async move {
+        while writer.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let mut said = vec![0; 4_096];
+    let length = tokio::time::timeout(PATIENCE, reader.read(&mut said)).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&said[..length]).into_owned();
+    assert!(said.starts_with("HTTP/1.1 408") && said.contains("REQUEST_TIMEOUT"), "{said}");
+    others_are_served(&edge).await;
+    drop(reader);
+    trickling.abort();
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_answers_is_closed() {
+    let edge = edge(|config| config.patience.answer_timeout_ms = 200).await;
+    let mut stream = edge.connect().await;
+    // More than the sockets' buffers hold, however large.
+    let asked = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
+    let writing = tokio::time::timeout(PATIENCE, async {
+        // It stops taking requests, too, and ends.
+        while stream.write_all(asked.as_bytes()).await.is_ok() {}
+    });
+    writing.await.expect("the edge gave up");
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn who_gives_no_window_for_its_answers_is_closed() {
+    let edge = edge(|config| config.patience.answer_timeout_ms = 200).await;
+    let mut stream = h2::open(edge.connect().await, &h2::NO_WINDOW).await;
+    let headers = h2::block(&h2::request("GET", "/v1/payments"));
+    stream.write_all(&h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, 1, &headers)).await.unwrap();
+    let (kinds, _) = closed(&mut stream).await;
+    assert!(kinds.contains(&h2::HEADERS) && !kinds.contains(&h2::DATA), "{kinds:?}");
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+/// CVE-2023-44487 as a flood: all of it before the edge has looked at the first one.
+#[tokio::test]
+async fn a_flood_of_resets_is_cut_off() {
+    let edge = edge(|_| {}).await;
+    let mut stream = h2::open(edge.connect().await, &[]).await;
+    let headers = h2::block(&h2::request("GET", "/v1/payments"));
+    let flood: Vec<u8> = (0..2_000_u32)
+        .flat_map(|n| {
+            let stream = 2 * n + 1;
+            let begun = h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, stream, &headers);
+            [begun, h2::frame(h2::RST_STREAM, 0, stream, &h2::CANCEL)].concat()
+        })
+        .collect();
+    let _ = stream.write_all(&flood).await;
+    let (_, code) = closed(&mut stream).await;
+    assert_eq!(code, Some(ENHANCE_YOUR_CALM));
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+/// The same, slowly: each request is being worked on when it is given up.
+#[tokio::test]
+async fn a_client_that_gives_up_all_it_begins_is_cut_off() {
+    let edge = edge(|config| config.patience.resets_max = 5).await;
+    let mut stream = h2::open(edge.connect().await, &[]).await;
+    let mut fields = h2::request("POST", "/v1/payments");
+    fields.extend([("idempotency-key", "k"), ("content-type", "application/json")]);
+    let headers = h2::block(&fields);
+    let body = br#"{"amount":1,"currency":"EUR","payment_method":{"token":"t"},"reference":"wait"}"#;
+    for n in 0..6_u32 {
+        let id = 2 * n + 1;
+        stream.write_all(&h2::frame(h2::HEADERS, h2::END_HEADERS, id, &headers)).await.unwrap();
+        stream.write_all(&h2::frame(h2::DATA, h2::END_STREAM, id, body)).await.unwrap();
+        tokio::time::timeout(PATIENCE, edge.backend.arrived.notified()).await.unwrap();
+        stream.write_all(&h2::frame(h2::RST_STREAM, 0, id, &h2::CANCEL)).await.unwrap();
+    }
+    let (kinds, code) = closed(&mut stream).await;
+    assert!(kinds.contains(&h2::GOAWAY), "{kinds:?}");
+    assert_eq!(code, Some(0), "it is told to go, and then cut off");
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_cut_off() {
+    let edge = edge(|_| {}).await;
+    let mut stream = h2::open(edge.connect().await, &[]).await;
+    let begun = h2::block(&h2::request("GET", "/v1/payments"));
+    stream.write_all(&h2::frame(h2::HEADERS, h2::END_STREAM, 1, &begun)).await.unwrap();
+    let more = h2::frame(h2::CONTINUATION, 0, 1, &h2::block(&[("x-a", "a")]));
+    let (mut reader, mut writer) = stream.into_split();
+    let flooding = async { while writer.write_all(&more.repeat(100)).await.is_ok() {} };
+    let reading = async {
+        let mut said = Vec::new();
+        let _ = reader.read_to_end(&mut said).await;
+    };
+    let both = async { tokio::join!(flooding, reading) };
+    tokio::time::timeout(PATIENCE, both).await.expect("the connection is closed");
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_no_more() {
+    let edge = edge(|config| config.limits.connections_per_address_max = 2).await;
+    let held = [edge.connect().await, edge.connect().await];
+    let mut third = edge.connect().await;
+    assert_eq!(last_words(&mut third).await, "");
+    drop(held);
+    // Their places are free as soon as the edge has seen them go.
+    let served = async {
+        loop {
+            let mut stream = edge.connect().await;
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+            if last_words(&mut stream).await.starts_with("HTTP/1.1 200") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, served).await.unwrap();
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_used_any_more_is_closed() {
+    let edge = edge(|config| {
+        config.patience.answer_timeout_ms = 50;
+        config.patience.idle_timeout_ms = 100;
+    })
+    .await;
+    let mut stream = h2::open(edge.connect().await, &[]).await;
+    let headers = h2::block(&h2::request("GET", "/v1/payments"));
+    stream.write_all(&h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, 1, &headers)).await.unwrap();
+    let mut kinds = Vec::new();
+    // Told to go; it may stay until it has answered the ping that comes with it.
+    let told = async {
+        while !kinds.contains(&h2::GOAWAY) {
+            kinds.push(h2::next(&mut stream).await.expect("a frame").0);
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert!(kinds.contains(&h2::DATA), "it was served before: {kinds:?}");
+    drop(stream);
+    edge.stop().await;
+}
