@@ -8,7 +8,6 @@ mod issuer;
 mod keys;
 mod scopes;
 mod signatures;
-#[allow(dead_code, reason = "shared with tests that use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;

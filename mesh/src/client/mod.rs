@@ -1,10 +1,10 @@
 //! Calls to another service: found by name, balanced over all its addresses, made again where that is
 //! safe, and refused at once while the service fails.
 //!
-//! A call passes through, in this order: the limit on calls under way and the breaker ([`breaker`]), its
-//! deadline, then for each attempt the choice of an endpoint ([`balance`], [`outlier`]), one of its
-//! connections ([`endpoint`], [`keeper`]), and where it fails the decision to try again ([`retry`],
-//! [`budget`]). Which RPC may be made twice, the contract says ([`contract`]).
+//! A call passes through, in this order: the limit on calls under way and the breaker (`breaker`), its
+//! deadline, then for each attempt the choice of an endpoint (`balance`, `outlier`), one of its
+//! connections (`endpoint`, `keeper`), and where it fails the decision to try again (`retry`,
+//! `budget`). Which RPC may be made twice, the contract says (`contract`).
 
 use std::{
     sync::{
