@@ -294,7 +294,7 @@ impl Gateway {
         let (query, headers) = (parts.uri.query(), &parts.headers);
         let message = route.request.encode(&self.api.schema, &found.captures, query, headers, &body);
         let tenant = principal.as_ref().map(|principal| principal.tenant.clone());
-        let deadline = if route.streaming { self.streams.end(caller.began) } else { caller.deadline };
+        let deadline = if route.streaming { self.streams.deadline(caller.began) } else { caller.deadline };
         let call = self.call_until(caller, tenant, idempotency_key, deadline);
         // At this level, whatever is logged within carries the request's ids, however little is logged.
         let span = tracing::error_span!(
@@ -307,9 +307,9 @@ impl Gateway {
         );
         mesh::telemetry::adopt(&span, caller.trace);
         let message = message.map_err(Fault::from)?;
-        // Within the span, so that the call carries it as its parent.
-        let request = call.forward(message);
         async {
+            // Within the span, so that the call carries it as its parent.
+            let request = call.forward(message);
             if route.streaming {
                 self.forward_stream(found.target, request, headers, caller).await
             } else {

@@ -63,14 +63,22 @@ impl Streams {
     }
 
     /// When a stream that began then ends at the latest.
-    pub(crate) fn end(&self, began: Instant) -> Instant {
+    fn end(&self, began: Instant) -> Instant {
         began + self.duration_max
+    }
+
+    /// The deadline of its call: later, so that the stream ends by itself and not by an error.
+    pub(crate) fn deadline(&self, began: Instant) -> Instant {
+        self.end(began) + CALL_GRACE
     }
 
     pub(crate) fn timing(&self, began: Instant) -> Timing {
         Timing { end: self.end(began), heartbeat: self.heartbeat, drain: self.drain.clone() }
     }
 }
+
+/// How much longer the call behind a stream may go on.
+const CALL_GRACE: Duration = Duration::from_secs(5);
 
 /// How messages are written one after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

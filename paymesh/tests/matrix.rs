@@ -73,6 +73,8 @@ const ROWS: [Row; 34] = [
     row("paymesh.payments.v1.PaymentService/CreateRefund", "EO", Shows::Nothing),
     row("paymesh.payments.v1.PaymentService/ListRefunds", "EO", Shows::Payment),
     row("paymesh.payments.v1.PaymentService/ListPaymentEvents", "EO", Shows::Payment),
+    row("paymesh.payments.v1.PaymentService/WatchPaymentEvents", "EO", Shows::Nothing),
+    row("paymesh.payments.v1.WebhookService/ReceiveWebhook", "E", Shows::Nothing),
     row("paymesh.tax.v1.TaxService/Calculate", "EPO", Shows::Nothing),
     row("paymesh.tax.v1.TaxService/GetCalculation", "EPO", Shows::Calculation),
     row("grpc.health.v1.Health/Check", "A", Shows::Nothing),

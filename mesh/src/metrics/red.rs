@@ -94,12 +94,13 @@ impl Red {
         registry.register("rpc_server_requests", "RPCs answered, by gRPC code", red.requests.clone());
         let help = "Time from request to answer";
         registry.register("rpc_server_duration_seconds", help, red.durations.clone());
-        // Asked for when metrics are sent, so that counting a request is counting it once.
-        let counted = Arc::downgrade(&red);
+        // Asked for when metrics are sent, so that counting a request is counting it once. The last time is
+        // after the service has ended, so it must not go with the service.
+        let counted = Arc::clone(&red);
         meter
             .u64_observable_counter("rpc.server.requests")
             .with_callback(move |observer| {
-                for (value, attributes) in counted.upgrade().iter().flat_map(|red| red.counted()) {
+                for (value, attributes) in counted.counted() {
                     observer.observe(value, &attributes);
                 }
             })

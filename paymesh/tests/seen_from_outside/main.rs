@@ -191,8 +191,18 @@ async fn no_card_number_and_no_code_is_anywhere_but_in_memory() {
     let (data_dir, log) = (dir.path().join("data"), dir.path().join("log"));
     let collector = Collector::default();
     let endpoint = collector.start().await;
-    let arguments =
-        ["--edge-addr", "127.0.0.1:0", "--api-key", API_KEY, "--log", "debug", "--otlp-endpoint", &endpoint];
+    let mut arguments = vec![
+        "--edge-addr",
+        "127.0.0.1:0",
+        "--api-key",
+        API_KEY,
+        "--log",
+        "debug",
+        "--otlp-endpoint",
+        &endpoint,
+    ];
+    // Wrong credentials are to be read each time, not refused unread.
+    arguments.extend(["--set", "edge-gateway.auth.throttle.failures_free=1000"]);
     let mut process = Process::spawn(&data_dir, &log, &arguments);
     let mesh = process.ready().await;
     let mut sender = Sender { http: Http::new(), url: mesh.edge_url.clone(), sent: 0, answers: Vec::new() };
