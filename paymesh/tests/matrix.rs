@@ -43,7 +43,7 @@ const fn row(rpc: &'static str, may: &'static str, shows: Shows) -> Row {
     Row { rpc, may, shows }
 }
 
-const ROWS: [Row; 34] = [
+const ROWS: [Row; 36] = [
     row("paymesh.crypto.v1.CryptoService/Encrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Decrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/BatchEncrypt", "P", Shows::Nothing),

@@ -87,7 +87,12 @@ impl World {
         let mut auth = self.auth();
         change(&mut auth);
         let clock = Arc::clone(&self.clock);
-        Edge::start_with(|options| (options.auth, options.clock) = (auth, clock)).await
+        Edge::start_with(|options| {
+            (options.auth, options.clock) = (auth, clock);
+            // What is asked for here may be a stream, which would go on.
+            options.stream_duration_max_ms = 100;
+        })
+        .await
     }
 }
 

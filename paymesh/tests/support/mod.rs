@@ -69,11 +69,7 @@ pub(crate) async fn start_in(dir: &std::path::Path, api_keys: Vec<ApiKey>) -> De
     let timeout = &["svc-payments", "processor_timeout_ms"];
     options.sources.flag("the test", timeout, PROCESSOR_TIMEOUT_MS.to_string());
     // What guessing costs has tests of its own; here wrong credentials are only ever wrong.
-    options.sources.flag(
-        "the test",
-        &["edge-gateway", "auth", "throttle", "failures_free"],
-        "1000000".into(),
-    );
+    options.sources.flag("the test", &["edge-gateway", "auth", "throttle", "failures_free"], "1000000");
     Dev::start(options).await.unwrap()
 }
 
