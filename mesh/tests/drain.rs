@@ -89,12 +89,25 @@ impl Service for Echo {
 
 /// A name whose addresses a test sets, as DNS does for the pods of a headless service.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<Vec<SocketAddr>>>);
+struct Names {
+    addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    /// How long an answer takes.
+    takes: Duration,
+}
+
+impl Names {
+    fn now(&self, replicas: &[&Running]) {
+        *self.addresses.lock().unwrap() = replicas.iter().map(|replica| replica.address).collect();
+    }
+}
 
 impl Resolve for Names {
     fn resolve(&self, _: Arc<str>, _: u16) -> Resolving {
-        let addresses = self.0.lock().unwrap().clone();
-        Box::pin(async move { Ok(addresses) })
+        let names = self.clone();
+        Box::pin(async move {
+            tokio::time::sleep(names.takes).await;
+            Ok(names.addresses.lock().unwrap().clone())
+        })
     }
 }
 
@@ -107,10 +120,10 @@ async fn replica(root: &Path, number: u32, ground: &Arc<Ground>) -> Running {
     harness.start::<Echo>(EchoConfig { ground: Arc::clone(ground) }).await.unwrap()
 }
 
-fn upstream(harness: &Harness, names: &Names) -> Upstream {
+fn upstream(harness: &Harness, names: &Names, resolve_interval_ms: u32) -> Upstream {
     let identity = Identity::load(&harness.certificate("operator").unwrap()).unwrap();
     let peer = SpiffeId::of(Echo::NAME).unwrap();
-    let settings = UpstreamSettings { resolve_interval_ms: 50, ..UpstreamSettings::default() };
+    let settings = UpstreamSettings { resolve_interval_ms, ..UpstreamSettings::default() };
     let resolver = Arc::new(names.clone());
     let parts = UpstreamParts { settings, resolver, ..UpstreamParts::mutual_tls(&identity, &peer).unwrap() };
     Upstream::of(&peer, "svc-echo.test:1", parts).unwrap()
@@ -135,13 +148,10 @@ async fn replicas_are_drained_one_after_the_other_and_no_call_fails() {
     for number in 0..2 {
         replicas.push(replica(root.path(), number, &ground).await);
     }
-    let publish = |replicas: &[Running]| {
-        *names.0.lock().unwrap() = replicas.iter().map(|replica| replica.address).collect();
-    };
-    publish(&replicas);
+    names.now(&replicas.iter().collect::<Vec<_>>());
 
     let (upstream, stop, answered) =
-        (upstream(&harness, &names), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        (upstream(&harness, &names, 50), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let (mut client, stop, answered) =
@@ -165,11 +175,9 @@ async fn replicas_are_drained_one_after_the_other_and_no_call_fails() {
         // goes from the name only afterwards.
         let old = replicas.remove(0);
         replicas.push(replica(root.path(), number, &ground).await);
-        let mut both: Vec<SocketAddr> = replicas.iter().map(|replica| replica.address).collect();
-        both.push(old.address);
-        names.0.lock().unwrap().clone_from(&both);
+        names.now(&replicas.iter().chain([&old]).collect::<Vec<_>>());
         old.stop().await;
-        publish(&replicas);
+        names.now(&replicas.iter().collect::<Vec<_>>());
     }
     stop.store(true, Ordering::SeqCst);
     let failures: Vec<Status> = callers.join_all().await.into_iter().flatten().collect();
@@ -177,6 +185,34 @@ async fn replicas_are_drained_one_after_the_other_and_no_call_fails() {
     assert!(failures.is_empty(), "{} of {answered} calls failed: {:?}", failures.len(), failures.first());
     assert!(answered >= BETWEEN * u64::from(DRAINS));
     assert_eq!(ground.handled.load(Ordering::SeqCst), answered, "each call was carried out once");
+}
+
+/// All addresses that the client knows are gone, and it cannot know the new one before its name is looked up.
+#[tokio::test]
+async fn calls_wait_for_the_name_when_all_replicas_were_replaced_since() {
+    let root = tempfile::tempdir().unwrap();
+    let harness = Harness::new(root.path()).unwrap();
+    let ground = Arc::new(Ground::default());
+    // Longer than all retries together.
+    let names = Names { takes: Duration::from_millis(500), ..Names::default() };
+    let old = replica(root.path(), 0, &ground).await;
+    names.now(&[&old]);
+    let upstream = upstream(&harness, &names, 60_000);
+    let mut client = EchoServiceClient::new(upstream);
+    client.echo(call_of("acme").request(EchoMessage::default())).await.unwrap();
+
+    let new = replica(root.path(), 1, &ground).await;
+    names.now(&[&new]);
+    old.stop().await;
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let mut client = client.clone();
+        callers.spawn(async move { client.echo(call_of("acme").request(EchoMessage::default())).await });
+    }
+    for outcome in callers.join_all().await {
+        outcome.unwrap();
+    }
+    assert_eq!(ground.handled.load(Ordering::SeqCst), CALLERS as u64 + 1, "each call was carried out once");
 }
 
 #[tokio::test]
@@ -187,8 +223,8 @@ async fn the_only_replica_finishes_what_is_under_way_and_says_that_it_goes() {
     let ground = Arc::new(Ground { held: Some(Arc::clone(&held)), ..Ground::default() });
     let running = replica(root.path(), 0, &ground).await;
     let names = Names::default();
-    names.0.lock().unwrap().push(running.address);
-    let upstream = upstream(&harness, &names);
+    names.now(&[&running]);
+    let upstream = upstream(&harness, &names, 50);
 
     let mut health = HealthClient::new(upstream.clone());
     let mut watching =

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     connect::{Established, establish},
     endpoint::{Endpoint, Open},
-    pool::{Lookup, Pool},
+    pool::Pool,
     resolve::{Target, select},
     settings::ms,
 };
@@ -63,27 +63,21 @@ impl Pool {
 
     async fn look_up(self: &Arc<Self>) {
         let Target::Named(host, port) = &self.target else { return };
+        let began = Instant::now();
         let found = tokio::time::timeout(
             ms(self.settings.connect_timeout_ms.max(1)),
             self.resolver.resolve(Arc::clone(host), *port),
         );
         let found = found.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let known = match found {
-            Ok(found) if !found.is_empty() => {
-                self.use_addresses(&found);
-                Lookup::Done
-            }
+        match found {
+            Ok(found) if !found.is_empty() => self.use_addresses(&found),
             // What was found before stays in use.
-            Ok(_) => {
-                tracing::warn!(upstream = &*self.name, "the name has no address");
-                Lookup::Failed(Instant::now())
-            }
+            Ok(_) => tracing::warn!(upstream = &*self.name, "the name has no address"),
             Err(error) => {
                 tracing::warn!(upstream = &*self.name, %error, "the name could not be looked up");
-                Lookup::Failed(Instant::now())
             }
-        };
-        *self.lookup() = known;
+        }
+        *self.looked_up() = Some(began);
         self.changed.notify_waiters();
     }
 

@@ -1,7 +1,7 @@
 //! The endpoints of an upstream: found, connected to, chosen among, left out, drained.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -33,7 +33,8 @@ pub(super) struct Pool {
     pub(super) changed: Notify,
     /// Asks for the name to be looked up again.
     pub(super) look_again: Notify,
-    pub(super) lookup: Mutex<Lookup>,
+    /// When the last lookup of the name that is over began.
+    pub(super) looked_up: Mutex<Option<Instant>>,
     /// Cancelled when the last handle of the upstream is gone.
     pub(super) closed: CancellationToken,
     began: Instant,
@@ -42,18 +43,6 @@ pub(super) struct Pool {
     /// Taken while an endpoint is being left out, so that two at once do not go over the limit.
     ejecting: Mutex<()>,
 }
-
-/// Whether the name is being looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lookup {
-    /// Now, or as soon as the keeper comes to it.
-    UnderWay,
-    Done,
-    Failed(Instant),
-}
-
-/// After a lookup that failed, calls do not ask for another one for this long.
-const LOOKUP_PAUSE_MS: u32 = 250;
 
 /// What a pool is made of.
 pub(super) struct PoolParts {
@@ -75,9 +64,9 @@ pub(super) struct Picked {
 impl Pool {
     pub(super) fn new(parts: PoolParts) -> Self {
         let PoolParts { name, target, connect, resolver, dice, settings, metrics } = parts;
-        let (endpoints, lookup) = match &target {
-            Target::Fixed(address) => (vec![Arc::new(Endpoint::new(*address, 0))], Lookup::Done),
-            Target::Named(..) => (Vec::new(), Lookup::UnderWay),
+        let endpoints = match &target {
+            Target::Fixed(address) => vec![Arc::new(Endpoint::new(*address, 0))],
+            Target::Named(..) => Vec::new(),
         };
         Self {
             name,
@@ -90,7 +79,7 @@ impl Pool {
             endpoints: ArcSwap::from_pointee(endpoints),
             changed: Notify::new(),
             look_again: Notify::new(),
-            lookup: Mutex::new(lookup),
+            looked_up: Mutex::default(),
             closed: CancellationToken::new(),
             began: Instant::now(),
             started: AtomicBool::new(false),
@@ -124,11 +113,13 @@ impl Pool {
     }
 
     /// Where the next attempt goes; waits for a connection only where there is none at all. `avoid` is the
-    /// endpoint that has just failed the call. `None` when no connection can be had now.
+    /// endpoint that has just failed the call. `None` when no connection can be had now, at none of the
+    /// addresses that the name has since: all that were known may have been replaced by others.
     pub(super) async fn acquire(self: &Arc<Self>, avoid: Option<&Arc<Endpoint>>) -> Option<Picked> {
         if let Some(picked) = self.pick(avoid) {
             return Some(picked);
         }
+        let asked = Instant::now();
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -137,7 +128,7 @@ impl Pool {
             if let Some(picked) = self.pick(avoid) {
                 return Some(picked);
             }
-            if !self.connect_now() {
+            if !self.connect_now() && !self.look_up_since(asked) {
                 return None;
             }
             changed.await;
@@ -172,21 +163,21 @@ impl Pool {
         for endpoint in endpoints.iter() {
             self.ensure(endpoint, true);
         }
-        if !endpoints.is_empty() {
-            return endpoints.iter().any(|endpoint| endpoint.is_making() || endpoint.is_ready());
-        }
-        let mut lookup = self.lookup();
-        if let Lookup::Failed(at) = *lookup
-            && at.elapsed() >= super::settings::ms(LOOKUP_PAUSE_MS)
-        {
-            *lookup = Lookup::UnderWay;
-            self.look_again.notify_one();
-        }
-        *lookup == Lookup::UnderWay
+        endpoints.iter().any(|endpoint| endpoint.is_making() || endpoint.is_ready())
     }
 
-    pub(super) fn lookup(&self) -> std::sync::MutexGuard<'_, Lookup> {
-        self.lookup.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has the name looked up if that was not done since `asked`; false when it was, or there is no name.
+    fn look_up_since(&self, asked: Instant) -> bool {
+        let is_known = self.looked_up().is_some_and(|began| began >= asked);
+        if is_known || matches!(self.target, Target::Fixed(_)) {
+            return false;
+        }
+        self.look_again.notify_one();
+        true
+    }
+
+    pub(super) fn looked_up(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.looked_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says how an attempt at an endpoint ended.
