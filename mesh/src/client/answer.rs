@@ -38,7 +38,7 @@ impl AnswerBody {
     pub(super) fn ended(&mut self, code: Code) {
         if let Some((underway, attempt)) = self.call.take() {
             attempt.ended(code);
-            underway.ended(code);
+            underway.answered(code);
         }
         self.deadline = None;
     }

@@ -56,9 +56,19 @@ impl Underway {
         Ok(underway)
     }
 
-    /// The call was answered with this code.
-    pub(super) fn ended(mut self, code: Code) {
+    /// The service answered with this code. Whoever says by itself that something is not available now is
+    /// there and well: what is away is behind it, and other calls to it may need none of that.
+    pub(super) fn answered(self, code: Code) {
+        if code == Code::Unavailable { self.give(Outcome::Succeeded, code) } else { self.ended(code) }
+    }
+
+    /// The call ended with this code, and no answer.
+    fn ended(self, code: Code) {
         let outcome = if is_failure(code) { Outcome::Failed } else { Outcome::Succeeded };
+        self.give(outcome, code);
+    }
+
+    fn give(mut self, outcome: Outcome, code: Code) {
         self.give_back(outcome, code);
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Mode {
     Unavailable(Option<&'static str>),
     /// UNAVAILABLE this many times, then it answers.
     UnavailableFirst(u32),
+    /// INTERNAL.
+    Broken,
     Hangs,
     /// Hangs with the next call, then answers.
     HangsOnce,
@@ -90,6 +92,7 @@ impl State {
                 }
                 Err(status)
             }
+            Mode::Broken => Err(Status::internal("told to be")),
             Mode::UnavailableFirst(times) => {
                 self.now(Mode::UnavailableFirst(times - 1));
                 Err(Status::unavailable("told to be"))
