@@ -84,7 +84,11 @@ impl<'a> Schemas<'a> {
     pub(super) fn object(&mut self, message: &Message, side: Side, wanted: impl Fn(usize) -> bool) -> Value {
         let (mut properties, mut required) = (Map::new(), Vec::new());
         for (index, field) in message.fields.iter().enumerate().filter(|(index, _)| wanted(*index)) {
-            properties.insert(field.name.clone(), self.field(field, side));
+            let mut property = self.field(field, side);
+            if side == Side::Input && message.required & (1 << index) == 0 {
+                or_null(&mut property);
+            }
+            properties.insert(field.name.clone(), property);
             let always = match side {
                 Side::Input => message.required & (1 << index) != 0,
                 Side::Output => !field.presence,
@@ -217,5 +221,19 @@ fn reach(schema: &Schema, id: MessageId, reached: &mut BTreeSet<String>) {
                 reach(schema, id, reached);
             }
         }
+    }
+}
+
+/// A field that may be left out may also be `null`, which is the same (ProtoJSON).
+fn or_null(schema: &mut Value) {
+    let Some(members) = schema.as_object_mut() else { return };
+    if let Some(reference) = members.remove("$ref") {
+        members.insert("anyOf".to_owned(), json!([{"$ref": reference}, {"type": "null"}]));
+    }
+    if let Some(Value::Array(values)) = members.get_mut("enum") {
+        values.push(Value::Null);
+    }
+    if let Some(kind @ Value::String(_)) = members.get_mut("type") {
+        *kind = json!([kind.take(), "null"]);
     }
 }
