@@ -150,6 +150,10 @@ impl<'a> Schemas<'a> {
                     names.extend(enumeration.name(0));
                 }
                 let mut schema = json!({"type": "string", "enum": names});
+                if side == Side::Input {
+                    // Its number does as well (ProtoJSON); that of an unknown value is for the service to refuse.
+                    schema = json!({"anyOf": [schema, {"type": "integer", "format": "int32"}]});
+                }
                 if let Some(text) = self.enum_text(id, side) {
                     schema["description"] = text.into();
                 }
@@ -229,9 +233,11 @@ fn or_null(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     if let Some(reference) = members.remove("$ref") {
         members.insert("anyOf".to_owned(), json!([{"$ref": reference}, {"type": "null"}]));
+        return;
     }
-    if let Some(Value::Array(values)) = members.get_mut("enum") {
-        values.push(Value::Null);
+    if let Some(Value::Array(forms)) = members.get_mut("anyOf") {
+        forms.push(json!({"type": "null"}));
+        return;
     }
     if let Some(kind @ Value::String(_)) = members.get_mut("type") {
         *kind = json!([kind.take(), "null"]);
