@@ -8,15 +8,12 @@
 //! Bounded: two generations of entries, the older dropped when the younger is full. Who has more addresses
 //! than that is slowed less; the keys' 160 bits are what holds.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
 use money::Timestamp;
 
 use super::keys::KeyId;
+use crate::limits::address::of_client;
 
 /// How failures are answered.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +34,7 @@ pub(crate) struct ThrottleRules {
 #[derive(Debug)]
 pub(crate) struct Throttle {
     rules: ThrottleRules,
-    addresses: Table<IpAddr>,
+    addresses: Table<u128>,
     keys: Table<KeyId>,
 }
 
@@ -58,7 +55,7 @@ impl Throttle {
 
     /// For how many seconds requests from this address are refused; `None` if they are not.
     pub(crate) fn refused_for(&self, address: IpAddr, now: Timestamp) -> Option<u32> {
-        let entry = self.addresses.get(&group(address))?;
+        let entry = self.addresses.get(&of_client(address))?;
         let left = entry.until_s.saturating_sub(now.as_seconds());
         // A clock that was set back refuses nobody for longer than one that was not.
         u32::try_from(left).ok().filter(|left| *left > 0).map(|left| left.min(self.rules.max_s))
@@ -66,22 +63,11 @@ impl Throttle {
 
     /// Notes a failure.
     pub(crate) fn failed(&mut self, address: IpAddr, key: Option<KeyId>, now: Timestamp) -> Consequence {
-        let address = group(address);
+        let address = of_client(address);
         let before = self.addresses.get(&address).is_some_and(|entry| entry.until_s > now.as_seconds());
         let by_address = self.addresses.fail(address, &self.rules, now);
         let by_key = key.map_or(0, |key| self.keys.fail(key, &self.rules, now));
         Consequence { retry_after_s: by_address.max(by_key), newly_refused: by_address > 0 && !before }
-    }
-}
-
-/// The part of an address that one customer has.
-fn group(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        },
     }
 }
 
