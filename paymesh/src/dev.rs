@@ -131,6 +131,20 @@ struct Sockets {
     admin: TcpListener,
 }
 
+/// Where the edge takes HTTP without TLS. The readiness check and the commands beside `dev` speak that alone.
+fn plain_address(edge: &EdgeConfig, listening: SocketAddr) -> Result<SocketAddr, StartError> {
+    match &edge.https {
+        None => Ok(listening),
+        Some(tls) => tls.plain_listen.filter(|address| address.port() != 0).ok_or_else(|| {
+            StartError::Config(
+                "edge-gateway.https.plain_listen: `paymesh dev` needs an address with a port, as it speaks \
+                 HTTP without TLS to its own edge"
+                    .to_owned(),
+            )
+        }),
+    }
+}
+
 /// What all services of a mesh are started with.
 struct Ground {
     loaded: Loaded,
@@ -170,7 +184,8 @@ impl Dev {
         let (_, edge) = ground.loaded.service::<Edge>().map_err(StartError::from)?;
         let listener = server::bind(edge.listen)
             .map_err(|source| DevError::EdgeAddress { address: edge.listen, source })?;
-        let edge_address = listener.local_addr().map_err(io("the edge's address for"))?;
+        let edge_address =
+            plain_address(&edge, listener.local_addr().map_err(io("the edge's address for"))?)?;
         ground.bind::<svc_crypto::Crypto>()?;
         ground.bind::<svc_ledger::Ledger>()?;
         ground.bind::<svc_fraud::Fraud>()?;

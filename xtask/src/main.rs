@@ -11,6 +11,7 @@ mod process;
 mod servers;
 mod steps;
 mod tidy;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ Examples:
   cargo xtask test --only tests -- -p money   the tests of one crate, with the servers they need
   cargo xtask servers -- cargo test -p mesh   the same by hand
   cargo xtask servers                         start the servers and keep them until Ctrl-C
-  cargo xtask conformance                     OpenAPI, schemathesis and h2spec on a running mesh
+  cargo xtask conformance                     OpenAPI, schemathesis, h2spec and testssl.sh on a running mesh
   cargo xtask bench -- --quick                every criterion benchmark, quickly
   cargo xtask help test                       more about one task"
 )]

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::certificate::Certificate;
 use crate::error::Error;
 use crate::guard::{Guarded, Stop};
-use crate::process::{cargo, root, succeeds};
+use crate::process::{cargo, succeeds};
+use crate::{servers, tools};
 
 /// How long it may take until it is ready.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -23,37 +25,59 @@ pub(super) struct Mesh {
     pub(super) api_key: &'static str,
     /// Its directory; the judges may leave their reports there.
     pub(super) directory: PathBuf,
+    tls: Option<Tls>,
     _process: Guarded,
 }
 
+/// Where its edge takes TLS.
+pub(super) struct Tls {
+    /// On the loopback, by the name `localhost`.
+    pub(super) port: u16,
+    pub(super) certificate: Certificate,
+}
+
+impl Tls {
+    /// `host:port`.
+    pub(super) fn address(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+}
+
 impl Mesh {
-    /// Builds and starts it.
-    pub(super) fn start() -> Result<Self, Error> {
+    /// Builds and starts it; with TLS on a second port where a judge needs that.
+    pub(super) fn start(with_tls: bool) -> Result<Self, Error> {
         if !succeeds(cargo().args(["build", "--locked", "-p", "paymesh"]))? {
             return Err(Error::Server("paymesh could not be built".to_owned()));
         }
         let directory = std::env::temp_dir().join(format!("paymesh-conformance-{}", std::process::id()));
         std::fs::create_dir(&directory).map_err(Error::io(format!("make {}", directory.display())))?;
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let mut command = Command::new(target.join("debug/paymesh"));
+        let mut command = Command::new(tools::target().join("debug/paymesh"));
         command
-            .args(["dev", "--edge-addr", "127.0.0.1:0", "--api-key", API_KEY, "--log", "error"])
+            .args(["dev", "--api-key", API_KEY, "--log", "error"])
             // Wrong credentials are among what is tried, over and over.
             .args(["--set", "edge-gateway.auth.throttle.failures_free=1000000"])
             .arg("--data-dir")
             .arg(directory.join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        let tls = if with_tls { Some(add_tls(&mut command, &directory)?) } else { None };
+        if tls.is_none() {
+            command.args(["--edge-addr", "127.0.0.1:0"]);
+        }
         let stop = Stop { signal: "TERM", directory: Some(directory.clone()), ..Stop::default() };
         let mut process = Guarded::spawn(&mut command, &stop).map_err(Error::io("start paymesh"))?;
         let url = wait(&mut process, &directory.join("data/dev.json"))?;
-        Ok(Self { url, api_key: API_KEY, directory, _process: process })
+        Ok(Self { url, api_key: API_KEY, directory, tls, _process: process })
     }
 
     /// `host:port` of the edge.
     pub(super) fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap_or(&self.url)
+    }
+
+    /// Where its edge takes TLS.
+    pub(super) fn tls(&self) -> Result<&Tls, Error> {
+        self.tls.as_ref().ok_or_else(|| Error::Server("the edge was started without TLS".to_owned()))
     }
 
     /// The body of a document that needs no key.
@@ -78,6 +102,19 @@ impl Mesh {
         std::fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
         Ok(path)
     }
+}
+
+/// Has the edge take TLS on one port and HTTP without it on another.
+fn add_tls(command: &mut Command, directory: &std::path::Path) -> Result<Tls, Error> {
+    let certificate = Certificate::make(directory)?;
+    let [port, plain] = servers::free_ports().map_err(Error::Server)?;
+    let set = |name: &str, value: String| format!("edge-gateway.https.{name}={value}");
+    command
+        .args(["--edge-addr", &format!("127.0.0.1:{port}")])
+        .args(["--set", &set("cert_file", certificate.cert.display().to_string())])
+        .args(["--set", &set("key_file", certificate.key.display().to_string())])
+        .args(["--set", &set("plain_listen", format!("127.0.0.1:{plain}"))]);
+    Ok(Tls { port, certificate })
 }
 
 /// The edge's address, once the mesh has written that it is ready.

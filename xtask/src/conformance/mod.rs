@@ -3,38 +3,35 @@
 //! Each judge is a program of its own, installed once below `target/tools`; here is only which ones, how
 //! they are called, and what of their verdict counts.
 
+mod certificate;
+mod h2spec;
 mod mesh;
-mod tools;
+mod testssl;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
 
 use crate::error::Error;
 use crate::process::{shown, succeeds_watched};
+use crate::{openapi, tools};
 use mesh::Mesh;
-use tools::Tools;
 
 /// Fewer generated requests than this say too little.
 const CASES_MIN: u64 = 10_000;
-/// What h2spec asks that does not hold here, each with its reason.
-const H2SPEC_EXCUSED: [(&str, &str); 2] = [
-    (
-        "Sends invalid connection preface",
-        "a plain port speaks HTTP/1.1 too, and answers as HTTP/1.1 what is not the preface of HTTP/2",
-    ),
-    (
-        "Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 on a stream",
-        "the stream may be answered and closed before the second frame, which is then of no stream",
-    ),
-];
 
-/// Let the judges of others loose on a running mesh: OpenAPI, schemathesis, h2spec
+/// Let the judges of others loose on a running mesh: OpenAPI, schemathesis, h2spec, testssl.sh
 ///
-/// A mesh of its own is started in a temporary directory and stopped afterwards. The judges are
-/// installed once, below target/tools: openapi-spec-validator and schemathesis from PyPI, h2spec from
-/// the Go module proxy. Nothing is sent anywhere but to the mesh.
+/// A mesh of its own is started in a temporary directory and stopped afterwards; for h2spec-tls and
+/// testssl its edge also takes TLS, with a certificate that openssl makes. The judges are installed once:
+/// below target/tools openapi-spec-validator and schemathesis from PyPI and h2spec from the Go module
+/// proxy, and testssl.sh as the system's package. Nothing is sent anywhere but to the mesh.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask conformance                                    all judges
+  cargo xtask conformance --only h2spec-tls --only testssl   the edge's TLS alone")]
 pub(crate) struct ConformanceArgs {
     /// Only this judge; may be given several times
     #[arg(long, value_enum, value_name = "JUDGE")]
@@ -65,6 +62,26 @@ enum Judge {
     Schemathesis,
     /// RFC 9113 and RFC 7541, on the edge's plain port
     H2spec,
+    /// The same over TLS
+    H2specTls,
+    /// The edge's TLS: no finding of medium severity or above
+    Testssl,
+}
+
+impl Judge {
+    /// Its program, installed if need be.
+    fn program(self) -> Result<PathBuf, Error> {
+        match self {
+            Self::Openapi => tools::openapi_validator(),
+            Self::Schemathesis => tools::schemathesis(),
+            Self::H2spec | Self::H2specTls => tools::h2spec(),
+            Self::Testssl => tools::testssl(),
+        }
+    }
+
+    const fn needs_tls(self) -> bool {
+        matches!(self, Self::H2specTls | Self::Testssl)
+    }
 }
 
 /// Runs the judges; the first that is not content fails the task after all have been heard.
@@ -74,14 +91,22 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<(), Error> {
         .copied()
         .filter(|judge| args.only.is_empty() || args.only.contains(judge))
         .collect();
-    let tools = Tools::install(&judges)?;
-    let mesh = Mesh::start()?;
+    // Before anything runs for long: a program that cannot be had is told at once.
+    for judge in &judges {
+        judge.program()?;
+    }
+    let mesh = Mesh::start(judges.iter().any(|judge| judge.needs_tls()))?;
     let mut failed = Vec::new();
     for judge in judges {
         let verdict = match judge {
-            Judge::Openapi => openapi(&tools, &mesh)?,
-            Judge::Schemathesis => schemathesis(&tools, &mesh, args)?,
-            Judge::H2spec => h2spec(&tools, &mesh)?,
+            Judge::Openapi => openapi(&mesh)?,
+            Judge::Schemathesis => schemathesis(&mesh, args)?,
+            Judge::H2spec => h2spec::judge(mesh.address(), false)?,
+            Judge::H2specTls => h2spec::judge(&mesh.tls()?.address(), true)?,
+            Judge::Testssl => {
+                let tls = mesh.tls()?;
+                testssl::judge(tls.port, &tls.certificate.ca, &mesh.directory)?
+            }
         };
         let name = judge.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         match verdict {
@@ -99,16 +124,18 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<(), Error> {
 /// What a judge says in the end.
 type Verdict = Result<String, String>;
 
-fn openapi(tools: &Tools, mesh: &Mesh) -> Result<Verdict, Error> {
+fn openapi(mesh: &Mesh) -> Result<Verdict, Error> {
     let document = mesh.write("openapi.json", &mesh.get("/openapi.json")?)?;
-    let mut command = Command::new(tools.python("openapi-spec-validator"));
-    command.args(["--schema", "3.1"]).arg(document);
-    let (passed, said) = listen(&mut command)?;
-    Ok(if passed { Ok("valid OpenAPI 3.1".to_owned()) } else { Err(last_line(&said)) })
+    let valid = openapi::is_valid(&document)?;
+    Ok(if valid {
+        Ok("valid OpenAPI 3.1".to_owned())
+    } else {
+        Err("not valid; it says why above".to_owned())
+    })
 }
 
-fn schemathesis(tools: &Tools, mesh: &Mesh, args: &ConformanceArgs) -> Result<Verdict, Error> {
-    let mut command = Command::new(tools.python("schemathesis"));
+fn schemathesis(mesh: &Mesh, args: &ConformanceArgs) -> Result<Verdict, Error> {
+    let mut command = Command::new(tools::schemathesis()?);
     command
         .arg("run")
         .arg(format!("{}/openapi.json", mesh.url))
@@ -135,28 +162,6 @@ fn schemathesis(tools: &Tools, mesh: &Mesh, args: &ConformanceArgs) -> Result<Ve
 fn generated(line: &str) -> Option<u64> {
     let (number, rest) = line.trim().split_once(' ')?;
     rest.starts_with("generated").then(|| number.replace(',', "").parse().ok())?
-}
-
-fn h2spec(tools: &Tools, mesh: &Mesh) -> Result<Verdict, Error> {
-    let Some((host, port)) = mesh.address().split_once(':') else {
-        return Ok(Err(format!("the edge's address is {}", mesh.url)));
-    };
-    let mut command = Command::new(tools.binary("h2spec"));
-    command.args(["--host", host, "--port", port, "--path", "/healthz", "--timeout", "5"]);
-    let (_, said) = listen(&mut command)?;
-    let Some(summary) = said.iter().rev().find(|line| line.contains(" tests, ")) else {
-        return Ok(Err(last_line(&said)));
-    };
-    // The failures are told once more at the end, after this word.
-    let failures = said.iter().skip_while(|line| !line.starts_with("Failures:"));
-    let unexcused: Vec<&str> = failures
-        .filter_map(|line| line.trim().strip_prefix("× "))
-        .filter(|line| !H2SPEC_EXCUSED.iter().any(|(excused, _)| line.ends_with(excused)))
-        .collect();
-    for (excused, reason) in H2SPEC_EXCUSED {
-        println!("   excused: {excused}: {reason}");
-    }
-    Ok(if unexcused.is_empty() { Ok(summary.clone()) } else { Err(unexcused.join("; ")) })
 }
 
 /// Runs a judge, shows what it says, and keeps the lines.

@@ -98,10 +98,20 @@ fn unprivileged_user() -> Option<(u32, u32)> {
 
 /// A port that nothing listens on at the moment.
 fn free_port() -> Result<u16, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| format!("no free port: {error}"))
+    free_ports().map(|[port]| port)
+}
+
+/// Different ports that nothing listens on at the moment.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], String> {
+    let said = |error: std::io::Error| format!("no free port: {error}");
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(said)?;
+        *port = listener.local_addr().map_err(said)?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 /// Starts a server on a free port, and once more on another when it does not get ready: between our

@@ -19,6 +19,8 @@ use clap::{Args, ValueEnum};
 use crate::error::Error;
 use crate::guard::{Guarded, Stop};
 use host::Host;
+pub(crate) use host::free_ports;
+use postgres::apt_get;
 
 /// Find or start the servers that tests need
 ///
@@ -130,6 +132,17 @@ struct Started {
     process: Option<Guarded>,
     /// Speaks up when the process closes its log, that is, when it ends.
     ended: Option<mpsc::Receiver<()>>,
+}
+
+/// Installs a system's package, where that can be done here; whoever needs it looks whether it is there.
+pub(crate) fn install_package(name: &str) {
+    if !Host::look().installs_packages() {
+        return;
+    }
+    let installed = apt_get(&["update"]).and_then(|()| apt_get(&["install", name]));
+    if let Err(reason) = installed {
+        eprintln!("── servers: {reason}");
+    }
 }
 
 /// A server that is ready to be used. Dropping it stops what was started for it.
