@@ -369,6 +369,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn an_edge_with_tls_is_reached_without_it() {
+        let listening = SocketAddr::from(([127, 0, 0, 1], 8443));
+        let with = |https: serde_json::Value| serde_json::from_value(serde_json::json!({ "https": https }));
+        let plain = |edge: EdgeConfig| plain_address(&edge, listening);
+        assert_eq!(plain(EdgeConfig::default()).unwrap(), listening);
+        for wrong in [serde_json::Value::Null, "127.0.0.1:0".into()] {
+            let https = serde_json::json!({"cert_file": "c", "key_file": "k", "plain_listen": wrong});
+            let refused = plain(with(https).unwrap()).unwrap_err().to_string();
+            assert!(refused.contains("edge-gateway.https.plain_listen"), "{refused}");
+        }
+        let https = serde_json::json!({"cert_file": "c", "key_file": "k", "plain_listen": "127.0.0.1:81"});
+        assert_eq!(plain(with(https).unwrap()).unwrap().port(), 81);
+    }
+
     #[tokio::test]
     async fn what_is_due_is_renewed_without_a_restart() {
         let dir = tempfile::tempdir().unwrap();
