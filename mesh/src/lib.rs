@@ -35,11 +35,15 @@ pub mod transport;
 pub mod watched;
 
 mod admin;
+mod admission;
 mod caller;
 mod log_filter;
 mod log_format;
 mod log_scope;
+mod refusals;
+mod seldom;
 mod stack;
+mod streamed;
 
 pub use batch::{BatchError, BatchLimits, Batcher};
 pub use call::{Call, IdempotencyKey, Origin};

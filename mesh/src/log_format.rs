@@ -92,53 +92,23 @@ impl fmt::Display for AsText<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
-
-    use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::testing::call_of;
+    use crate::testing::{call_of, log::Lines};
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
+    /// What was written by `work`, one string a line.
+    fn lines_of(json: bool, work: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_ansi(false);
+        if json {
+            let layer = layer.json().flatten_event(true).map_event_format(WithScope::json);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+        } else {
+            let layer = layer.compact().map_event_format(WithScope::plain);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
         }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
-
-    impl Lines {
-        /// What was written by `work`, one string a line.
-        fn of(json: bool, work: impl FnOnce()) -> Vec<String> {
-            let lines = Self::default();
-            let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_ansi(false);
-            if json {
-                let layer = layer.json().flatten_event(true).map_event_format(WithScope::json);
-                tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
-            } else {
-                let layer = layer.compact().map_event_format(WithScope::plain);
-                tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
-            }
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-            text.lines().map(str::to_owned).collect()
-        }
+        lines.read()
     }
 
     fn work() {
@@ -156,7 +126,7 @@ mod tests {
 
     #[test]
     fn lines_of_json_carry_the_ids_once() {
-        let lines = Lines::of(true, work);
+        let lines = lines_of(true, work);
         let lines: Vec<serde_json::Value> =
             lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 4);
@@ -169,7 +139,7 @@ mod tests {
 
     #[test]
     fn lines_of_text_carry_the_ids() {
-        let lines = Lines::of(false, work);
+        let lines = lines_of(false, work);
         assert_eq!(lines.len(), 4);
         let has = lines
             .iter()

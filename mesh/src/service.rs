@@ -17,6 +17,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     admin,
+    admission::Admission,
     client::{ClientMetrics, Upstream, UpstreamParts, UpstreamSettings},
     clock::{Clock, Ids},
     drain::Drain,
@@ -25,9 +26,10 @@ use crate::{
     metrics::Metrics,
     panic_guard,
     policy::{Policies, PolicyConfig},
+    refusals::Refusals,
     routes::{Handler, Routes},
     server,
-    stack::{Limits, Stack},
+    stack::Stack,
     store::StoreError,
     tls::{self, TlsError},
     transport::Transport,
@@ -154,13 +156,14 @@ pub struct Settings {
     pub client: UpstreamSettings,
     /// As `client`, for single services by name; what is left out has its default, not what `client` says.
     pub clients: BTreeMap<String, UpstreamSettings>,
-    /// The most RPCs worked on at once; more are refused with RESOURCE_EXHAUSTED. The hard bound: with
-    /// `queue_max_ms` a busy service refuses earlier.
+    /// The most RPCs worked on at once, open streams among them; more are refused with RESOURCE_EXHAUSTED. The
+    /// hard bound: with `queue_max_ms` a busy service refuses earlier.
     #[schemars(range(min = 1))]
     pub in_flight_max: u32,
     /// How long, in milliseconds, most requests of an RPC may wait for others before new ones are refused
     /// with RESOURCE_EXHAUSTED. How many that are is found out while working; up to 128 of an RPC are always
-    /// let in. 0 leaves only `in_flight_max`.
+    /// let in. 0 leaves only `in_flight_max`, which alone holds for streams and for RPCs that wait on a third
+    /// party, such as a processor, whatever is said here.
     pub queue_max_ms: u32,
     /// The largest message that is read of a request, in bytes; a larger one is refused with
     /// RESOURCE_EXHAUSTED before it is read. A service never reads more than it was built for, whatever is
@@ -355,6 +358,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let policies = Policies::load(policy, &metrics).map_err(|error| StartError::Config(error.to_string()))?;
     let reload = Duration::from_millis(policy.reload_ms.max(1));
     tokio::spawn(policies.clone().keep(reload, drain.clone()));
+    let parting = Drain::new();
     let stack = Arc::new(Stack {
         service: S::NAME,
         routes,
@@ -363,8 +367,10 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
-        limits: Limits::new(context.settings.bounds()),
+        admission: Admission::new(context.settings.bounds()),
         message_bytes_max: context.settings.message_bytes_max.min(S::MESSAGE_BYTES_MAX),
+        refusals: Refusals::default(),
+        parting: parting.clone(),
     });
 
     let (mut tasks, failed) = (JoinSet::new(), Drain::new());
@@ -390,6 +396,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
             for name in std::iter::once("").chain(names) {
                 health.set_service_status(name, tonic_health::ServingStatus::NotServing).await;
             }
+            parting.start();
         };
         tokio::join!(serving, not_serving);
         stopped.start();

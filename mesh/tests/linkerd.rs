@@ -11,6 +11,7 @@ use mesh::{
     testing::{
         call_of,
         linkerd::{client_id, inbound},
+        log::Lines,
     },
 };
 use paymesh_proto::echo::v1::{
@@ -148,6 +149,25 @@ async fn without_a_plain_word_of_the_proxy_nobody_calls() {
         let stream = TcpStream::connect(running.address).await.unwrap();
         assert_eq!(claim(stream, &claims).await.unwrap(), code, "{claims:?}");
     }
+}
+
+/// Each once a minute, without what was claimed; how many there were is a matter of metrics.
+#[tokio::test]
+async fn who_is_refused_leaves_a_line_in_the_log_and_not_a_flood() {
+    let (_dir, _harness, running) = started().await;
+    let (lines, _guard) = Lines::of_this_thread();
+    let stranger = HeaderValue::from_static("planted.other.serviceaccount.identity.linkerd.cluster.local");
+    let claims = [vec![stranger], vec![], vec![client_id("svc-tax").unwrap()]];
+    for _ in 0..20 {
+        let stream = TcpStream::connect(running.address).await.unwrap();
+        claim_all(stream, &claims).await.unwrap();
+    }
+    let lines = lines.read();
+    let all = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(all("l5d-client-id names no workload of this mesh"), 1, "{lines:?}");
+    assert_eq!(all("an RPC was denied by policy"), 1, "{lines:?}");
+    assert_eq!(all("rpc=\"paymesh.echo.v1.EchoService/Echo\""), 2, "{lines:?}");
+    assert_eq!(all("planted"), 0, "{lines:?}");
 }
 
 #[tokio::test]

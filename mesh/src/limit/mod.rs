@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use window::{Bounds, Rule, Window};
+use window::{Bounds, Ended, Rule, Window};
 
 /// A window is judged when it is so old, and has [`WINDOW_ANSWERS`] or is [`WINDOW_LONGEST`] old.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -62,12 +62,12 @@ impl Limiter {
         (others < self.limit()).then_some(permit)
     }
 
-    fn count(&self, took: Option<Duration>, in_flight: u32, now: Instant) {
+    fn count(&self, ended: Ended, in_flight: u32, now: Instant) {
         // Nothing in here panics, so the lock is never poisoned.
         let Ok(mut state) = self.state.lock() else { return };
         let State { rule, began, window } = &mut *state;
         let age = now.saturating_duration_since(*began.get_or_insert(now));
-        window.count(took, in_flight, rule.slow_from());
+        window.count(ended, in_flight, rule.slow_from());
         if age >= WINDOW && (window.answers() >= WINDOW_ANSWERS || age >= WINDOW_LONGEST) {
             rule.judge(std::mem::take(window), age);
             *began = Some(now);
@@ -85,15 +85,9 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The request was answered after so long; the limit learns from it. Use it for answers that took all of
-    /// the work, or ran out of time over it.
-    pub fn worked(self, took: Duration, now: Instant) {
-        self.limiter.count(Some(took), self.in_flight, now);
-    }
-
-    /// The request was answered without its work, such as refused: it is out, and its time says nothing.
-    pub fn spared(self, now: Instant) {
-        self.limiter.count(None, self.in_flight, now);
+    /// The request came to this end; the limit learns from it.
+    pub fn ended(self, how: Ended, now: Instant) {
+        self.limiter.count(how, self.in_flight, now);
     }
 }
 
@@ -120,8 +114,8 @@ mod tests {
         let third = limiter.enter().unwrap();
         assert!(limiter.enter().is_none());
         let now = Instant::now();
-        second.worked(Duration::from_millis(1), now);
-        third.spared(now);
+        second.ended(Ended::After(Duration::from_millis(1)), now);
+        third.ended(Ended::Spared, now);
         assert!(limiter.enter().is_some());
         assert_eq!(limiter.in_flight.load(Ordering::Relaxed), 0);
     }

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Limiter, Permit, window::Bounds};
+use super::{
+    Limiter, Permit,
+    window::{Bounds, Ended},
+};
 
 const WORKERS: usize = 8;
 const WORK: Duration = Duration::from_millis(8);
@@ -37,7 +40,7 @@ impl Server {
             if let Some((_, came, permit)) = self.at_work.pop_front() {
                 let took = done - came;
                 self.in_time += u64::from(took <= DEADLINE);
-                permit.worked(took, done);
+                permit.ended(Ended::After(took), done);
             }
             self.take_up(done);
         }

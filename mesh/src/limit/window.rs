@@ -27,6 +27,18 @@ pub struct Bounds {
     pub queue: Duration,
 }
 
+/// How a request came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Answered after this, with all of the work done.
+    After(Duration),
+    /// Given up after this, by its deadline or its caller: the work would have taken longer. How much is not
+    /// known, so it is never the fastest.
+    NotBefore(Duration),
+    /// Answered without its work, such as refused: its time says nothing.
+    Spared,
+}
+
 /// What was answered within some time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Window {
@@ -42,17 +54,22 @@ pub struct Window {
 }
 
 impl Window {
-    /// Counts one that came to an end while so many were in. `took` is how long it was worked on, where
-    /// that tells something; above `slow_from` it waited too long.
-    pub fn count(&mut self, took: Option<Duration>, in_flight: u32, slow_from: Option<Duration>) {
+    /// Counts one that came to an end while so many were in; above `slow_from` it waited too long.
+    pub fn count(&mut self, ended: Ended, in_flight: u32, slow_from: Option<Duration>) {
         self.ended = self.ended.saturating_add(1);
         self.peak = self.peak.max(in_flight);
-        let Some(took) = took else { return };
+        let is_slow = |took: Duration| slow_from.is_some_and(|slow_from| took > slow_from);
+        let slow = match ended {
+            Ended::After(took) => {
+                self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
+                is_slow(took)
+            }
+            Ended::NotBefore(took) if is_slow(took) => true,
+            // Whether it would have been in time is not known.
+            Ended::NotBefore(_) | Ended::Spared => return,
+        };
         self.answers = self.answers.saturating_add(1);
-        self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
-        if slow_from.is_some_and(|slow_from| took > slow_from) {
-            self.slow = self.slow.saturating_add(1);
-        }
+        self.slow = self.slow.saturating_add(u32::from(slow));
     }
 
     /// How many answers tell something.
@@ -145,7 +162,7 @@ mod tests {
     fn window(rule: &Rule, answers: u32, took_ms: u64, in_flight: u32) -> Window {
         let mut window = Window::default();
         for _ in 0..answers {
-            window.count(Some(Duration::from_millis(took_ms)), in_flight, rule.slow_from());
+            window.count(Ended::After(Duration::from_millis(took_ms)), in_flight, rule.slow_from());
         }
         window
     }
@@ -172,7 +189,7 @@ mod tests {
         judged(&mut rule, 20, 10, 5);
         let mut burst = window(&rule, 60, 10, 400);
         for _ in 0..59 {
-            burst.count(Some(Duration::from_millis(900)), 400, rule.slow_from());
+            burst.count(Ended::After(Duration::from_millis(900)), 400, rule.slow_from());
         }
         rule.judge(burst, LENGTH);
         assert_eq!(rule.limit(), 1_000);
@@ -191,6 +208,26 @@ mod tests {
             judged(&mut rule, 10, 300, 1);
         }
         assert_eq!(rule.slow_from(), Some(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn what_was_given_up_is_never_the_fastest_and_tells_of_a_queue_only_when_it_was_slow() {
+        let given_up = |rule: &Rule, took_ms| {
+            let mut window = Window::default();
+            for _ in 0..50 {
+                window.count(Ended::NotBefore(Duration::from_millis(took_ms)), 800, rule.slow_from());
+            }
+            window
+        };
+        let mut rule = Rule::new(BOUNDS);
+        rule.judge(given_up(&rule, 1), LENGTH);
+        assert_eq!((rule.slow_from(), rule.limit()), (None, 1_000));
+        judged(&mut rule, 20, 10, 5);
+        rule.judge(given_up(&rule, 1), LENGTH);
+        assert_eq!(rule.slow_from(), Some(Duration::from_millis(110)), "callers who left at once");
+        assert_eq!(rule.limit(), 1_000);
+        rule.judge(given_up(&rule, 900), LENGTH);
+        assert_eq!((rule.slow_from(), rule.limit()), (Some(Duration::from_millis(110)), 55));
     }
 
     proptest! {

@@ -11,11 +11,12 @@ use std::{
 
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, Kind, MessageDescriptor};
 
-/// What tonic serves beside the contract: <https://github.com/grpc/grpc-proto>.
-const STANDARD: [&str; 3] = [
-    "grpc.health.v1.Health/Check",
-    "grpc.health.v1.Health/Watch",
-    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+/// What tonic serves beside the contract, and whether it answers with a stream:
+/// <https://github.com/grpc/grpc-proto>.
+const STANDARD: [(&str, bool); 3] = [
+    ("grpc.health.v1.Health/Check", false),
+    ("grpc.health.v1.Health/Watch", true),
+    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true),
 ];
 
 /// One RPC of the table. Two are equal if they are the same RPC.
@@ -25,6 +26,8 @@ pub struct Rpc(usize);
 struct Entry {
     name: Box<str>,
     reveals: bool,
+    streams: bool,
+    waits_on_third_party: bool,
 }
 
 struct Table {
@@ -34,11 +37,24 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let pool = paymesh_proto::descriptor_pool();
-    let mut entries: Vec<Entry> = STANDARD.map(|name| Entry { name: name.into(), reveals: false }).into();
+    let standard = |(name, streams): (&str, bool)| Entry {
+        name: name.into(),
+        reveals: false,
+        streams,
+        waits_on_third_party: false,
+    };
+    let mut entries: Vec<Entry> = STANDARD.map(standard).into();
+    let waits = pool.get_extension_by_name("paymesh.options.v1.waits_on_third_party");
     for service in pool.services() {
         for method in service.methods() {
             let name = format!("{}/{}", service.full_name(), method.name()).into();
-            entries.push(Entry { name, reveals: reveals(&pool, &method.output()) });
+            let waits = waits.as_ref().map(|option| method.options().get_extension(option).into_owned());
+            entries.push(Entry {
+                name,
+                reveals: reveals(&pool, &method.output()),
+                streams: method.is_server_streaming(),
+                waits_on_third_party: waits.and_then(|waits| waits.as_bool()) == Some(true),
+            });
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -102,6 +118,22 @@ impl Rpc {
     pub fn reveals(self) -> bool {
         TABLE.entries.get(self.0).is_none_or(|entry| entry.reveals)
     }
+
+    /// Whether it is one of those that every server has beside the contract: health, reflection.
+    pub fn is_standard(self) -> bool {
+        self.name().starts_with("grpc.")
+    }
+
+    /// Whether it answers with a stream.
+    pub fn streams(self) -> bool {
+        TABLE.entries.get(self.0).is_some_and(|entry| entry.streams)
+    }
+
+    /// Whether the time that it takes is mostly that of somebody outside the mesh: the option
+    /// `paymesh.options.v1.waits_on_third_party`.
+    pub fn waits_on_third_party(self) -> bool {
+        TABLE.entries.get(self.0).is_some_and(|entry| entry.waits_on_third_party)
+    }
 }
 
 impl fmt::Debug for Rpc {
@@ -143,5 +175,25 @@ mod tests {
         for name in ["VaultService/Tokenize", "VaultService/GetToken", "CryptoService/Encrypt"] {
             assert!(!revealing.contains(&*format!("paymesh.crypto.v1.{name}")), "{name}");
         }
+    }
+
+    #[test]
+    fn what_streams_or_waits_on_others_is_read_from_the_contract() {
+        let named =
+            |is: fn(Rpc) -> bool| Rpc::all().filter(|rpc| is(*rpc)).map(Rpc::name).collect::<Vec<_>>();
+        let of_payments = |name: &str| format!("paymesh.payments.v1.PaymentService/{name}");
+        assert_eq!(
+            named(Rpc::streams),
+            [
+                "grpc.health.v1.Health/Watch",
+                "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                &of_payments("WatchPaymentEvents"),
+            ]
+        );
+        assert_eq!(
+            named(Rpc::waits_on_third_party),
+            ["CancelPayment", "CapturePayment", "CreatePayment", "CreateRefund"].map(of_payments)
+        );
+        assert_eq!(named(Rpc::is_standard).len(), STANDARD.len());
     }
 }

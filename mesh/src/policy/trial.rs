@@ -2,9 +2,8 @@
 //! RPC.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicU64},
-    time::{Duration, Instant},
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
 };
 
 use prometheus_client::{
@@ -13,9 +12,7 @@ use prometheus_client::{
 };
 
 use super::{Rpc, Verdict};
-use crate::{identity::SpiffeId, metrics::Metrics};
-
-const LOGGED_EVERY: Duration = Duration::from_secs(60);
+use crate::{identity::SpiffeId, metrics::Metrics, seldom::Seldom};
 
 /// Only workloads that one of the two policies names can differ, so the series are bounded by them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,7 +28,7 @@ pub(super) struct Differences(Arc<Told>);
 
 struct Told {
     counted: Family<Labels, Counter<u64, AtomicU64>>,
-    logged: Mutex<HashMap<(SpiffeId, Rpc), Instant>>,
+    logged: Seldom<(SpiffeId, Rpc)>,
 }
 
 impl Differences {
@@ -42,7 +39,7 @@ impl Differences {
             "Calls that the policy on trial would decide otherwise, by what it would do",
             counted.clone(),
         );
-        Self(Arc::new(Told { counted, logged: Mutex::default() }))
+        Self(Arc::new(Told { counted, logged: Seldom::default() }))
     }
 
     /// Counts a decision if the two policies differ in it; true if it was logged too.
@@ -51,27 +48,16 @@ impl Differences {
         let would = if verdict.trial { "allow" } else { "deny" };
         let labels = Labels { workload: peer.name().into(), rpc: rpc.name(), would };
         self.0.counted.get_or_create(&labels).inc();
-        if !self.is_due(peer, rpc, now) {
-            return false;
-        }
-        tracing::warn!(%peer, rpc = rpc.name(), would, "the policy on trial would decide otherwise");
+        let Some(unsaid) = self.0.logged.note((peer.clone(), rpc), now) else { return false };
+        tracing::warn!(%peer, rpc = rpc.name(), would, unsaid, "the policy on trial would decide otherwise");
         true
-    }
-
-    fn is_due(&self, peer: &SpiffeId, rpc: Rpc, now: Instant) -> bool {
-        // A poisoned lock costs no more than a line too many.
-        let Ok(mut logged) = self.0.logged.lock() else { return true };
-        let last = logged.get(&(peer.clone(), rpc));
-        let due = last.is_none_or(|last| now.saturating_duration_since(*last) >= LOGGED_EVERY);
-        if due {
-            logged.insert((peer.clone(), rpc), now);
-        }
-        due
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

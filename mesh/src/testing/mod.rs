@@ -2,6 +2,7 @@
 //! the test gives; or behind stand-ins for the Linkerd proxy.
 
 pub mod linkerd;
+pub mod log;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
