@@ -42,6 +42,13 @@ pub enum JoinError {
 /// Says of which mesh this process is, once and before any id is used: only ids of this trust domain and
 /// this namespace are ids from then on. Without it, [`TRUST_DOMAIN`] and [`NAMESPACE`].
 pub fn join(trust_domain: &str, namespace: &str) -> Result<(), JoinError> {
+    check(trust_domain, namespace)?;
+    let wanted = prefix_of(trust_domain, namespace);
+    if *PREFIX.get_or_init(|| wanted.clone()) == wanted { Ok(()) } else { Err(JoinError::Another) }
+}
+
+/// Whether there can be a mesh with this trust domain and this namespace.
+pub fn check(trust_domain: &str, namespace: &str) -> Result<(), JoinError> {
     let of = |text: &str, max: usize, also: &[u8]| {
         let legal = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-') || also.contains(&b);
         (1..=max).contains(&text.len()) && text.bytes().all(legal)
@@ -52,8 +59,7 @@ pub fn join(trust_domain: &str, namespace: &str) -> Result<(), JoinError> {
     if !of(namespace, 63, b"") {
         return Err(JoinError::Namespace);
     }
-    let wanted = prefix_of(trust_domain, namespace);
-    if *PREFIX.get_or_init(|| wanted.clone()) == wanted { Ok(()) } else { Err(JoinError::Another) }
+    Ok(())
 }
 
 /// `spiffe://<trust domain>/ns/<namespace>/sa/<name>`.

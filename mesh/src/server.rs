@@ -139,7 +139,7 @@ async fn meet(transport: &Transport, stream: TcpStream, address: SocketAddr) -> 
             })?;
             Ok(Met::Native(Box::new(stream), identity, peer, renewed))
         }
-        Transport::Linkerd(linkerd) if Linkerd::is_proxy(address, stream.local_addr()?) => {
+        Transport::Linkerd(linkerd) if linkerd.is_proxy(address, stream.local_addr()?) => {
             Ok(Met::Proxied(stream, linkerd))
         }
         Transport::Linkerd(_) => {

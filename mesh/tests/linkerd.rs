@@ -7,12 +7,15 @@ use std::{net::SocketAddr, time::Duration};
 use http::{HeaderValue, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::{
-    Call, Fault, Harness, Parts, Reason, Running, Service, ServiceContext, StartError, Upstream,
+    Call, Fault, Harness, Parts, Reason, Running, Service, ServiceContext, SpiffeId, StartError, Upstream,
+    identity::NAMESPACE,
+    linkerd::{Linkerd, LinkerdConfig},
     testing::{
         call_of,
-        linkerd::{client_id, inbound},
+        linkerd::{client_id, inbound, opaque_inbound, outbound},
         log::Lines,
     },
+    tls::Identity,
 };
 use paymesh_proto::echo::v1::{
     BatchEchoMessage, EchoMessage,
@@ -183,6 +186,39 @@ async fn what_a_client_claims_itself_the_proxy_takes_away() {
     let mut client = EchoServiceClient::new(harness.upstream("svc-tax", &running).unwrap());
     let status = client.echo(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+/// What `linkerd.grpc_server_resource` vouches against: a proxy that takes the connection for opaque names
+/// nobody, and whom the client names itself is believed. From here nothing can be seen of it.
+#[tokio::test]
+async fn behind_a_proxy_without_a_grpc_server_resource_a_client_names_itself_whom_it_likes() {
+    let (_dir, harness, running) = started().await;
+    let identity = |name: &str| Identity::load(&harness.certificate(name).unwrap()).unwrap();
+    let service = SpiffeId::of(running.name).unwrap();
+    let claims_to_be_the_operator = async |proxy: SocketAddr| {
+        // Its own proxy, which does mutual TLS as svc-tax, and lets the header through.
+        let own = outbound(identity("svc-tax"), service.clone(), proxy).await.unwrap();
+        claim(TcpStream::connect(own).await.unwrap(), &[operator()]).await.unwrap()
+    };
+    let opaque = opaque_inbound(identity(running.name), running.address).await.unwrap();
+    assert_eq!(claims_to_be_the_operator(opaque).await, Code::Ok);
+    let grpc = inbound(Some(identity(running.name)), running.address).await.unwrap();
+    assert_eq!(claims_to_be_the_operator(grpc).await, Code::PermissionDenied);
+    // So nobody starts a service without having vouched for it.
+    let config = LinkerdConfig::default();
+    let refused = Linkerd::new(service, NAMESPACE, &config).unwrap_err();
+    assert_eq!(refused.setting(), "grpc_server_resource");
+}
+
+#[tokio::test]
+async fn who_is_forwarded_into_the_pod_is_not_the_proxy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut harness = Harness::new(dir.path()).unwrap().behind_linkerd().distrusting_loopback();
+    let running = harness.start::<Echo>(()).await.unwrap();
+    // As kubectl port-forward comes.
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    assert!(claim(stream, &[operator()]).await.is_err());
+    running.stop().await;
 }
 
 /// An address of this machine that is not loopback: a client there is to the service what a client on

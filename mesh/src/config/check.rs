@@ -18,7 +18,7 @@ use super::{
     problem::{Problem, Problems, unknown},
     verify::below,
 };
-use crate::{service::Service, telemetry};
+use crate::{service::Service, telemetry, transport};
 
 /// What was found right about a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,15 +99,16 @@ where
     let given = loaded.of_service(S::NAME);
     let mut problems = Vec::new();
     let mut wrong = |path: &str, what: String| {
-        let path = below(S::NAME, path);
+        let path = path.split('.').fold(S::NAME.to_owned(), |path, key| below(&path, key));
         let at = given.at(path.split('.').skip(1)).map(|given| given.origin().clone());
         problems.push(Problem::new(at, &path, what));
     };
     if let Err(error) = telemetry::check(&mesh.telemetry) {
         wrong("telemetry", error.to_string());
     }
-    if let Err(error) = mesh.identity.source(std::env::var(crate::tls::ENDPOINT_VARIABLE).ok()) {
-        wrong("identity", error.to_string());
+    let environment = std::env::var(crate::tls::ENDPOINT_VARIABLE).ok();
+    if let Err((setting, what)) = transport::check(mesh.tls, &mesh.identity, &mesh.linkerd, environment) {
+        wrong(&setting, what);
     }
     if let Err(what) = S::check(&config) {
         problems.push(Problem::new(None, S::NAME, what));

@@ -16,7 +16,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 /// The proxy did not say that it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "linkerd.proxy_admin: no Linkerd proxy is ready at http://{address}/ready ({last}). In the mode linkerd a \
+    "no Linkerd proxy is ready at http://{address}/ready ({last}). In the mode linkerd a \
      service trusts the proxy beside it and does not run without one: inject it, or set mesh.tls = \"native\""
 )]
 pub struct NotReady {

@@ -1,6 +1,7 @@
 //! For tests: a stand-in for the Linkerd proxy. It does what the real one does to a call: mutual TLS
 //! between proxies, HTTP/2 in clear with the application, and the header `l5d-client-id` set to the client's
-//! identity in place of whatever was there, or removed where the client has none.
+//! identity in place of whatever was there, or removed where the client has none. What it takes for opaque it
+//! passes on untouched: [`opaque_inbound`].
 
 use std::{io, net::SocketAddr};
 
@@ -32,6 +33,25 @@ pub async fn inbound(identity: Option<Identity>, app: SocketAddr) -> io::Result<
                 let stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
                 let client = Peer::of(stream.get_ref().1).and_then(|peer| client_id(peer.id().name()));
                 relay(stream, to, Header::Client(client)).await
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// The same side of a proxy that takes connections for opaque, for want of a `Server` with `proxyProtocol: gRPC`:
+/// the port is marked so, or the client was silent until the detection of its protocol timed out. It still does
+/// mutual TLS with the client, and passes every byte on as it came. It ends with the runtime.
+pub async fn opaque_inbound(identity: Identity, app: SocketAddr) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let identity = identity.clone();
+            tokio::spawn(async move {
+                let mut to = TcpStream::connect(app).await?;
+                let mut stream = TlsAcceptor::from(identity.server_config()).accept(stream).await?;
+                tokio::io::copy_bidirectional(&mut stream, &mut to).await
             });
         }
     });

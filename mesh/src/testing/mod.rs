@@ -29,6 +29,7 @@ pub struct Harness {
     clock: Arc<dyn Clock>,
     policy: PolicyConfig,
     behind_linkerd: bool,
+    distrusts_loopback: bool,
 }
 
 impl Harness {
@@ -42,7 +43,15 @@ impl Harness {
         let authority = CertificateAuthority::open_or_create(&dir.join("pki"), SystemClock.now())
             .map_err(TlsError::from)?;
         let (policy, upstreams) = (PolicyConfig::default(), BTreeMap::new());
-        Ok(Self { dir: dir.to_owned(), authority, upstreams, clock, policy, behind_linkerd: false })
+        Ok(Self {
+            dir: dir.to_owned(),
+            authority,
+            upstreams,
+            clock,
+            policy,
+            behind_linkerd: false,
+            distrusts_loopback: false,
+        })
     }
 
     /// From now on services are started in the mode `linkerd`, each beside stand-ins for its proxy: one for
@@ -50,6 +59,14 @@ impl Harness {
     #[must_use]
     pub fn behind_linkerd(mut self) -> Self {
         self.behind_linkerd = true;
+        self
+    }
+
+    /// From now on services do not take who comes from loopback for the proxy, which is the default outside
+    /// tests.
+    #[must_use]
+    pub fn distrusting_loopback(mut self) -> Self {
+        self.distrusts_loopback = true;
         self
     }
 
@@ -83,7 +100,13 @@ impl Harness {
             }
         }
         let transport = if self.behind_linkerd {
-            let mode = Linkerd::new(identity.id().clone(), NAMESPACE, &LinkerdConfig::default());
+            // The stand-in takes what comes for HTTP/2 only, and is on loopback as everything in a test.
+            let config = LinkerdConfig {
+                grpc_server_resource: true,
+                trust_loopback: !self.distrusts_loopback,
+                ..LinkerdConfig::default()
+            };
+            let mode = Linkerd::new(identity.id().clone(), NAMESPACE, &config);
             Transport::Linkerd(mode.map_err(|error| StartError::Config(error.to_string()))?)
         } else {
             identity.clone().into()

@@ -50,6 +50,35 @@ fn files_are_there_and_secrets_are_not_for_everybody() {
 }
 
 #[test]
+fn with_linkerd_it_is_linkerds_settings_that_must_be_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let without: String = whole(dir.path()).lines().fold(String::new(), |text, line| {
+        // The proxy has the certificates.
+        if line.contains(".pem") || line.contains(".key") { text } else { text + line + "\n" }
+    });
+    let linkerd = |more: &str| {
+        let text = format!("{without}\n[mesh.linkerd]\ngrpc_server_resource = true\n{more}\n");
+        text.replacen("[mesh.settings", "[mesh]\ntls = \"linkerd\"\n[mesh.settings", 1)
+    };
+    assert_eq!(check(&linkerd("")), Ok(2));
+    for (more, told) in [
+        ("trust_domain = \"A\"", "svc-one.linkerd.trust_domain: must be a DNS name"),
+        ("control_plane_namespace = \"\"", "svc-one.linkerd.control_plane_namespace: must be a DNS name"),
+        ("proxy_admin = \"10.0.0.7:4191\"", "svc-one.linkerd.proxy_admin: must be a loopback address"),
+        ("[mesh.identity]\nnamespace = \"A\"", "svc-one.identity: namespace must be"),
+        ("[mesh.identity]\ncert = \"/dev/null\"", "svc-one.identity: with mesh.tls = \"linkerd\" leave out"),
+    ] {
+        let said = check(&linkerd(more)).unwrap_err();
+        assert!(said.contains(told), "{told}\n{said}");
+    }
+    let unsaid = linkerd("").replace("grpc_server_resource = true", "");
+    let said = check(&unsaid).unwrap_err();
+    assert!(said.contains("svc-one.linkerd.grpc_server_resource: must be true"), "{said}");
+    // And without it the certificates are missed.
+    assert!(check(&without).unwrap_err().contains("svc-one.identity: identity: give either"));
+}
+
+#[test]
 fn two_of_the_same_address_are_refused_unless_each_has_a_host_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let text = whole(dir.path());
