@@ -57,6 +57,13 @@ impl Service for Edge {
             let upstream = context.upstream(&name)?;
             upstreams.insert(name, upstream);
         }
+        let mut streaming_upstreams = BTreeMap::new();
+        for route in api.routes().iter().filter(|route| route.streaming) {
+            if !streaming_upstreams.contains_key(&route.upstream) {
+                let upstream = context.upstream_for_streams(&route.upstream, config.streams_max)?;
+                streaming_upstreams.insert(Arc::clone(&route.upstream), upstream);
+            }
+        }
         let mut needed: BTreeMap<Arc<str>, Upstream> = upstreams.clone();
         for name in &config.ready_services {
             if !needed.contains_key(name.as_str()) {
@@ -74,6 +81,7 @@ impl Service for Edge {
             _ => None,
         });
         let header_timeout = Duration::from_millis(config.header_timeout_ms);
+        let stream_duration_max = Duration::from_millis(config.stream_duration_max_ms);
         let limiter = Limiter::new(&config.limits, context.metrics())?;
         let rpcs = api.routes().iter().map(|route| (&route.rpc, &route.descriptor));
         let face = Face::new(&config.http, rpcs)?;
@@ -97,18 +105,24 @@ impl Service for Edge {
             no_rpc: "none".into(),
             streams: Streams::new(
                 config.streams_max,
-                Duration::from_millis(config.stream_duration_max_ms),
+                stream_duration_max,
                 Duration::from_millis(config.stream_heartbeat_ms),
                 context.drain(),
             ),
             api: Arc::new(api),
             upstreams,
+            streaming_upstreams,
             authenticator,
             scopes,
         };
         let per_address_max = config.limits.connections_per_address_max;
-        let patience =
-            Patience::new(header_timeout, config.connections_max, per_address_max, &config.patience);
+        let patience = Patience::new(
+            header_timeout,
+            config.connections_max,
+            per_address_max,
+            stream_duration_max,
+            &config.patience,
+        );
         let server = Server::new(Arc::new(gateway), patience);
         let mut parts = Parts::new();
         let mut certificate = None;

@@ -52,6 +52,9 @@ const SHED_DISCARD_DEADLINE: Duration = Duration::from_millis(5);
 pub(crate) struct Gateway {
     pub(crate) api: Arc<Transcoder>,
     pub(crate) upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// The same services over connections of their own, so that messages that wait for clients hold up nothing
+    /// but streams.
+    pub(crate) streaming_upstreams: BTreeMap<Arc<str>, Upstream>,
     pub(crate) authenticator: Authenticator,
     pub(crate) scopes: ScopeTable,
     pub(crate) readiness: Readiness,
@@ -311,7 +314,9 @@ impl Gateway {
             // Within the span, so that the call carries it as its parent.
             let request = call.forward(message);
             if route.streaming {
-                self.forward_stream(found.target, request, headers, caller).await
+                let of_tenant = principal.as_ref().map(|principal| self.limiter.stream(&principal.tenant));
+                let place = self.streams.enter(of_tenant.transpose()?)?;
+                self.forward_stream(found.target, request, headers, caller, place).await
             } else {
                 self.forward(route, request, caller).await
             }

@@ -25,6 +25,7 @@ use tonic::{Streaming, codegen::tokio_stream::Stream};
 
 use crate::{
     body::{AnswerBody, StreamError},
+    limits::TenantPlace,
     problem,
     transcode::{Route, Transcoder},
 };
@@ -38,6 +39,12 @@ pub(crate) struct Streams {
     duration_max: Duration,
     heartbeat: Duration,
     drain: Drain,
+}
+
+/// A stream's places, for as long as it is open.
+pub(crate) struct StreamPlace {
+    _of_all: OwnedSemaphorePermit,
+    _of_tenant: Option<TenantPlace>,
 }
 
 /// When things are due in one stream.
@@ -55,11 +62,12 @@ impl Streams {
         Self { places, duration_max, heartbeat, drain }
     }
 
-    /// A place among the streams, or a refusal.
-    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        Arc::clone(&self.places)
+    /// A place among the streams, or a refusal. `of_tenant` is the one that it has among its tenant's.
+    pub(crate) fn enter(&self, of_tenant: Option<TenantPlace>) -> Result<StreamPlace, Fault> {
+        let place = Arc::clone(&self.places)
             .try_acquire_owned()
-            .map_err(|_| Fault::new(Reason::Overloaded, "Too many streams are open.").retry_after_s(5))
+            .map_err(|_| Fault::new(Reason::Overloaded, "Too many streams are open.").retry_after_s(5))?;
+        Ok(StreamPlace { _of_all: place, _of_tenant: of_tenant })
     }
 
     /// When a stream that began then ends at the latest.
@@ -128,7 +136,7 @@ pub(crate) struct MessageStream {
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     request_id: Arc<str>,
     done: bool,
-    _place: OwnedSemaphorePermit,
+    _place: StreamPlace,
 }
 
 impl MessageStream {
@@ -138,7 +146,7 @@ impl MessageStream {
         (first, messages): (Option<Bytes>, Streaming<Bytes>),
         timing: Timing,
         request_id: Arc<str>,
-        place: OwnedSemaphorePermit,
+        place: StreamPlace,
     ) -> Self {
         let Timing { end, heartbeat, drain } = timing;
         let end = async move {
@@ -284,10 +292,10 @@ mod tests {
     fn places_are_bounded() {
         let second = Duration::from_secs(1);
         let streams = Streams::new(1, second, second, Drain::new());
-        let place = streams.enter().unwrap();
-        assert_eq!(streams.enter().unwrap_err().reason(), Reason::Overloaded);
+        let place = streams.enter(None).unwrap();
+        assert_eq!(streams.enter(None).err().unwrap().reason(), Reason::Overloaded);
         drop(place);
-        assert!(streams.enter().is_ok());
+        assert!(streams.enter(None).is_ok());
     }
 
     /// One gRPC frame: not compressed, its length, the message.
@@ -334,7 +342,7 @@ mod tests {
             (Some(Bytes::from_static(b"one ")), messages),
             streams.timing(Instant::now()),
             "req-1".into(),
-            streams.enter().unwrap(),
+            streams.enter(None).unwrap(),
         );
         stream.collect().await.map(http_body_util::Collected::to_bytes)
     }

@@ -98,6 +98,89 @@ async fn who_gives_no_window_for_its_answers_is_closed() {
     edge.stop().await;
 }
 
+/// The beginning of a stream for the tenant `acme`, on an HTTP/2 connection.
+fn watching(payment: &str, stream: u32) -> Vec<u8> {
+    let path = format!("/v1/payments/{payment}/events:watch");
+    let headers = h2::block(&h2::request("GET", &path));
+    h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, stream, &headers)
+}
+
+#[tokio::test]
+async fn who_gives_no_window_for_a_stream_is_closed_and_its_place_is_free() {
+    let edge = Edge::start_with(|edge| {
+        edge.streams_max = 1;
+        edge.configure = Box::new(|config, _| config.patience.answer_timeout_ms = 200);
+    })
+    .await;
+    for payment in ["pay_idle", "pay_endless"] {
+        let mut stream = h2::open(edge.connect().await, &h2::NO_WINDOW).await;
+        stream.write_all(&watching(payment, 1)).await.unwrap();
+        let (kinds, _) = closed(&mut stream).await;
+        assert!(kinds.contains(&h2::HEADERS) && !kinds.contains(&h2::DATA), "{kinds:?}");
+        let cancelled = tokio::time::timeout(PATIENCE, edge.backend.cancelled.notified());
+        cancelled.await.expect("the RPC is cancelled");
+    }
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn who_takes_an_answer_byte_by_byte_is_closed() {
+    let edge = edge(|config| config.patience.answer_timeout_ms = 200).await;
+    let mut stream = h2::open(edge.connect().await, &h2::ONE_BYTE_WINDOW).await;
+    let headers = h2::block(&h2::request("GET", "/v1/payments"));
+    stream.write_all(&h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, 1, &headers)).await.unwrap();
+    let (kinds, _) = closed(&mut stream).await;
+    assert_eq!(kinds.iter().filter(|kind| **kind == h2::DATA).count(), 1, "{kinds:?}");
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
+/// Messages that wait for a client are held back by their own stream's window alone.
+#[tokio::test]
+async fn streams_that_are_not_taken_hold_up_nobody_else() {
+    let edge = edge(|_| {}).await;
+    let mut stalled = h2::open(edge.connect().await, &h2::NO_WINDOW).await;
+    for n in 0..40 {
+        stalled.write_all(&watching("pay_endless", 2 * n + 1)).await.unwrap();
+    }
+    let sent = || edge.backend.sent.load(std::sync::atomic::Ordering::SeqCst);
+    // Bounded polling: the services have sent all that there is room for.
+    let (mut before, mut still) = (0, 0);
+    for _ in 0..1_000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = sent();
+        still = if now == before && now > 0 { still + 1 } else { 0 };
+        before = now;
+        if still == 20 {
+            break;
+        }
+    }
+    assert_eq!(still, 20, "it goes on and on: {before} messages of 16 KiB");
+    let served = async {
+        others_are_served(&edge).await;
+        let other = edge.request(http::Method::GET, "/v1/payments/pay_ends/events:watch");
+        assert_eq!(other.header("authorization", "Bearer sk_other").send().await.text().lines().count(), 3);
+    };
+    tokio::time::timeout(Duration::from_secs(10), served).await.expect("nobody waits");
+    drop(stalled);
+    edge.stop().await;
+}
+
+/// A drain takes up to 35 seconds for who makes progress.
+#[tokio::test]
+async fn who_takes_nothing_does_not_hold_a_drain_up() {
+    let edge = edge(|_| {}).await;
+    let mut stalled = h2::open(edge.connect().await, &h2::NO_WINDOW).await;
+    stalled.write_all(&watching("pay_endless", 1)).await.unwrap();
+    let mut kinds = Vec::new();
+    while !kinds.contains(&h2::HEADERS) {
+        kinds.push(h2::next(&mut stalled).await.expect("a frame").0);
+    }
+    tokio::time::timeout(PATIENCE, edge.stop()).await.expect("it is cut off");
+    drop(stalled);
+}
+
 /// CVE-2023-44487 as a flood: all of it before the edge has looked at the first one.
 #[tokio::test]
 async fn a_flood_of_resets_is_cut_off() {

@@ -218,6 +218,22 @@ async fn streams_are_bounded_in_number() {
 }
 
 #[tokio::test]
+async fn one_tenant_cannot_take_all_streams() {
+    let edge = Edge::start_with(|options| {
+        options.configure = Box::new(|config, _| config.limits.tenant_streams_max = 1);
+    })
+    .await;
+    let mut open = edge.events("pay_idle").open().await;
+    open.next("\n\n").await.unwrap();
+    assert_problem(&edge.events("pay_ends").send().await, 429, "OVERLOADED");
+    let other = edge.request(Method::GET, "/v1/payments/pay_ends/events:watch");
+    assert_eq!(other.header("authorization", "Bearer sk_other").send().await.status, 200);
+    drop(open);
+    tokio::time::timeout(PATIENCE, edge.backend.cancelled.notified()).await.expect("the RPC is cancelled");
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn streams_are_bounded_in_time() {
     let edge = Edge::start_with(|options| options.stream_duration_max_ms = 300).await;
     let mut open = edge.events("pay_idle").open().await;

@@ -18,7 +18,7 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::{
     admin,
     admission::Admission,
-    client::{ClientMetrics, Upstream, UpstreamParts, UpstreamSettings},
+    client::{ClientMetrics, Upstream, UpstreamParts, UpstreamSettings, Windows},
     clock::{Clock, Ids},
     drain::Drain,
     identity::{SpiffeId, SpiffeIdError},
@@ -242,6 +242,17 @@ impl ServiceContext {
 
     /// A way to call the service of this name.
     pub fn upstream(&self, name: &str) -> Result<Upstream, StartError> {
+        self.upstream_with(name, None)
+    }
+
+    /// The same for calls whose answers are streams, up to `streams_max` at once, that may be left unread for
+    /// a while: over connections of their own, on which no stream that is not read holds up the others.
+    /// Counted as `<name>/streams`.
+    pub fn upstream_for_streams(&self, name: &str, streams_max: usize) -> Result<Upstream, StartError> {
+        self.upstream_with(name, Some(streams_max))
+    }
+
+    fn upstream_with(&self, name: &str, streams_max: Option<usize>) -> Result<Upstream, StartError> {
         let address = self.settings.upstreams.get(name).ok_or_else(|| {
             StartError::Config(format!(
                 "upstreams.{name} is missing: give the address of {name} as host:port"
@@ -250,7 +261,11 @@ impl ServiceContext {
         let peer = SpiffeId::of(name)?;
         let settings = self.settings.clients.get(name).unwrap_or(&self.settings.client).clone();
         let metrics = self.client_metrics.clone();
-        let parts = UpstreamParts { settings, metrics, ..UpstreamParts::over(&self.transport, &peer)? };
+        let mut parts = UpstreamParts { settings, metrics, ..UpstreamParts::over(&self.transport, &peer)? };
+        if let Some(streams_max) = streams_max {
+            parts.windows = Windows::for_streams(streams_max);
+            parts.purpose = Some("streams");
+        }
         let upstream = Upstream::of(&peer, address, parts)
             .map_err(|error| StartError::Config(format!("upstreams.{name}: {error}")))?;
         upstream.warm_up();

@@ -9,14 +9,15 @@ use super::{Caller, Gateway, Refusal, deadline_exceeded, plain, unreachable_upst
 use crate::{
     body::Answer,
     codec::RawCodec,
-    stream::{Form, MessageStream},
+    stream::{Form, MessageStream, StreamPlace},
     transcode::{RawBody, Route},
 };
 
 impl Gateway {
     fn client(&self, route: &Route) -> Result<tonic::client::Grpc<Upstream>, Fault> {
         // One exists for every route: see `Edge::build`.
-        let upstream = self.upstreams.get(&route.upstream).ok_or_else(unreachable_upstream)?;
+        let upstreams = if route.streaming { &self.streaming_upstreams } else { &self.upstreams };
+        let upstream = upstreams.get(&route.upstream).ok_or_else(unreachable_upstream)?;
         let client = tonic::client::Grpc::new(upstream.clone());
         Ok(client.max_decoding_message_size(mesh::client::ANSWER_BYTES_MAX))
     }
@@ -63,9 +64,9 @@ impl Gateway {
         request: tonic::Request<Bytes>,
         headers: &HeaderMap,
         caller: &Caller,
+        place: StreamPlace,
     ) -> Result<Answer, Refusal> {
         let route = &self.api.routes()[index];
-        let place = self.streams.enter()?;
         let mut client = self.client(route)?;
         let calling = async {
             client.ready().await.map_err(|_| unreachable_upstream())?;

@@ -21,6 +21,9 @@ pub struct LimitsConfig {
     /// The most requests of one tenant that are worked on at once; more are refused with 429.
     /// Default: 4096, half of `in_flight_max`.
     pub tenant_in_flight_max: usize,
+    /// The most answers to one tenant that are streams at once; more are refused with 429. Default: 256, a
+    /// quarter of `streams_max`.
+    pub tenant_streams_max: usize,
     /// Other limits for some tenants, by tenant. Default: none.
     pub tenants: BTreeMap<String, TenantLimits>,
     /// The most addresses, tenants and credentials that are told apart (of each); beyond, newcomers share.
@@ -45,6 +48,7 @@ impl Default for LimitsConfig {
             tenant: None,
             credential: None,
             tenant_in_flight_max: 4_096,
+            tenant_streams_max: 256,
             tenants: BTreeMap::new(),
             keys_max: 65_536,
             trusted_proxies: Vec::new(),
@@ -73,6 +77,8 @@ pub struct TenantLimits {
     pub quota: Option<QuotaConfig>,
     /// Requests of this tenant that are worked on at once. Default: as for every tenant.
     pub in_flight_max: Option<usize>,
+    /// Answers to this tenant that are streams at once. Default: as for every tenant.
+    pub streams_max: Option<usize>,
     /// Requests with some of its credentials, by the credential's name. Default: as for every credential.
     pub credentials: BTreeMap<String, QuotaConfig>,
 }

@@ -47,16 +47,21 @@ pub(crate) struct Limiter {
     by_tenant: Table,
     by_credential: Table,
     shared: Option<Shared>,
-    places: Arc<Places>,
+    places: Arc<Places<TenantId>>,
+    streams: Arc<Places<TenantId>>,
 }
 
 /// The limits of one tenant.
 struct ForTenant {
     quota: Option<Quota>,
     in_flight_max: usize,
+    streams_max: usize,
     credential: Option<Quota>,
     credentials: HashMap<String, Quota>,
 }
+
+/// A place of a tenant's.
+pub(crate) type TenantPlace = Place<TenantId>;
 
 /// What the limits have to say of a request: filled in on its way, read for its answer.
 #[derive(Default)]
@@ -65,7 +70,7 @@ pub(crate) struct Notes(Mutex<Noted>);
 #[derive(Default)]
 struct Noted {
     report: Report,
-    place: Option<Place>,
+    place: Option<TenantPlace>,
 }
 
 impl Notes {
@@ -79,7 +84,7 @@ impl Notes {
     }
 
     /// The tenant's place, for whoever goes on working for this request when it has been answered.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<TenantPlace> {
         self.with(|noted| noted.place.take())
     }
 }
@@ -91,6 +96,7 @@ impl Limiter {
         let general = ForTenant {
             quota: config.tenant.as_ref().map(quota),
             in_flight_max: config.tenant_in_flight_max,
+            streams_max: config.tenant_streams_max,
             credential: config.credential.as_ref().map(quota),
             credentials: HashMap::new(),
         };
@@ -102,6 +108,7 @@ impl Limiter {
             let own = ForTenant {
                 quota: limits.quota.as_ref().map(quota).or(general.quota),
                 in_flight_max: limits.in_flight_max.unwrap_or(general.in_flight_max),
+                streams_max: limits.streams_max.unwrap_or(general.streams_max),
                 credential: general.credential,
                 credentials: credentials.iter().map(|(name, own)| (name.clone(), quota(own))).collect(),
             };
@@ -120,6 +127,7 @@ impl Limiter {
             by_credential: table(),
             shared: config.redis.as_ref().map(|redis| Shared::new(redis, metrics)).transpose()?,
             places: Places::new(),
+            streams: Places::new(),
         })
     }
 
@@ -138,7 +146,7 @@ impl Limiter {
         now: Instant,
         notes: &Notes,
     ) -> Result<(), Fault> {
-        let limits = self.tenants.get(&principal.tenant).unwrap_or(&self.general);
+        let limits = self.of(&principal.tenant);
         let place = self.places.take(&principal.tenant, limits.in_flight_max).ok_or_else(|| {
             let message = "Too many requests of this tenant are under way.";
             Fault::new(Reason::Overloaded, message).retry_after_s(1)
@@ -169,6 +177,17 @@ impl Limiter {
             }
         }
         refusal
+    }
+
+    /// A place among the tenant's streams.
+    pub(crate) fn stream(&self, tenant: &TenantId) -> Result<TenantPlace, Fault> {
+        self.streams.take(tenant, self.of(tenant).streams_max).ok_or_else(|| {
+            Fault::new(Reason::Overloaded, "Too many streams of this tenant are open.").retry_after_s(5)
+        })
+    }
+
+    fn of(&self, tenant: &TenantId) -> &ForTenant {
+        self.tenants.get(tenant).unwrap_or(&self.general)
     }
 
     /// Takes from both buckets of this process, or from none.

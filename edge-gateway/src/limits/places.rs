@@ -1,60 +1,58 @@
-//! How many requests of one tenant are worked on at once: one tenant cannot take all places.
+//! How many things one of many does at once, so that none takes all places: requests and streams of a tenant.
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, RandomState},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use money::TenantId;
-
 const SHARDS: usize = 16;
 
-/// The places that are taken, by tenant. It has an entry for a tenant only while it has requests under
-/// way, so it is bounded by the requests under way altogether.
-pub(crate) struct Places {
+/// The places that are taken, by whom. It has an entry for somebody only while there is something under
+/// way, so it is bounded by what is under way altogether.
+pub(crate) struct Places<K> {
     hasher: RandomState,
-    taken: [Mutex<HashMap<TenantId, usize>>; SHARDS],
+    taken: [Mutex<HashMap<K, usize>>; SHARDS],
 }
 
-impl Places {
+impl<K: Clone + Eq + Hash> Places<K> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { hasher: RandomState::new(), taken: std::array::from_fn(|_| Mutex::default()) })
     }
 
-    /// A place for as long as it is held, if the tenant has fewer than `max`.
-    pub(crate) fn take(self: &Arc<Self>, tenant: &TenantId, max: usize) -> Option<Place> {
-        let mut taken = self.shard(tenant).lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(tenant) {
+    /// A place for as long as it is held, if `whose` are fewer than `max`.
+    pub(crate) fn take(self: &Arc<Self>, whose: &K, max: usize) -> Option<Place<K>> {
+        let mut taken = self.shard(whose).lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(whose) {
             Some(count) if *count >= max => return None,
             Some(count) => *count += 1,
             None if max == 0 => return None,
             None => {
-                taken.insert(tenant.clone(), 1);
+                taken.insert(whose.clone(), 1);
             }
         }
-        Some(Place { places: Arc::clone(self), tenant: tenant.clone() })
+        Some(Place { places: Arc::clone(self), whose: whose.clone() })
     }
 
     #[allow(clippy::cast_possible_truncation)] // a few bits choose
-    fn shard(&self, tenant: &TenantId) -> &Mutex<HashMap<TenantId, usize>> {
-        &self.taken[self.hasher.hash_one(tenant) as usize % SHARDS]
+    fn shard(&self, whose: &K) -> &Mutex<HashMap<K, usize>> {
+        &self.taken[self.hasher.hash_one(whose) as usize % SHARDS]
     }
 }
 
 /// A place that is taken until this is dropped.
-pub(crate) struct Place {
-    places: Arc<Places>,
-    tenant: TenantId,
+pub(crate) struct Place<K: Clone + Eq + Hash> {
+    places: Arc<Places<K>>,
+    whose: K,
 }
 
-impl Drop for Place {
+impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.shard(&self.tenant).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.tenant) {
+        let mut taken = self.places.shard(&self.whose).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.whose) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.tenant);
+                taken.remove(&self.whose);
             }
         }
     }
@@ -62,6 +60,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use money::TenantId;
+
     use super::*;
 
     #[test]
@@ -71,6 +71,7 @@ mod tests {
         let held: Vec<_> = (0..2).map(|_| places.take(&acme, 2).unwrap()).collect();
         assert!(places.take(&acme, 2).is_none());
         assert!(places.take(&globex, 2).is_some(), "others have their own");
+        assert!(places.take(&globex, 0).is_none());
         drop(held);
         assert!(places.take(&acme, 2).is_some());
         assert!(places.taken.iter().all(|shard| shard.lock().unwrap().is_empty()));

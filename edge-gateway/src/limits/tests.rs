@@ -46,6 +46,7 @@ async fn a_tenant_and_a_credential_may_have_limits_of_their_own() {
     let own = config::TenantLimits {
         quota: Some(quota(5, 5)),
         in_flight_max: Some(1),
+        streams_max: Some(1),
         credentials: [("bulk".to_owned(), quota(4, 4))].into(),
     };
     let config = LimitsConfig {
@@ -68,6 +69,11 @@ async fn a_tenant_and_a_credential_may_have_limits_of_their_own() {
         "the tenant's only place is taken"
     );
     drop(notes);
+    let tenant = principal("acme", "any").tenant;
+    let stream = limiter.stream(&tenant).ok();
+    assert_eq!(limiter.stream(&tenant).err().unwrap().reason(), Reason::Overloaded);
+    drop(stream);
+    assert!(limiter.stream(&tenant).is_ok());
     assert!(
         limiter
             .principal(&principal("acme", "third"), now, &Notes::default())

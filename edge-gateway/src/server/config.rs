@@ -11,10 +11,11 @@ pub struct PatienceConfig {
     /// The rate at which a request's body must keep arriving once `header_timeout_ms` has passed since its
     /// headers, in bytes per second; else the request is refused with 408. Default: 1024.
     pub body_rate_min: u32,
-    /// The rate at which a client must take answers once it has let them wait for `answer_timeout_ms`, in
+    /// The rate at which a client must take each answer once it has let it wait for `answer_timeout_ms`, in
     /// bytes per second; else the connection is closed. Default: 1024.
     pub answer_rate_min: u32,
-    /// How long answers may wait for a client that does not take them, in milliseconds. Default: 20000.
+    /// How long answers, and what streams say, may wait for a client that does not take them, in
+    /// milliseconds; up to twice as long where it holds them up by the window of HTTP/2. Default: 20000.
     pub answer_timeout_ms: u64,
     /// How long a connection may be kept without a request, in milliseconds. Default: 300000.
     pub idle_timeout_ms: u64,

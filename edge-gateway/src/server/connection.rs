@@ -9,7 +9,7 @@ use mesh::Drain;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, Interval, MissedTickBehavior},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -18,6 +18,10 @@ use crate::gateway::Peer;
 
 /// How long a client that was told to go may take to hear of it.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How much longer than its longest duration a stream may go on: it ends by itself, if it is asked for more.
+const STREAM_GRACE: Duration = Duration::from_secs(5);
+/// For how long an answer may wait for the client while the edge drains.
+const DRAINING_TURN: Duration = Duration::from_secs(5);
 
 /// Serves a connection without TLS.
 pub(super) async fn plain(server: &Server, stream: TcpStream, address: IpAddr, drain: Drain) {
@@ -51,21 +55,22 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let patience = &server.patience;
-    let watch = Watch::new(patience.resets_max);
+    let watch = Watch::new(patience.resets_max, patience.bytes_in(patience.turn));
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = watch.begin();
         let gateway = Arc::clone(&server.gateway);
+        let stream_lasts = patience.stream_duration_max + STREAM_GRACE;
         async move {
             let answered = mesh::panic_guard::guard(gateway.answer(request, peer)).await;
             let answer = answered.unwrap_or_else(|_panic| gateway.broken());
-            Ok::<_, Infallible>(answer.map(|body| under_way.answered(body)))
+            let stream_end = || Instant::now().into_std() + stream_lasts;
+            Ok::<_, Infallible>(answer.map(|body| under_way.answered(body, stream_end)))
         }
     });
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     let mut first_request = pin!(tokio::time::sleep(patience.header_timeout));
     let mut farewell = pin!(tokio::time::sleep(patience.header_timeout));
-    let mut turns = tokio::time::interval_at(Instant::now() + patience.turn, patience.turn);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turns = every(patience.turn);
     let (mut began, mut draining, mut going, mut abused) = (false, false, false, false);
     loop {
         tokio::select! {
@@ -90,6 +95,10 @@ where
                 }
                 connection.as_mut().graceful_shutdown();
                 draining = true;
+                // Who takes nothing does not hold the drain up.
+                let turn = patience.turn.min(DRAINING_TURN);
+                watch.set_bytes_per_turn(patience.bytes_in(turn));
+                turns = every(turn);
             }
             () = watch.abused.notified(), if !abused => {
                 tracing::debug!("a client gave up too many requests");
@@ -105,7 +114,7 @@ where
                 farewell.as_mut().reset(Instant::now() + FAREWELL);
             }
             _ = turns.tick() => {
-                if watch.turn() {
+                if watch.turn(Instant::now().into_std()) {
                     tracing::debug!("a client did not take its answers");
                     return;
                 }
@@ -117,6 +126,12 @@ where
             }
         }
     }
+}
+
+fn every(turn: Duration) -> Interval {
+    let mut turns = tokio::time::interval_at(Instant::now() + turn, turn);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
 }
 
 impl Server {

@@ -51,6 +51,7 @@ pub(crate) struct Patience {
     answer_rate_min: u32,
     quiet_turns_max: usize,
     resets_max: u32,
+    stream_duration_max: Duration,
 }
 
 impl Patience {
@@ -58,6 +59,7 @@ impl Patience {
         header_timeout: Duration,
         connections_max: usize,
         connections_per_address_max: usize,
+        stream_duration_max: Duration,
         config: &PatienceConfig,
     ) -> Self {
         let turn_ms = config.answer_timeout_ms.max(1);
@@ -69,7 +71,14 @@ impl Patience {
             answer_rate_min: config.answer_rate_min,
             quiet_turns_max: usize::try_from(config.idle_timeout_ms / turn_ms).unwrap_or(usize::MAX),
             resets_max: config.resets_max,
+            stream_duration_max,
         }
+    }
+
+    /// What a client must take of an answer in this time.
+    fn bytes_in(&self, time: Duration) -> usize {
+        let bytes = u128::from(self.answer_rate_min.max(1)) * time.as_millis() / 1_000;
+        usize::try_from(bytes).unwrap_or(usize::MAX).max(1)
     }
 }
 

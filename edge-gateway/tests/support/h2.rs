@@ -17,6 +17,8 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const CANCEL: [u8; 4] = [0, 0, 0, 8];
 /// SETTINGS_INITIAL_WINDOW_SIZE = 0.
 pub(crate) const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+/// SETTINGS_INITIAL_WINDOW_SIZE = 1.
+pub(crate) const ONE_BYTE_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 1];
 
 /// A connection after the preface, with these settings.
 pub(crate) async fn open(mut stream: TcpStream, settings: &[u8]) -> TcpStream {

@@ -110,30 +110,55 @@ type Io = TokioIo<Box<dyn Wire>>;
 /// The two ends of a connection: where requests go in, and what must be polled.
 pub(super) type Established = (SendRequest<RequestBody>, Connection<Io, RequestBody, TokioExecutor>);
 
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How much of answers a peer may send before it was read here, in bytes (RFC 9113, section 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Of one answer.
+    pub stream: u32,
+    /// Of all answers on one connection.
+    pub connection: u32,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { stream: 1024 * 1024, connection: 4 * 1024 * 1024 }
+    }
+}
+
+impl Windows {
+    /// For up to `streams_max` answers that may be left unread: even all of them at once leave room for one
+    /// more on their connection.
+    pub fn for_streams(streams_max: usize) -> Self {
+        const STREAM: u32 = 64 * 1024;
+        /// The largest that there is (RFC 9113, section 6.9.1).
+        const LARGEST: u32 = i32::MAX.unsigned_abs();
+        let streams = u32::try_from(streams_max).unwrap_or(u32::MAX).saturating_add(1);
+        Self { stream: STREAM, connection: streams.saturating_mul(STREAM).min(LARGEST) }
+    }
+}
 
 /// Makes a connection and opens HTTP/2 on it.
 pub(super) async fn establish(
     connect: &dyn Connect,
     address: SocketAddr,
     settings: &UpstreamSettings,
+    windows: Windows,
 ) -> io::Result<Established> {
     let connecting = async {
         let io = TokioIo::new(connect.connect(address).await?);
-        http2(settings).handshake(io).await.map_err(io::Error::other)
+        http2(settings, windows).handshake(io).await.map_err(io::Error::other)
     };
     let timeout = ms(settings.connect_timeout_ms.max(1));
     tokio::time::timeout(timeout, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-fn http2(settings: &UpstreamSettings) -> Builder<TokioExecutor> {
+fn http2(settings: &UpstreamSettings, windows: Windows) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     let interval = Some(ms(settings.keepalive_interval_ms)).filter(|interval| *interval > Duration::ZERO);
     builder
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_header_list_size(16 * 1024)
         .keep_alive_interval(interval)
         .keep_alive_timeout(ms(settings.keepalive_timeout_ms.max(1)))

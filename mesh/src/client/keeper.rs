@@ -135,7 +135,7 @@ impl Pool {
     }
 
     async fn establish(&self, endpoint: &Endpoint) -> io::Result<Established> {
-        establish(&*self.connect, endpoint.address, &self.settings).await
+        establish(&*self.connect, endpoint.address, &self.settings, self.windows).await
     }
 
     /// The first failure is news, those after it are not.

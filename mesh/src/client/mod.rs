@@ -50,7 +50,7 @@ mod retry;
 mod settings;
 
 pub use answer::AnswerBody;
-pub use connect::{Connect, Connecting, Wire};
+pub use connect::{Connect, Connecting, Windows, Wire};
 pub use metrics::ClientMetrics;
 pub use random::{Dice, ThreadDice};
 pub use resolve::{Resolve, Resolving, SystemResolver};
@@ -96,6 +96,10 @@ pub struct UpstreamParts {
     pub dice: Arc<dyn Dice>,
     /// Where it counts.
     pub metrics: ClientMetrics,
+    /// How much of answers is sent to it before it has read them.
+    pub windows: Windows,
+    /// What it is for, where there is another one to the same service: part of its name in metrics and logs.
+    pub purpose: Option<&'static str>,
 }
 
 impl UpstreamParts {
@@ -120,6 +124,8 @@ impl UpstreamParts {
             resolver: Arc::new(SystemResolver),
             dice: Arc::new(ThreadDice),
             metrics: ClientMetrics::default(),
+            windows: Windows::default(),
+            purpose: None,
         })
     }
 }
@@ -138,14 +144,17 @@ impl Upstream {
 
     /// Calls the workload `peer` at `address` (`host:port`) with these parts.
     pub fn of(peer: &SpiffeId, address: &str, parts: UpstreamParts) -> Result<Self, AddressError> {
-        let UpstreamParts { settings, connect, resolver, dice, metrics } = parts;
-        let name: Arc<str> = peer.name().into();
+        let UpstreamParts { settings, connect, resolver, dice, metrics, windows, purpose } = parts;
+        let name: Arc<str> = match purpose {
+            Some(purpose) => format!("{}/{purpose}", peer.name()).into(),
+            None => peer.name().into(),
+        };
         let target = Target::read(address).ok_or(AddressError)?;
         let breaker = Breaker::new(&settings.breaker, Instant::now());
         let budget = Budget::new(&settings.retry);
         let metrics = metrics.of(&name);
         metrics.breaker_is(breaker.state());
-        let pool = Pool::new(PoolParts { name, target, connect, resolver, dice, settings, metrics });
+        let pool = Pool::new(PoolParts { name, target, connect, resolver, dice, settings, metrics, windows });
         let pool = Arc::new(pool);
         // For the peer's logs. Who the peer is, its certificate says.
         let authority = peer.name().parse().unwrap_or_else(|_| Authority::from_static("upstream"));

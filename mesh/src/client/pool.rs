@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     balance,
-    connect::Connect,
+    connect::{Connect, Windows},
     endpoint::{Endpoint, Open},
     metrics::UpstreamMetrics,
     outlier::ejected_max,
@@ -28,6 +28,7 @@ pub(super) struct Pool {
     pub(super) dice: Arc<dyn Dice>,
     pub(super) settings: UpstreamSettings,
     pub(super) metrics: UpstreamMetrics,
+    pub(super) windows: Windows,
     pub(super) endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Woken whenever a connection was made or could not be, and when addresses change.
     pub(super) changed: Notify,
@@ -53,6 +54,7 @@ pub(super) struct PoolParts {
     pub(super) dice: Arc<dyn Dice>,
     pub(super) settings: UpstreamSettings,
     pub(super) metrics: UpstreamMetrics,
+    pub(super) windows: Windows,
 }
 
 /// Where an attempt goes.
@@ -63,7 +65,7 @@ pub(super) struct Picked {
 
 impl Pool {
     pub(super) fn new(parts: PoolParts) -> Self {
-        let PoolParts { name, target, connect, resolver, dice, settings, metrics } = parts;
+        let PoolParts { name, target, connect, resolver, dice, settings, metrics, windows } = parts;
         let endpoints = match &target {
             Target::Fixed(address) => vec![Arc::new(Endpoint::new(*address, 0))],
             Target::Named(..) => Vec::new(),
@@ -76,6 +78,7 @@ impl Pool {
             dice,
             settings,
             metrics,
+            windows,
             endpoints: ArcSwap::from_pointee(endpoints),
             changed: Notify::new(),
             look_again: Notify::new(),
