@@ -277,7 +277,7 @@ impl Gateway {
         // Without a credential nothing is told of a path, unless it is that of an RPC that asks for none.
         let principal = match &found {
             Ok((route, _)) if route.public => None,
-            _ => Some(self.authenticator.authenticate(parts, caller.address).await?),
+            _ => Some(self.authenticator.authenticate(parts, caller.address, caller.deadline).await?),
         };
         if let Some(principal) = &principal {
             self.limiter.principal(principal, caller.began, &caller.notes).await?;

@@ -23,7 +23,7 @@ mod throttle;
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
@@ -178,8 +178,13 @@ impl Authenticator {
         }
     }
 
-    /// Who the request from `address` speaks for.
-    pub(crate) async fn authenticate(&self, parts: &Parts, address: IpAddr) -> Result<Principal, Refused> {
+    /// Who the request from `address` speaks for. Where an issuer has to be asked, it waits until `deadline`.
+    pub(crate) async fn authenticate(
+        &self,
+        parts: &Parts,
+        address: IpAddr,
+        deadline: Instant,
+    ) -> Result<Principal, Refused> {
         let now = self.clock.now();
         let blocked = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).refused_for(address, now);
         if let Some(seconds) = blocked {
@@ -187,7 +192,7 @@ impl Authenticator {
             return Err(refusal::too_many_attempts(seconds));
         }
         let found = match bearer(&parts.headers) {
-            Ok(credential) => self.check(credential, parts, now).await,
+            Ok(credential) => self.check(credential, parts, now, deadline).await,
             Err(failure) => Err(failure),
         };
         found.map_err(|failure| self.refuse(failure, address, now))
@@ -213,7 +218,13 @@ impl Authenticator {
         })
     }
 
-    async fn check(&self, credential: &str, parts: &Parts, now: Timestamp) -> Result<Principal, Failure> {
+    async fn check(
+        &self,
+        credential: &str,
+        parts: &Parts,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Principal, Failure> {
         let ring = self.ring.as_ref().map(Watched::current);
         let mut refused = keys::ring::Refused::Malformed;
         match ring.as_ref().map(|ring| ring.find(credential, now)) {
@@ -242,7 +253,7 @@ impl Authenticator {
         }
         let token_like = credential.bytes().filter(|byte| *byte == b'.').count() == 2;
         if token_like && !self.issuers.is_empty() {
-            return Box::pin(self.token(credential, now)).await.map_err(Failure::Token);
+            return Box::pin(self.token(credential, now, deadline)).await.map_err(Failure::Token);
         }
         Err(Failure::Key(refused))
     }
@@ -265,11 +276,11 @@ impl Authenticator {
         Ok(signed.body)
     }
 
-    async fn token(&self, text: &str, now: Timestamp) -> Result<Principal, TokenError> {
+    async fn token(&self, text: &str, now: Timestamp, deadline: Instant) -> Result<Principal, TokenError> {
         let token = Token::parse(text)?;
         let issuer = token.issuer().and_then(|iss| self.issuers.iter().find(|issuer| issuer.is(iss)));
         let issuer = issuer.ok_or(TokenError::UnknownIssuer)?;
-        let Claims { tenant, scopes, subject } = issuer.verify(&token, now).await?;
+        let Claims { tenant, scopes, subject } = issuer.verify(&token, now, deadline.into()).await?;
         // A subject may be a person's address: it is told apart by a digest, and not shown.
         let subject = hex::encode(&digest(&SHA256, subject.as_bytes()).as_ref()[..8]);
         let credential = format!("{}/{subject}", issuer.name).into();

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -20,6 +20,7 @@ use ring::{
 };
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 /// A private key and its name.
@@ -86,6 +87,11 @@ struct State {
     /// Laid over the discovery document.
     discovery: Mutex<Value>,
     key_requests: AtomicUsize,
+    /// Then its keys are only sent when they are let go.
+    held: AtomicBool,
+    let_go: Notify,
+    /// Somebody waits for the keys.
+    asked: Notify,
 }
 
 /// A provider that runs.
@@ -132,9 +138,15 @@ impl Provider {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&shared);
-                let service = service_fn(move |request| {
-                    let answer = answer(&state, &request);
-                    async move { Ok::<_, Infallible>(answer) }
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let state = Arc::clone(&state);
+                    async move {
+                        if request.uri().path().ends_with("/keys") && state.held.load(Ordering::SeqCst) {
+                            state.asked.notify_one();
+                            state.let_go.notified().await;
+                        }
+                        Ok::<_, Infallible>(answer(&state, &request))
+                    }
                 });
                 let tls = tls.clone();
                 tokio::spawn(async move {
@@ -165,6 +177,21 @@ impl Provider {
 
     pub(crate) fn go_down(&self, down: bool) {
         *self.state.down.lock().unwrap() = down;
+    }
+
+    /// From now on, who asks for its keys waits until they are let go.
+    pub(crate) fn hold_keys(&self) {
+        self.state.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until somebody waits for its keys.
+    pub(crate) async fn asked(&self) {
+        self.state.asked.notified().await;
+    }
+
+    pub(crate) fn let_keys_go(&self) {
+        self.state.held.store(false, Ordering::SeqCst);
+        self.state.let_go.notify_waiters();
     }
 
     /// Lays these members over its discovery document.

@@ -134,6 +134,37 @@ async fn unknown_keys_have_the_issuer_asked_once_per_interval_however_many_there
     edge.stop().await;
 }
 
+/// Otherwise anybody who knows the issuer's name could keep its keys from being fetched, time and again.
+#[tokio::test]
+async fn who_goes_away_while_keys_are_fetched_does_not_stop_it() {
+    let (key, other) = (Key::es256("a"), Key::es256("b"));
+    let provider = Provider::start(&[&key]).await;
+    let world = World::new();
+    let edge = edge_of(&world, IssuerConfig { refetch_interval_s: 1, ..config(&provider) }).await;
+    assert_eq!(list(&edge, &key.sign(&json!({}), &claims(&provider))).await.status, StatusCode::OK);
+    provider.publish(&[&key, &other]);
+    provider.hold_keys();
+    let token = other.sign(&json!({}), &claims(&provider));
+    let asking = async {
+        loop {
+            // Until the interval has passed it is refused; then its request waits for the keys.
+            list(&edge, &token).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = provider.asked() => {}
+    }
+    // The request is given up with its future. The edge has heard of it when it has answered these.
+    for _ in 0..3 {
+        assert_eq!(list(&edge, "sk_test").await.status, StatusCode::OK);
+    }
+    provider.let_keys_go();
+    assert_eq!(list(&edge, &token).await.status, StatusCode::OK, "the keys were fetched all the same");
+    edge.stop().await;
+}
+
 /// All at once.
 async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();

@@ -7,7 +7,10 @@ use arc_swap::ArcSwapOption;
 use mesh::{Drain, StartError};
 use money::Timestamp;
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 use super::{
     fetch::{FetchError, Fetcher, Target},
@@ -32,7 +35,16 @@ pub(crate) struct Issuer {
     stale_max: Duration,
     keys: ArcSwapOption<Fetched>,
     /// When the keys were last asked for. Held while they are: one request at a time.
-    last_attempt: Mutex<Option<Instant>>,
+    last_attempt: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Why keys are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// They may be too old, which is looked at in the background, at a pace of its own.
+    Age,
+    /// A token from outside names one that is not known: at most once per interval.
+    Token,
 }
 
 struct Fetched {
@@ -92,7 +104,7 @@ impl Issuer {
             refetch_interval: seconds(config.refetch_interval_s),
             stale_max: seconds(config.stale_max_s),
             keys: ArcSwapOption::empty(),
-            last_attempt: Mutex::new(None),
+            last_attempt: Arc::default(),
         })
     }
 
@@ -101,14 +113,21 @@ impl Issuer {
         self.rules.issuer == issuer
     }
 
-    /// Checks a token. Where its key is not known, the keys are fetched again, if that is not too soon.
-    pub(crate) async fn verify(&self, token: &Token<'_>, now: Timestamp) -> Result<Claims, TokenError> {
+    /// Checks a token. Where its key is not known, the keys are fetched again, if that is not too soon;
+    /// it waits for them until `deadline`.
+    pub(crate) async fn verify(
+        self: &Arc<Self>,
+        token: &Token<'_>,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Claims, TokenError> {
         let seen = self.keys.load_full();
         match self.verify_with(seen.as_deref(), token, now) {
             Err(TokenError::UnknownKey | TokenError::NoKeys) => {}
             decided => return decided,
         }
-        self.refetch(seen.as_ref()).await;
+        // Whatever it comes to by then, what is known decides.
+        let _ = tokio::time::timeout_at(deadline, self.refetch(seen.as_ref(), Cause::Token)).await;
         self.verify_with(self.keys.load_full().as_deref(), token, now)
     }
 
@@ -125,18 +144,24 @@ impl Issuer {
         token.verify(key, &self.rules, now)
     }
 
-    /// Fetches the keys, unless somebody else has since `seen`, or it was tried just before.
-    async fn refetch(&self, seen: Option<&Arc<Fetched>>) {
-        let mut last_attempt = self.last_attempt.lock().await;
+    /// Fetches the keys, unless somebody else has since `seen`, or a token had it tried just before.
+    ///
+    /// What was begun goes on, also when who asked for it has gone away: otherwise a client could use up
+    /// the attempt of this interval, and leave before there is anything to show for it.
+    async fn refetch(self: &Arc<Self>, seen: Option<&Arc<Fetched>>, cause: Cause) {
+        let mut last_attempt = Arc::clone(&self.last_attempt).lock_owned().await;
         let now = self.keys.load_full();
         let changed = now.as_ref().map(Arc::as_ptr) != seen.map(Arc::as_ptr);
         let too_soon = last_attempt.is_some_and(|last| last.elapsed() < self.refetch_interval);
-        if changed || too_soon {
+        if changed || (too_soon && cause == Cause::Token) {
             return;
         }
         *last_attempt = Some(Instant::now());
-        // On the heap: it is large and rare, and requests that need none of it carry it along.
-        match Box::pin(self.fetch()).await {
+        let _ = tokio::spawn(Arc::clone(self).fetch_under(last_attempt)).await;
+    }
+
+    async fn fetch_under(self: Arc<Self>, _one_at_a_time: OwnedMutexGuard<Option<Instant>>) {
+        match self.fetch().await {
             Ok(keys) => {
                 tracing::debug!(issuer = &*self.name, keys = keys.len(), "an issuer's keys were fetched");
                 self.keys.store(Some(Arc::new(Fetched { keys, at: Instant::now() })));
@@ -162,7 +187,10 @@ impl Issuer {
     pub(crate) async fn keep(self: Arc<Self>, drain: Drain) {
         loop {
             let seen = self.keys.load_full();
-            if drain.unless_started(self.refetch(seen.as_ref())).await.is_none() {
+            let is_old = |fetched: &Arc<Fetched>| fetched.at.elapsed() >= self.refresh;
+            if seen.as_ref().is_none_or(is_old)
+                && drain.unless_started(self.refetch(seen.as_ref(), Cause::Age)).await.is_none()
+            {
                 return;
             }
             let since = self.keys.load_full().map(|fetched| fetched.at.elapsed());
