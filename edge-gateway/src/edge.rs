@@ -116,13 +116,7 @@ impl Service for Edge {
             scopes,
         };
         let per_address_max = config.limits.connections_per_address_max;
-        let patience = Patience::new(
-            header_timeout,
-            config.connections_max,
-            per_address_max,
-            stream_duration_max,
-            &config.patience,
-        );
+        let patience = Patience::new(header_timeout, per_address_max, stream_duration_max, &config.patience);
         let server = Server::new(Arc::new(gateway), patience);
         let mut parts = Parts::new();
         let mut certificate = None;
@@ -134,13 +128,14 @@ impl Service for Edge {
             if let Some(address) = tls.plain_listen {
                 let listener = mesh::server::bind(address)
                     .map_err(StartError::io(format!("the edge's address {address}")))?;
-                let serving = Arc::clone(&server).serve(listener, None, context.drain());
+                let serving =
+                    Arc::clone(&server).serve(listener, None, tls.plain_connections_max, context.drain());
                 parts = parts.worker("http-plain", serving);
             }
         }
         tracing::info!(%address, tls = certificate.is_some(), "the edge takes HTTP requests");
         Ok(parts
             .worker("credentials", credentials)
-            .worker("http", server.serve(listener, certificate, context.drain())))
+            .worker("http", server.serve(listener, certificate, config.connections_max, context.drain())))
     }
 }

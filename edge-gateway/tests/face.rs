@@ -130,6 +130,10 @@ async fn options_tells_the_methods_to_who_may_know() {
 
 /// Where the certificate is, and an edge that uses it.
 async fn with_tls() -> (Edge, CertificateFiles) {
+    with_tls_and(|_| {}).await
+}
+
+async fn with_tls_and(change: impl FnOnce(&mut EdgeConfig) + 'static) -> (Edge, CertificateFiles) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let edge = Edge::start_with(|edge| {
         edge.configure = Box::new(move |config: &mut EdgeConfig, harness: &mesh::Harness| {
@@ -139,7 +143,9 @@ async fn with_tls() -> (Edge, CertificateFiles) {
                 key_file: files.key.clone(),
                 reload_s: 1,
                 plain_listen: None,
+                plain_connections_max: 1,
             });
+            change(config);
             sender.send(files).unwrap();
         });
     })
@@ -193,6 +199,29 @@ async fn tls_speaks_both_versions_and_both_protocols() {
         assert_eq!(seen.protocol.as_deref(), Some(&b"h2"[..]));
     }
     assert!(connect(edge.address(), &files.ca, &TLS13, b"spdy/3").await.is_err());
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_from_outside_do_not_keep_probes_out() {
+    // An address of the loopback that nobody else uses.
+    let plain = std::net::TcpListener::bind("127.0.83.7:0").unwrap().local_addr().unwrap();
+    let (edge, _files) = with_tls_and(move |config| {
+        config.connections_max = 1;
+        config.https.as_mut().unwrap().plain_listen = Some(plain);
+    })
+    .await;
+    let idle = edge.connect().await;
+    let probing = async {
+        let mut stream = tokio::net::TcpStream::connect(plain).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), probing).await.expect("it is answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(idle);
     edge.stop().await;
 }
 

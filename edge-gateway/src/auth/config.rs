@@ -19,8 +19,9 @@ pub struct AuthConfig {
     /// The pepper that the keys are hashed under, at least 32 bytes; needed with `keys_file`. Default: none.
     #[schemars(example = "secrets/api-keys.pepper")]
     pub pepper_file: Option<PathBuf>,
-    /// How often `keys_file` and `pepper_file` are looked at for changes, in milliseconds. A revoked key is
-    /// accepted for at most this long. At least 1. Default: 1000.
+    /// How often `keys_file` and `pepper_file` are looked at for changes, in milliseconds. A change counts once
+    /// two looks in a row have found it: a revoked key is accepted for up to twice as long, and the time that
+    /// reading takes. Streams that are open go on to their end. At least 1. Default: 1000.
     pub reload_interval_ms: u64,
     /// Who may issue tokens (JWT) for the edge. Default: nobody.
     pub issuers: Vec<IssuerConfig>,
@@ -70,6 +71,7 @@ pub struct IssuerConfig {
     pub jwks_host: Option<String>,
     /// The PEM file of the authorities that its certificate is checked against. Default:
     /// /etc/ssl/certs/ca-certificates.crt.
+    #[schemars(extend("x-file" = "public"))]
     pub ca_file: PathBuf,
     /// How long one request to it may take, in milliseconds. Default: 5000.
     pub timeout_ms: u64,

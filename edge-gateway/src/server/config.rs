@@ -41,6 +41,7 @@ impl Default for PatienceConfig {
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate chain (PEM), the edge's own first. Read again when it changes.
+    #[schemars(extend("x-file" = "public"))]
     pub cert_file: PathBuf,
     /// Its private key (PEM). Read again when it changes; a pair that does not fit together is not used.
     pub key_file: PathBuf,
@@ -48,8 +49,18 @@ pub struct TlsConfig {
     #[serde(default = "default_reload_s")]
     pub reload_s: u64,
     /// Where HTTP without TLS is taken as well, such as for probes from within. Default: nowhere.
+    #[schemars(extend("x-listens" = true), example = "127.0.0.1:8081")]
     #[serde(default)]
     pub plain_listen: Option<SocketAddr>,
+    /// The most connections there at once, apart from those of `listen`; further ones wait to be accepted.
+    /// Default: 256.
+    #[schemars(range(min = 1))]
+    #[serde(default = "default_plain_connections_max")]
+    pub plain_connections_max: usize,
+}
+
+const fn default_plain_connections_max() -> usize {
+    256
 }
 
 const fn default_reload_s() -> u64 {

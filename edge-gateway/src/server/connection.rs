@@ -62,7 +62,7 @@ where
         let stream_lasts = patience.stream_duration_max + STREAM_GRACE;
         async move {
             let answered = mesh::panic_guard::guard(gateway.answer(request, peer)).await;
-            let answer = answered.unwrap_or_else(|_panic| gateway.broken());
+            let answer = answered.unwrap_or_else(|_panic| gateway.broken(peer));
             let stream_end = || Instant::now().into_std() + stream_lasts;
             Ok::<_, Infallible>(answer.map(|body| under_way.answered(body, stream_end)))
         }

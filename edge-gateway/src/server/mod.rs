@@ -43,8 +43,6 @@ const RESETS_FOR_ERRORS_MAX: usize = 128;
 pub(crate) struct Patience {
     /// For a handshake, for a request's head, and for a connection's first request.
     header_timeout: Duration,
-    /// The most connections at once; further ones wait to be accepted.
-    connections_max: usize,
     connections_per_address_max: usize,
     /// For how long answers may wait for the client.
     turn: Duration,
@@ -57,7 +55,6 @@ pub(crate) struct Patience {
 impl Patience {
     pub(crate) fn new(
         header_timeout: Duration,
-        connections_max: usize,
         connections_per_address_max: usize,
         stream_duration_max: Duration,
         config: &PatienceConfig,
@@ -65,7 +62,6 @@ impl Patience {
         let turn_ms = config.answer_timeout_ms.max(1);
         Self {
             header_timeout,
-            connections_max,
             connections_per_address_max,
             turn: Duration::from_millis(turn_ms),
             answer_rate_min: config.answer_rate_min,
@@ -87,26 +83,26 @@ pub(crate) struct Server {
     gateway: Arc<Gateway>,
     protocols: Protocols,
     patience: Patience,
-    places: Arc<Semaphore>,
     crowd: Arc<Crowd>,
 }
 
 impl Server {
     pub(crate) fn new(gateway: Arc<Gateway>, patience: Patience) -> Arc<Self> {
         let protocols = Protocols::new(patience.header_timeout);
-        let places = Arc::new(Semaphore::new(patience.connections_max));
-        Arc::new(Self { gateway, protocols, patience, places, crowd: Arc::default() })
+        Arc::new(Self { gateway, protocols, patience, crowd: Arc::default() })
     }
 
-    /// Serves until the drain begins, then lets requests under way finish.
+    /// Takes up to `connections_max` connections at once, which are this listener's alone, and serves until the drain begins, then lets requests under way finish.
     pub(crate) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         tls: Option<Watched<ServerConfig>>,
+        connections_max: usize,
         drain: Drain,
     ) {
+        let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         let connections = TaskTracker::new();
-        while let Some(Ok(place)) = drain.unless_started(Arc::clone(&self.places).acquire_owned()).await {
+        while let Some(Ok(place)) = drain.unless_started(Arc::clone(&places).acquire_owned()).await {
             let (stream, address) = match drain.unless_started(listener.accept()).await {
                 Some(Ok(accepted)) => accepted,
                 Some(Err(error)) => {
