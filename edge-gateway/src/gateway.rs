@@ -6,6 +6,7 @@
 //! logged: a card number may be anywhere in them.
 
 mod forward;
+mod pages;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,10 +27,10 @@ use mesh::{
 };
 use tracing::Instrument as _;
 
+use self::pages::Page;
 use crate::{
     auth::{Authenticator, Refused, ScopeTable},
     body::{Answer, full, holding, is_stream},
-    docs,
     face::{
         Face, Kind,
         encoding::{Unpacking, unpacked},
@@ -45,7 +46,8 @@ use crate::{
 /// How much of a body that is refused is read all the same, and for how long.
 const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
-/// Where there is too much of everything already: the answer must not wait for the body.
+/// Where there is too much of everything already, or nobody knows for whom it would be: the answer must not
+/// wait for the body.
 const SHED_DISCARD_DEADLINE: Duration = Duration::from_millis(5);
 
 /// What all requests share.
@@ -107,18 +109,20 @@ struct Caller {
 impl Gateway {
     /// Answers a request, whatever it is.
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
-        let under_way = self.metrics.begin();
         let (parts, mut body) = request.into_parts();
         let caller = self.caller(&parts.headers, peer.address);
-        let mut rpc = Arc::clone(&self.no_rpc);
-        let kind = kind_of(parts.uri.path());
-        let answered = match self.admit(&parts, &caller, kind, under_way.others) {
-            Err(refusal) => Err(refusal),
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => match self.document(&parts, &caller).await {
-                Some(document) => Ok(document),
-                None => self.proxy(&parts, &mut body, &caller, &mut rpc).await,
-            },
+        let path = parts.uri.path();
+        let page = Page::at(path).filter(|_| matches!(parts.method, Method::GET | Method::HEAD));
+        let kind = page.map_or(Kind::Rpc, Page::kind);
+        let mut under_way = self.metrics.begin(kind != Kind::Probe, &self.no_rpc, caller.began);
+        let answered = match (self.admit(&parts, &caller, kind, under_way.others), page) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(Some(answer)), _) => Ok(answer),
+            (Ok(None), Some(page)) => {
+                let answer = self.page(page, path, &caller).await;
+                answer.ok_or_else(|| Self::not_documented(path).into())
+            }
+            (Ok(None), None) => self.proxy(&parts, &mut body, &caller, &mut under_way.rpc).await,
         };
         let mut answer = match answered {
             Ok(answer) => answer,
@@ -134,8 +138,7 @@ impl Gateway {
             Err(Refusal { fault, header }) => {
                 // Who waits to be told to go on has sent nothing yet, and need not.
                 if !parts.headers.contains_key(header::EXPECT) {
-                    let shed = matches!(fault.reason(), Reason::Overloaded | Reason::RateLimited);
-                    discard(&mut body, if shed { SHED_DISCARD_DEADLINE } else { DISCARD_DEADLINE }).await;
+                    discard(&mut body, patience(fault.reason(), caller.notes.is_of_known())).await;
                 }
                 let mut answer = problem::response(&fault, &caller.request_id);
                 if let Some(header) = header {
@@ -153,22 +156,14 @@ impl Gateway {
             answer.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         caller.notes.write(answer.headers_mut());
-        let mut answer = self.face.finish(&parts, &rpc, kind, peer.secure, answer);
+        let mut answer = self.face.finish(&parts, &under_way.rpc, kind, peer.secure, answer);
         if let (true, Some(place)) = (is_stream(&answer), caller.notes.place()) {
             answer = answer.map(|body| holding(body, place));
         }
         if parts.method == Method::HEAD {
             answer = without_body(answer);
         }
-        let (status, took) = (answer.status(), caller.began.elapsed());
-        self.metrics.answered(&rpc, status.as_u16(), took);
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let (request_id, status) = (&*caller.request_id, status.as_u16());
-        if status >= 500 {
-            tracing::warn!(request_id, rpc = &*rpc, status, took_us, "a request failed");
-        } else {
-            tracing::debug!(request_id, rpc = &*rpc, status, took_us, "a request was answered");
-        }
+        under_way.answered(&caller.request_id, answer.status());
         answer
     }
 
@@ -189,15 +184,22 @@ impl Gateway {
             let fault = Fault::new(Reason::Overloaded, "Too many requests are under way.");
             return Err(fault.retry_after_s(1).into());
         }
+        self.limiter.enter(caller.address, &caller.notes)?;
         self.limiter.address(caller.address, caller.began, &caller.notes)?;
         Ok(self.face.preflight(parts))
     }
 
     /// What is answered where answering itself went wrong.
-    pub(crate) fn broken(&self) -> Answer {
-        tracing::error!("answering a request panicked");
+    pub(crate) fn broken(&self, peer: Peer) -> Answer {
         let id = self.ids.uuid_v7(self.clock.now()).simple().to_string();
-        problem::response(&Fault::new(Reason::Internal, "Something went wrong on our side."), &id)
+        tracing::error!(request_id = id, "answering a request panicked");
+        let fault = Fault::new(Reason::Internal, "Something went wrong on our side.");
+        let mut answer = problem::response(&fault, &id);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            answer.headers_mut().insert(REQUEST_ID_HEADER, id);
+        }
+        self.face.protect(answer.headers_mut(), peer.secure);
+        answer
     }
 
     fn caller(&self, headers: &HeaderMap, peer: IpAddr) -> Caller {
@@ -207,36 +209,14 @@ impl Gateway {
             Some(id) if is_outside_request_id(id) => id.into(),
             _ => fresh.simple().to_string().into(),
         };
-        let trace = text(TraceContext::HEADER).and_then(TraceContext::parse);
         let began = Instant::now();
         Caller {
             address: self.limiter.proxies.client(peer, headers),
             request_id,
-            trace: trace.unwrap_or_else(|| mesh::telemetry::start_trace(fresh)),
+            trace: mesh::telemetry::trace_from_outside(text(TraceContext::HEADER), fresh),
             began,
             deadline: began + self.limits.request_timeout,
             notes: Notes::default(),
-        }
-    }
-
-    /// What is answered without a credential: probes, the API's description, problem pages.
-    async fn document(&self, parts: &Parts, caller: &Caller) -> Option<Answer> {
-        if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return None;
-        }
-        match parts.uri.path() {
-            "/healthz" => Some(plain(StatusCode::OK, "text/plain; charset=utf-8", "alive\n")),
-            "/openapi.json" => Some(plain(StatusCode::OK, "application/json", self.openapi.clone())),
-            "/readyz" => {
-                let report = self.readiness.report(&self.call(caller, None, None)).await;
-                let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                // Texts always serialize.
-                Some(plain(status, "application/json", serde_json::to_vec(&report).unwrap_or_default()))
-            }
-            path if path.starts_with(problem::TYPE_PREFIX) => {
-                problem::page(path).map(|page| plain(StatusCode::OK, "text/plain; charset=utf-8", page))
-            }
-            path => docs::asset(path),
         }
     }
 
@@ -326,7 +306,7 @@ impl Gateway {
     }
 
     fn not_documented(path: &str) -> Fault {
-        if matches!(path, "/healthz" | "/readyz" | "/openapi.json") || docs::asset(path).is_some() {
+        if Page::at(path).is_some() {
             return Fault::new(Reason::MethodNotAllowed, "This path takes GET only.");
         }
         Fault::new(Reason::RouteNotFound, "There is nothing at this path; /openapi.json lists what there is.")
@@ -409,6 +389,17 @@ fn too_large(limit: usize) -> Fault {
         .violating("body", format!("must be at most {limit} bytes"))
 }
 
+/// How long the body of a request that is refused for this is read on. Who is not known waits no longer than
+/// it takes to read what has arrived, and who did not send it in time has waited enough.
+fn patience(reason: Reason, is_known: bool) -> Duration {
+    match reason {
+        Reason::RequestTimeout => Duration::ZERO,
+        Reason::Overloaded | Reason::RateLimited => SHED_DISCARD_DEADLINE,
+        _ if !is_known => SHED_DISCARD_DEADLINE,
+        _ => DISCARD_DEADLINE,
+    }
+}
+
 /// Reads on for a while and keeps nothing. A connection that is closed with unread bytes in it is reset,
 /// and then the client might never learn why it was refused (RFC 9112, section 9.6).
 async fn discard(body: &mut Incoming, patience: Duration) {
@@ -421,15 +412,6 @@ async fn discard(body: &mut Incoming, patience: Duration) {
         }
     };
     let _ = tokio::time::timeout(patience, reading).await;
-}
-
-fn kind_of(path: &str) -> Kind {
-    match path {
-        "/healthz" | "/readyz" => Kind::Probe,
-        "/openapi.json" => Kind::Document,
-        path if path.starts_with(problem::TYPE_PREFIX) || docs::asset(path).is_some() => Kind::Document,
-        _ => Kind::Rpc,
-    }
 }
 
 /// A fault, with a header that goes with it: `Allow` of a 405, or what a credential lacks.
@@ -571,6 +553,20 @@ mod tests {
             assert!(!of(wrong), "{wrong}");
         }
         assert!(is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_body_of_a_stranger_and_a_late_one_are_not_waited_for() {
+        assert_eq!(patience(Reason::InvalidRequest, true), DISCARD_DEADLINE);
+        for (reason, is_known) in [
+            (Reason::Unauthenticated, false),
+            (Reason::MethodNotAllowed, false),
+            (Reason::BodyTooLarge, false),
+            (Reason::RateLimited, true),
+        ] {
+            assert_eq!(patience(reason, is_known), SHED_DISCARD_DEADLINE, "{reason:?}");
+        }
+        assert_eq!(patience(Reason::RequestTimeout, true), Duration::ZERO);
     }
 
     #[test]

@@ -88,9 +88,13 @@ pub(crate) fn response(fault: &Fault, request_id: &str) -> Answer {
     response
 }
 
+/// Whose `type` this path is.
+pub(crate) fn reason_at(path: &str) -> Option<Reason> {
+    Reason::ALL.iter().copied().find(|reason| type_of(*reason) == path)
+}
+
 /// The page behind a problem's `type`.
-pub(crate) fn page(path: &str) -> Option<String> {
-    let reason = Reason::ALL.iter().copied().find(|reason| type_of(*reason) == path)?;
+pub(crate) fn page(reason: Reason) -> String {
     let advice = match reason.grpc_code() as i32 {
         // ABORTED, UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED
         10 | 14 | 4 | 8 => {
@@ -100,12 +104,12 @@ pub(crate) fn page(path: &str) -> Option<String> {
         13 => "The fault is on our side. Tell us the request_id.",
         _ => "Sending the same request again will not help; `detail` and `errors` say what to change.",
     };
-    Some(format!(
+    format!(
         "{}\n\ncode: {}\nHTTP status: {}\n\n{advice}\n",
         title_of(reason),
         reason.as_str(),
         reason.http_status()
-    ))
+    )
 }
 
 impl From<RequestError> for Fault {
@@ -172,8 +176,9 @@ mod tests {
     #[test]
     fn every_problem_has_a_page() {
         for reason in Reason::ALL {
-            assert!(page(&type_of(*reason)).unwrap().contains(reason.as_str()));
+            assert_eq!(reason_at(&type_of(*reason)), Some(*reason));
+            assert!(page(*reason).contains(reason.as_str()));
         }
-        assert_eq!(page("/problems/none"), None);
+        assert_eq!(reason_at("/problems/none"), None);
     }
 }

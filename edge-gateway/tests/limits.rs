@@ -72,6 +72,54 @@ async fn an_address_is_limited_whoever_it_says_it_is() {
     edge.stop().await;
 }
 
+/// Somebody who shows no credential, and does not send what it promises.
+async fn dawdle(edge: &Edge) -> tokio::net::TcpStream {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = edge.connect().await;
+    let head = b"POST /v1/webhooks/simulator HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn strangers_of_one_address_cannot_take_all_places() {
+    let edge = limited(LimitsConfig { address_in_flight_max: 1, ..LimitsConfig::default() }).await;
+    let first = dawdle(&edge).await;
+    // Bounded polling: the first one is being waited for.
+    let full = async {
+        while edge.get("/v1/payments").send().await.status != 429 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), full).await.expect("its place is taken");
+    let refused = edge.get("/v1/payments").send().await;
+    assert_eq!((code(&refused), refused.header("retry-after")), ((429, "OVERLOADED".to_owned()), Some("1")));
+    assert_eq!(edge.request(Method::GET, "/healthz").send().await.status, 200, "probes need none");
+    drop(first);
+    let free = async {
+        while edge.get("/v1/payments").send().await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), free).await.expect("its place is free again");
+    edge.stop().await;
+}
+
+/// Who is known holds a place of its tenant's, and none of its address's.
+#[tokio::test]
+async fn who_is_known_takes_no_place_of_its_address() {
+    let edge = limited(LimitsConfig { address_in_flight_max: 1, ..LimitsConfig::default() }).await;
+    let waits =
+        json!({"amount": 1, "currency": "EUR", "payment_method": {"token": "t"}, "reference": "wait"});
+    let request = edge.post("/v1/payments").header("idempotency-key", "k");
+    let under_way = tokio::spawn(async move { request.json(&waits).await });
+    edge.backend.arrived.notified().await;
+    assert_eq!(edge.get("/v1/payments").send().await.status, 200);
+    edge.backend.go_on.notify_one();
+    assert_eq!(under_way.await.unwrap().status, 200);
+    edge.stop().await;
+}
+
 #[tokio::test]
 async fn a_tenant_cannot_take_all_places_and_is_told_at_once() {
     let edge = limited(LimitsConfig { tenant_in_flight_max: 1, ..LimitsConfig::default() }).await;

@@ -33,6 +33,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
+    call::is_outside_request_id,
     log_filter::{Apply, LogFilter},
     log_format::WithScope,
     log_scope::ScopeIds,
@@ -104,6 +105,16 @@ pub fn start_trace(fresh: uuid::Uuid) -> TraceContext {
     let draw = fresh.as_u64_pair().1 % 1_000;
     let sampled = is_exporting() && draw < u64::from(SAMPLE_PER_MILLE.load(Ordering::Relaxed));
     TraceContext::start(fresh, sampled)
+}
+
+/// The trace of a request from outside: the one that its `traceparent` names, or a new one. Whether it is
+/// recorded is decided here all the same: it is our cost. Ids that hold what could be a card number are not
+/// taken over, as they go into every log.
+pub fn trace_from_outside(header: Option<&str>, fresh: uuid::Uuid) -> TraceContext {
+    let new = start_trace(fresh);
+    let named =
+        header.and_then(|header| TraceContext::parse(header).filter(|_| is_outside_request_id(header)));
+    named.map_or(new, |named| TraceContext { sampled: new.sampled, ..named })
 }
 
 /// Whether traces and metrics are sent anywhere.
@@ -236,4 +247,25 @@ pub(crate) fn current_trace() -> Option<TraceContext> {
         span_id: u64::from_be_bytes(current.span_id().to_bytes()),
         sampled: current.is_sampled(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_from_outside_keeps_its_ids_and_decides_nothing() {
+        let fresh = uuid::Uuid::from_u128(7);
+        let of = |header| trace_from_outside(Some(header), fresh);
+        let outside = of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_eq!(outside.to_string(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        for unfit in [
+            "00-4242424242424242a448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-4242424242424242-01",
+            "nonsense",
+        ] {
+            assert_eq!(of(unfit), start_trace(fresh), "{unfit}");
+        }
+        assert_eq!(trace_from_outside(None, fresh), start_trace(fresh));
+    }
 }

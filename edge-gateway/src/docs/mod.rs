@@ -11,14 +11,21 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      form-action 'none'; frame-ancestors 'none'",
 );
 
+/// The page and its parts: path, type, content.
+const ASSETS: [(&str, &str, &str); 3] = [
+    ("/docs", "text/html; charset=utf-8", include_str!("index.html")),
+    ("/docs/app.js", "text/javascript; charset=utf-8", include_str!("app.js")),
+    ("/docs/style.css", "text/css; charset=utf-8", include_str!("style.css")),
+];
+
+/// Whether the page or a part of it is at this path.
+pub(crate) fn is_asset(path: &str) -> bool {
+    ASSETS.iter().any(|(at, _, _)| *at == path)
+}
+
 /// The answer at this path, if the page or a part of it is there.
 pub(crate) fn asset(path: &str) -> Option<Answer> {
-    let (kind, content) = match path {
-        "/docs" => ("text/html; charset=utf-8", include_str!("index.html")),
-        "/docs/app.js" => ("text/javascript; charset=utf-8", include_str!("app.js")),
-        "/docs/style.css" => ("text/css; charset=utf-8", include_str!("style.css")),
-        _ => return None,
-    };
+    let (_, kind, content) = ASSETS.iter().copied().find(|(at, _, _)| *at == path)?;
     let mut answer = Response::new(full(content));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

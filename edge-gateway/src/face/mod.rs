@@ -123,11 +123,16 @@ impl Face {
         if let Some(cors) = &self.cors {
             cors.allow(&request.headers, headers);
         }
+        self.protect(headers, secure);
+        answer
+    }
+
+    /// What every answer says, whatever has become of it.
+    pub(crate) fn protect(&self, headers: &mut HeaderMap, secure: bool) {
         if let Some(hsts) = self.hsts.as_ref().filter(|_| secure) {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         protect(headers);
-        answer
     }
 
     /// Conditional reads and compression.

@@ -14,6 +14,9 @@ pub struct LimitsConfig {
     /// Requests from one client address (IPv6: one /64), counted before authentication and always by this
     /// process alone. Default: no limit.
     pub address: Option<QuotaConfig>,
+    /// The most requests of one address that are worked on at once and whose credential is not known yet, or
+    /// that need none; more are refused with 429. Trusted proxies: without limit. Default: 512.
+    pub address_in_flight_max: usize,
     /// Requests of one tenant, over all its credentials. Default: no limit.
     pub tenant: Option<QuotaConfig>,
     /// Requests with one credential. Default: no limit.
@@ -45,6 +48,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             address: None,
+            address_in_flight_max: 512,
             tenant: None,
             credential: None,
             tenant_in_flight_max: 4_096,
@@ -79,7 +83,8 @@ pub struct TenantLimits {
     pub in_flight_max: Option<usize>,
     /// Answers to this tenant that are streams at once. Default: as for every tenant.
     pub streams_max: Option<usize>,
-    /// Requests with some of its credentials, by the credential's name. Default: as for every credential.
+    /// Requests with some of its credentials, by the credential's name; for keys of `auth.keys_file` also by
+    /// their id, which goes before the name. Default: as for every credential.
     pub credentials: BTreeMap<String, QuotaConfig>,
 }
 
@@ -90,6 +95,7 @@ pub struct RedisConfig {
     /// A file with its URL, such as `rediss://user:password@redis.internal:6379/0`.
     pub url_file: PathBuf,
     /// A file with the CA's certificate (PEM) for `rediss://`. Default: the system's CAs.
+    #[schemars(extend("x-file" = "public"))]
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// How long its answer may take, in milliseconds, before a request goes on without it. Default: 50.

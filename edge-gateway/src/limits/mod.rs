@@ -47,6 +47,9 @@ pub(crate) struct Limiter {
     by_tenant: Table,
     by_credential: Table,
     shared: Option<Shared>,
+    /// Addresses with requests whose credential is not known yet.
+    unknown: Arc<Places<u128>>,
+    address_in_flight_max: usize,
     places: Arc<Places<TenantId>>,
     streams: Arc<Places<TenantId>>,
 }
@@ -63,6 +66,19 @@ struct ForTenant {
 /// A place of a tenant's.
 pub(crate) type TenantPlace = Place<TenantId>;
 
+impl ForTenant {
+    /// The limit of a credential. One of `paymesh keys` is called `name (id)`, and found by either as well.
+    fn of_credential(&self, called: &str) -> Option<Quota> {
+        let of = |name: &str| self.credentials.get(name).copied();
+        let parts = || called.strip_suffix(')')?.rsplit_once(" (");
+        let own = of(called).or_else(|| {
+            let (name, id) = parts()?;
+            of(id).or_else(|| of(name))
+        });
+        own.or(self.credential)
+    }
+}
+
 /// What the limits have to say of a request: filled in on its way, read for its answer.
 #[derive(Default)]
 pub(crate) struct Notes(Mutex<Noted>);
@@ -70,6 +86,8 @@ pub(crate) struct Notes(Mutex<Noted>);
 #[derive(Default)]
 struct Noted {
     report: Report,
+    /// Until the caller is known.
+    unknown: Option<Place<u128>>,
     place: Option<TenantPlace>,
 }
 
@@ -81,6 +99,11 @@ impl Notes {
     /// Writes what is left into an answer.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         self.with(|noted| noted.report.write(headers));
+    }
+
+    /// Whether the caller is known, and has a place of its tenant's.
+    pub(crate) fn is_of_known(&self) -> bool {
+        self.with(|noted| noted.place.is_some())
     }
 
     /// The tenant's place, for whoever goes on working for this request when it has been answered.
@@ -126,9 +149,26 @@ impl Limiter {
             by_tenant: table(),
             by_credential: table(),
             shared: config.redis.as_ref().map(|redis| Shared::new(redis, metrics)).transpose()?,
+            unknown: Places::new(),
+            address_in_flight_max: config.address_in_flight_max,
             places: Places::new(),
             streams: Places::new(),
         })
+    }
+
+    /// Takes a place of the address's for as long as the caller is not known. Trusted proxies have no end of
+    /// them: they speak for many.
+    pub(crate) fn enter(&self, address: IpAddr, notes: &Notes) -> Result<(), Fault> {
+        if self.proxies.trusts(address) {
+            return Ok(());
+        }
+        let place = self.unknown.take(&address::of_client(address), self.address_in_flight_max);
+        let place = place.ok_or_else(|| {
+            let message = "Too many requests of this address are under way without a credential.";
+            Fault::new(Reason::Overloaded, message).retry_after_s(1)
+        })?;
+        notes.with(|noted| noted.unknown = Some(place));
+        Ok(())
     }
 
     /// Counts a request from `address`, before anything else is known of it.
@@ -151,8 +191,8 @@ impl Limiter {
             let message = "Too many requests of this tenant are under way.";
             Fault::new(Reason::Overloaded, message).retry_after_s(1)
         })?;
-        notes.with(|noted| noted.place = Some(place));
-        let credential = limits.credentials.get(&*principal.credential).copied().or(limits.credential);
+        notes.with(|noted| (noted.unknown, noted.place) = (None, Some(place)));
+        let credential = limits.of_credential(&principal.credential);
         if limits.quota.is_none() && credential.is_none() {
             return Ok(());
         }

@@ -41,6 +41,38 @@ async fn each_credential_and_each_tenant_has_its_bucket() {
     assert_eq!(ask(&limiter, &second, now + Duration::from_secs(10)).await, Ok(()));
 }
 
+/// Keys of `paymesh keys` are called by name and id; a limit is found by either, by the id first.
+#[tokio::test]
+async fn a_key_of_the_file_is_limited_by_its_name_or_its_id() {
+    let own = config::TenantLimits {
+        credentials: [("bulk".to_owned(), quota(2, 60)), ("0011223344556677".to_owned(), quota(3, 60))]
+            .into(),
+        ..config::TenantLimits::default()
+    };
+    let limiter = limiter(&LimitsConfig {
+        credential: Some(quota(1, 60)),
+        tenants: [("acme".to_owned(), own)].into(),
+        ..LimitsConfig::default()
+    });
+    let now = Instant::now();
+    for (credential, requests) in [
+        ("bulk", 2),
+        ("bulk (aaaaaaaaaaaaaaaa)", 2),
+        ("bulk (0011223344556677)", 3),
+        ("app (0011223344556677)", 3),
+        ("app (bulk)", 2),
+        ("bulky (aaaaaaaaaaaaaaaa)", 1),
+        ("bulk)", 1),
+    ] {
+        let principal = principal("acme", credential);
+        let mut taken = 0;
+        while ask(&limiter, &principal, now).await.is_ok() {
+            taken += 1;
+        }
+        assert_eq!(taken, requests, "{credential}");
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_and_a_credential_may_have_limits_of_their_own() {
     let own = config::TenantLimits {
