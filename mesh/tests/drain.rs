@@ -123,7 +123,7 @@ async fn replica(root: &Path, number: u32, ground: &Arc<Ground>) -> Running {
 fn upstream(harness: &Harness, names: &Names, resolve_interval_ms: u32) -> Upstream {
     let identity = Identity::load(&harness.certificate("operator").unwrap()).unwrap();
     let peer = SpiffeId::of(Echo::NAME).unwrap();
-    let settings = UpstreamSettings { resolve_interval_ms, ..UpstreamSettings::default() };
+    let settings = UpstreamSettings { replicated: true, resolve_interval_ms, ..UpstreamSettings::default() };
     let resolver = Arc::new(names.clone());
     let parts = UpstreamParts { settings, resolver, ..UpstreamParts::mutual_tls(&identity, &peer).unwrap() };
     Upstream::of(&peer, "svc-echo.test:1", parts).unwrap()

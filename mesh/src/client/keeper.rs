@@ -12,7 +12,7 @@ use super::{
     connect::{Established, establish},
     endpoint::{Endpoint, Open},
     pool::Pool,
-    resolve::{Target, select},
+    resolve::{Target, is_one_instance, select},
     settings::ms,
 };
 
@@ -70,6 +70,16 @@ impl Pool {
         );
         let found = found.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match found {
+            Ok(found) if !self.settings.replicated && !is_one_instance(&found) => {
+                // Which of them holds what was begun nobody here can know: none is called.
+                let addresses = found.len();
+                tracing::error!(
+                    upstream = &*self.name,
+                    addresses,
+                    "the name has several addresses and the service is not `replicated`: no call goes there"
+                );
+                self.use_addresses(&[]);
+            }
             Ok(found) if !found.is_empty() => self.use_addresses(&found),
             // What was found before stays in use.
             Ok(_) => tracing::warn!(upstream = &*self.name, "the name has no address"),

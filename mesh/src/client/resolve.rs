@@ -44,6 +44,16 @@ impl Target {
     }
 }
 
+/// Whether these addresses can be those of one instance: one of each kind at most, as a host has that speaks
+/// IPv4 and IPv6.
+pub(super) fn is_one_instance(found: &[SocketAddr]) -> bool {
+    let kinds = [SocketAddr::is_ipv4, SocketAddr::is_ipv6];
+    kinds.iter().all(|kind| {
+        let mut of_kind = found.iter().filter(|address| kind(address));
+        of_kind.next().is_none_or(|first| of_kind.all(|other| other == first))
+    })
+}
+
 /// The addresses to use from now on: those in use that still exist come first, so that a bound on their
 /// number does not change them without need.
 pub(super) fn select(in_use: &[SocketAddr], found: &[SocketAddr], most: usize) -> Vec<SocketAddr> {
@@ -73,6 +83,15 @@ mod tests {
         for invalid in ["", "svc", ":80", "svc:http", "::1:80", "svc:99999"] {
             assert_eq!(Target::read(invalid), None, "{invalid}");
         }
+    }
+
+    #[test]
+    fn one_instance_has_one_address_of_each_kind() {
+        let v6 = |text: &str| SocketAddr::new(text.parse().unwrap(), 50_051);
+        assert!(is_one_instance(&of(&[])) && is_one_instance(&of(&[1])) && is_one_instance(&of(&[1, 1])));
+        assert!(is_one_instance(&[v6("fd00::1"), of(&[1])[0]]));
+        assert!(!is_one_instance(&of(&[1, 2])) && !is_one_instance(&[v6("fd00::1"), v6("fd00::2")]));
+        assert!(!is_one_instance(&[v6("fd00::1"), of(&[1])[0], of(&[2])[0]]));
     }
 
     #[test]

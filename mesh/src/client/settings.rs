@@ -12,8 +12,14 @@ pub struct UpstreamSettings {
     /// Connections to each address of the service. One connection is one lock and one core's worth of
     /// HTTP/2. Default 2.
     pub connections_per_endpoint: u32,
-    /// The most addresses of one service that are used at once; what DNS names beyond is left out.
-    /// Default 64.
+    /// Whether the service may be at several addresses at once, so that calls are balanced over them: only
+    /// where all that answer there have the same state. The services of the mesh have a store each of their
+    /// own: of two behind one name the second knows nothing of the first one's payments, keys and transfers,
+    /// and a retry that reaches it is carried out again. Without this, a name that has more than one address
+    /// of a kind (IPv4, IPv6) is not called at all. Default false.
+    pub replicated: bool,
+    /// The most addresses of one `replicated` service that are used at once; what DNS names beyond is left
+    /// out. Default 64.
     pub endpoints_max: u32,
     /// The most calls to the service under way at once; more are refused here with RESOURCE_EXHAUSTED.
     /// Default 8192.
@@ -48,6 +54,7 @@ impl Default for UpstreamSettings {
     fn default() -> Self {
         Self {
             connections_per_endpoint: 2,
+            replicated: false,
             endpoints_max: 64,
             in_flight_max: 8_192,
             connect_timeout_ms: 3_000,

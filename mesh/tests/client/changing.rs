@@ -1,6 +1,6 @@
 //! Addresses, certificates and servers that change under load without a failed call.
 
-use mesh::UpstreamParts;
+use mesh::{Fault, Reason, UpstreamParts};
 
 use crate::world::{Client, Counted, Load, World, settings, until};
 
@@ -62,6 +62,29 @@ async fn a_service_moves_to_other_addresses() {
     client.names.now(&[]);
     load.goes_on_for(400).await;
     load.must_have_succeeded().await;
+}
+
+/// Two that do not share what they know are two books: a retry must not find the other one.
+#[tokio::test]
+async fn a_service_that_is_not_replicated_is_not_called_at_two_addresses() {
+    let world = World::new();
+    let (first, second) = (world.replica().await, world.replica().await);
+    let settings = mesh::UpstreamSettings { replicated: false, ..settings() };
+    let client = world.client(settings, &[&first, &second]);
+    let status = client.read().await.unwrap_err();
+    assert_eq!(Fault::from_status(&status).reason(), Reason::Unavailable);
+    assert_eq!((first.state.calls(), second.state.calls()), (0, 0));
+    client.names.now(&[&first]);
+    while client.write_with_key().await.is_err() {}
+    client.names.now(&[&first, &second]);
+    while client.write_with_key().await.is_ok() {}
+    until("the first is left", || world.count("connections") == 0).await;
+    let seen = first.state.calls();
+    assert!(client.write_with_key().await.is_err());
+    assert_eq!((first.state.calls(), second.state.calls()), (seen, 0));
+    client.names.now(&[&second]);
+    while client.write_with_key().await.is_err() {}
+    assert_eq!((first.state.calls(), second.state.calls()), (seen, 1));
 }
 
 #[tokio::test]
