@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use super::{
     exchange::{Attempt, Underway},
     failure,
+    said::Said,
 };
 
 /// The body of an answer. Dropped before its end, it cancels the call.
@@ -34,11 +35,20 @@ impl AnswerBody {
         Self { incoming: Some(incoming), call: Some((underway, attempt)), deadline }
     }
 
-    /// The status was in the headers already.
-    pub(super) fn ended(&mut self, code: Code) {
+    /// The status has come, with the headers or after the message.
+    pub(super) fn ended(&mut self, said: Said) {
+        if let Some((underway, attempt)) = self.call.take() {
+            attempt.ended(said.code);
+            underway.answered(said);
+        }
+        self.deadline = None;
+    }
+
+    /// The answer ends here with this code, and its own end will not come.
+    fn broken_off(&mut self, code: Code) {
         if let Some((underway, attempt)) = self.call.take() {
             attempt.ended(code);
-            underway.answered(code);
+            underway.ended(code);
         }
         self.deadline = None;
     }
@@ -57,23 +67,23 @@ impl HttpBody for AnswerBody {
         match Pin::new(incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.ended(code_of(trailers).unwrap_or(Code::Unknown));
+                    this.ended(Said::in_trailers(trailers));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 let status = failure::status(failure::of(&error));
-                this.ended(status.code());
+                this.broken_off(status.code());
                 Poll::Ready(Some(Err(status)))
             }
             Poll::Ready(None) => {
-                this.ended(Code::Unknown);
+                this.broken_off(Code::Unknown);
                 Poll::Ready(None)
             }
             Poll::Pending => {
                 let Some(deadline) = &mut this.deadline else { return Poll::Pending };
                 ready!(deadline.as_mut().poll(context));
-                this.ended(Code::DeadlineExceeded);
+                this.broken_off(Code::DeadlineExceeded);
                 // Dropped: the stream is reset, so that the server stops too.
                 this.incoming = None;
                 Poll::Ready(Some(Err(failure::deadline_exceeded())))
@@ -88,9 +98,4 @@ impl HttpBody for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
     }
-}
-
-/// The status in an answer's headers or trailers, where there is one.
-pub(super) fn code_of(headers: &http::HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
 }

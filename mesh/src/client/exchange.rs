@@ -13,7 +13,7 @@ use tonic::{Code, Status, body::Body};
 
 use super::{
     Shared,
-    answer::{AnswerBody, code_of},
+    answer::AnswerBody,
     body::{Message, RequestBody},
     breaker::{Outcome, Pass},
     contract::{self, Repeatable, Rpc},
@@ -22,6 +22,7 @@ use super::{
     outlier::is_failure,
     pool::Picked,
     retry::{Again, Failure, PREVIOUS_ATTEMPTS, Pushback, decide},
+    said::{Said, outcome},
     settings::ms,
 };
 use crate::call::{GRPC_TIMEOUT, IDEMPOTENCY_KEY_HEADER, format_timeout, parse_timeout};
@@ -56,20 +57,14 @@ impl Underway {
         Ok(underway)
     }
 
-    /// The service answered with this code. Whoever says by itself that something is not available now is
-    /// there and well: what is away is behind it, and other calls to it may need none of that.
-    pub(super) fn answered(self, code: Code) {
-        if code == Code::Unavailable { self.give(Outcome::Succeeded, code) } else { self.ended(code) }
+    /// The service, or a proxy before it, answered.
+    pub(super) fn answered(mut self, said: Said) {
+        self.give_back(said.of_the_service(|| self.began.elapsed()), said.code);
     }
 
-    /// The call ended with this code, and no answer.
-    fn ended(self, code: Code) {
-        let outcome = if is_failure(code) { Outcome::Failed } else { Outcome::Succeeded };
-        self.give(outcome, code);
-    }
-
-    fn give(mut self, outcome: Outcome, code: Code) {
-        self.give_back(outcome, code);
+    /// The call ended with this code, and no answer or only a part of it.
+    pub(super) fn ended(mut self, code: Code) {
+        self.give_back(outcome(code, || self.began.elapsed()), code);
     }
 
     /// The call ended before it got to the service.
@@ -201,22 +196,12 @@ fn answer(
     attempt: Attempt,
     timer: Option<Pin<Box<Sleep>>>,
 ) -> Answer {
-    let code = code_in_head(&response);
+    let said = Said::in_head(&response);
     let mut answer = response.map(|incoming| AnswerBody::new(incoming, underway, attempt, timer));
-    if let Some(code) = code {
-        answer.body_mut().ended(code);
+    if let Some(said) = said {
+        answer.body_mut().ended(said);
     }
     answer
-}
-
-/// The code of an answer that is nothing but its headers. A proxy that answers for the service has an HTTP
-/// status instead (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
-fn code_in_head(response: &Response<Incoming>) -> Option<Code> {
-    code_of(response.headers()).or_else(|| match response.status().as_u16() {
-        200 => None,
-        429 | 502 | 503 | 504 => Some(Code::Unavailable),
-        _ => Some(Code::Unknown),
-    })
 }
 
 /// How an attempt went.
@@ -252,8 +237,8 @@ impl Exchange<'_> {
                 None => self.attempt(body, avoid.as_ref(), retries, None).await,
             };
             let (failure, pushback, given) = match attempted {
-                Attempted::Answered(response, attempt) => match code_in_head(&response) {
-                    Some(Code::Unavailable) => {
+                Attempted::Answered(response, attempt) => match Said::in_head(&response) {
+                    Some(said) if said.code == Code::Unavailable => {
                         let pushback = Pushback::read(response.headers());
                         avoid = Some(Arc::clone(&attempt.endpoint));
                         (Failure::Answered(Code::Unavailable), pushback, Some((response, attempt)))
@@ -349,8 +334,8 @@ impl Exchange<'_> {
         match sender.try_send_request(request).await {
             Ok(response) => {
                 attempt.answered();
-                if let Some(code) = code_in_head(&response) {
-                    attempt.say(is_failure(code));
+                if let Some(said) = Said::in_head(&response) {
+                    attempt.say(is_failure(said.code));
                 }
                 Attempted::Answered(response, attempt)
             }
@@ -388,7 +373,7 @@ impl Exchange<'_> {
 
 fn is_good(attempted: &Attempted) -> bool {
     match attempted {
-        Attempted::Answered(response, _) => code_in_head(response).is_none_or(|code| !is_failure(code)),
+        Attempted::Answered(response, _) => Said::in_head(response).is_none_or(|said| !is_failure(said.code)),
         Attempted::Failed { .. } => false,
     }
 }

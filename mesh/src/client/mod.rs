@@ -47,6 +47,7 @@ mod pool;
 mod random;
 mod resolve;
 mod retry;
+mod said;
 mod settings;
 
 pub use answer::AnswerBody;

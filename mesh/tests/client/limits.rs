@@ -1,21 +1,17 @@
 //! Deadlines and bounds.
 
 use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use mesh::{
-    Fault, Reason, SpiffeId, Upstream, UpstreamParts,
-    client::{Connect, Connecting},
-};
+use mesh::{Fault, Reason, SpiffeId, Upstream, UpstreamParts, client::Connect};
 use tonic::Code;
 
-use crate::world::{Client, Load, Mode, World, settings, until};
+use crate::{
+    raw::Clear,
+    world::{Client, Load, Mode, World, settings, until},
+};
 
 #[tokio::test]
 async fn nothing_is_sent_when_no_time_is_left() {
@@ -90,27 +86,6 @@ async fn nobody_there_is_unavailable_and_soon() {
     assert_eq!(unnamed.read().await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// Connects in clear: to something that accepts and hangs up.
-struct Clear(Arc<dyn Connect>, AtomicU32);
-
-impl Connect for Clear {
-    fn connect(&self, address: SocketAddr) -> Connecting {
-        self.1.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect(address).await?;
-            Ok(Box::new(stream) as Box<_>)
-        })
-    }
-
-    fn scheme(&self) -> http::uri::Scheme {
-        http::uri::Scheme::HTTP
-    }
-
-    fn renewed(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.0.renewed()
-    }
-}
-
 #[tokio::test]
 async fn a_server_that_hangs_up_at_once_is_not_flooded_with_connections() {
     let world = World::new();
@@ -118,7 +93,7 @@ async fn a_server_that_hangs_up_at_once_is_not_flooded_with_connections() {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     let parts = world.parts(settings());
-    let clear = Arc::new(Clear(Arc::clone(&parts.connect), AtomicU32::new(0)));
+    let clear = Arc::new(Clear::default());
     let parts = UpstreamParts { connect: Arc::clone(&clear) as Arc<dyn Connect>, ..parts };
     let upstream = Upstream::of(&SpiffeId::of("svc-replica").unwrap(), &address, parts).unwrap();
     let names = world.client(settings(), &[]).names;
@@ -128,6 +103,6 @@ async fn a_server_that_hangs_up_at_once_is_not_flooded_with_connections() {
         assert!(client.read().await.is_err());
     }
     // At 20, 40, 80, 160, 250, … ms, and two at first.
-    let made = clear.1.load(Ordering::SeqCst);
+    let made = clear.made.load(Ordering::SeqCst);
     assert!((3..=16).contains(&made), "{made}");
 }

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects by failing
 
+mod answers;
 mod changing;
 mod failing;
 mod limits;
+mod raw;
 mod world;
