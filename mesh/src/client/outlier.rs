@@ -36,7 +36,11 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn succeeded(&mut self, now: Instant, settings: &EjectionSettings) {
         self.in_a_row = 0;
-        // Well for as long as it may be left out at most: what was is forgotten.
+        self.forget(now, settings);
+    }
+
+    /// Not left out for as long as it may be at most: what was is forgotten.
+    fn forget(&mut self, now: Instant, settings: &EjectionSettings) {
         if self.until.is_some_and(|until| now >= until + ms(settings.max_ms)) {
             (self.ejections, self.until) = (0, None);
         }
@@ -50,6 +54,8 @@ impl Health {
         settings: &EjectionSettings,
         may_eject: bool,
     ) -> Option<Instant> {
+        // Here as well: while it is well nobody asks, so its first failure since may be the next thing heard.
+        self.forget(now, settings);
         self.in_a_row = self.in_a_row.saturating_add(1);
         let enough = settings.consecutive_failures > 0 && self.in_a_row >= settings.consecutive_failures;
         if !enough || !may_eject || self.is_ejected(now) {
@@ -96,6 +102,22 @@ mod tests {
         health.succeeded(now, &settings);
         (0..2).for_each(|_| assert_eq!(health.failed(now, &settings, true), None));
         assert_eq!(health.failed(now, &settings, true), Some(now + ms(100)), "well for long: from the start");
+    }
+
+    #[test]
+    fn ejections_of_long_ago_are_forgotten_also_when_a_failure_is_the_first_thing_heard() {
+        let (mut now, settings) = (Instant::now(), settings());
+        let mut health = Health::default();
+        for wait in [100, 200] {
+            (0..2).for_each(|_| assert_eq!(health.failed(now, &settings, true), None));
+            assert_eq!(health.failed(now, &settings, true), Some(now + ms(wait)));
+            now += ms(wait);
+        }
+        // The first success is told, those after it are not.
+        health.succeeded(now, &settings);
+        now += ms(1_000);
+        (0..2).for_each(|_| assert_eq!(health.failed(now, &settings, true), None));
+        assert_eq!(health.failed(now, &settings, true), Some(now + ms(100)));
     }
 
     #[test]
