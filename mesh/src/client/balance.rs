@@ -70,8 +70,19 @@ impl Latency {
 
     /// An answer took this long. Two at once may lose one of them: an average does not mind.
     pub(super) fn observe(&self, took: Duration, now_ms: u64) {
-        let (average, sample) = (self.nanos.load(Ordering::Relaxed), nanos(took));
-        let next = average - average / WEIGHT + sample / WEIGHT;
+        self.mix(self.expected_nanos(now_ms), nanos(took), now_ms);
+    }
+
+    /// There was no answer in this time, or one that cost no work: slower than expected is news, faster is
+    /// not, and keeps the expectation as it is.
+    pub(super) fn observe_at_least(&self, waited: Duration, now_ms: u64) {
+        let expected = self.expected_nanos(now_ms);
+        self.mix(expected, nanos(waited).max(expected), now_ms);
+    }
+
+    /// Into what is expected now and not into what once was: what has been forgotten stays so.
+    fn mix(&self, expected: u64, sample: u64, now_ms: u64) {
+        let next = expected - expected / WEIGHT + sample / WEIGHT;
         self.nanos.store(next, Ordering::Relaxed);
         self.seen_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -155,5 +166,28 @@ mod tests {
         assert_eq!(latency.expected_nanos(2_000), slow / 2);
         assert_eq!(latency.expected_nanos(u64::MAX), nanos(LATENCY_MIN));
         assert!(load(0, slow) > load(9, nanos(LATENCY_UNKNOWN)));
+    }
+
+    #[test]
+    fn what_was_forgotten_does_not_come_back() {
+        let latency = Latency::new(0);
+        (0..100).for_each(|_| latency.observe(Duration::from_secs(4), 0));
+        let minute = 60_000;
+        assert_eq!(latency.expected_nanos(minute), nanos(LATENCY_MIN));
+        latency.observe(Duration::from_millis(1), minute);
+        assert!(latency.expected_nanos(minute) < 1_000_000, "{}", latency.expected_nanos(minute));
+    }
+
+    #[test]
+    fn one_that_refuses_at_once_is_not_taken_for_fast() {
+        let latency = Latency::new(0);
+        (0..100).for_each(|_| latency.observe(Duration::from_millis(80), 0));
+        let known = latency.expected_nanos(0);
+        for now_ms in (0..60_000).step_by(100) {
+            latency.observe_at_least(Duration::from_micros(50), now_ms);
+        }
+        assert!(latency.expected_nanos(60_000).abs_diff(known) < 100, "as slow as before");
+        latency.observe_at_least(Duration::from_secs(2), 60_000);
+        assert!(latency.expected_nanos(60_000) > 2 * known, "slower is news");
     }
 }

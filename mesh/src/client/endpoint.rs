@@ -124,11 +124,8 @@ impl Endpoint {
         self.latency.observe(took, now_ms);
     }
 
-    /// There was no answer in this time: slower than expected is news, faster is not.
     pub(super) fn observe_at_least(&self, waited: Duration, now_ms: u64) {
-        if waited.as_nanos() > self.latency.expected_nanos(now_ms).into() {
-            self.latency.observe(waited, now_ms);
-        }
+        self.latency.observe_at_least(waited, now_ms);
     }
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {

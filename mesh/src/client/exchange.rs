@@ -106,15 +106,29 @@ impl Attempt {
         Self { shared, endpoint, open, began, deadline, answered: false, said: false }
     }
 
-    /// The headers of an answer have come.
-    fn answered(&mut self) {
+    /// The headers of an answer have come, and say this.
+    fn answered(&mut self, said: Option<Said>) {
         self.answered = true;
-        self.endpoint.observe(self.began.elapsed(), self.shared.pool.now_ms());
+        let (took, now_ms) = (self.began.elapsed(), self.shared.pool.now_ms());
+        match said {
+            Some(said) if !said.is_work() => self.endpoint.observe_at_least(took, now_ms),
+            _ => self.endpoint.observe(took, now_ms),
+        }
+        if let Some(said) = said {
+            self.ended_with(said.code);
+        }
     }
 
     /// The endpoint answered with this code.
     pub(super) fn ended(mut self, code: Code) {
-        self.say(is_failure(code));
+        self.ended_with(code);
+    }
+
+    fn ended_with(&mut self, code: Code) {
+        match outcome(code, || self.began.elapsed()) {
+            Outcome::Nothing => {}
+            outcome => self.say(outcome == Outcome::Failed),
+        }
     }
 
     fn say(&mut self, failed: bool) {
@@ -128,13 +142,14 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.endpoint.end(&self.open);
-        if !self.answered {
-            // It would have taken at least this long.
-            self.endpoint.observe_at_least(self.began.elapsed(), self.shared.pool.now_ms());
+        if self.answered {
+            return;
         }
+        // It would have taken at least this long.
+        self.endpoint.observe_at_least(self.began.elapsed(), self.shared.pool.now_ms());
         // Given up by its caller says nothing, given up at the deadline does.
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            self.say(true);
+            self.ended_with(Code::DeadlineExceeded);
         }
     }
 }
@@ -333,10 +348,7 @@ impl Exchange<'_> {
         let mut sender = attempt.open.sender();
         match sender.try_send_request(request).await {
             Ok(response) => {
-                attempt.answered();
-                if let Some(said) = Said::in_head(&response) {
-                    attempt.say(is_failure(said.code));
-                }
+                attempt.answered(Said::in_head(&response));
                 Attempted::Answered(response, attempt)
             }
             Err(mut error) => {
@@ -346,7 +358,7 @@ impl Exchange<'_> {
                     // The connection has ended, in order or not: nothing is said about the next one.
                     Failure::NotSent | Failure::Refused => {}
                     Failure::Unreachable | Failure::Lost => attempt.say(true),
-                    Failure::Answered(code) => attempt.say(is_failure(code)),
+                    Failure::Answered(code) => attempt.ended_with(code),
                 }
                 Attempted::Failed { failure, at: Some(Arc::clone(&attempt.endpoint)), unsent }
             }

@@ -45,6 +45,13 @@ impl Said {
         Some(Self { code, by_proxy: headers.contains_key(LINKERD_ERROR) })
     }
 
+    /// Whether there was work in it, so that the time it took says something: a success, or a mistake of the
+    /// caller's. Whoever only refuses is quick at that.
+    pub(super) fn is_work(self) -> bool {
+        use Code::{Aborted, Cancelled, ResourceExhausted};
+        !is_failure(self.code) && !matches!(self.code, Aborted | Cancelled | ResourceExhausted)
+    }
+
     /// What it says about the service after this time. Whoever says by itself that something is not available
     /// now is there and well: what is away is behind it, and other calls to it may need none of that.
     pub(super) fn of_the_service(self, lasted: impl FnOnce() -> Duration) -> Outcome {
@@ -93,6 +100,9 @@ mod tests {
         assert_eq!(head(404, &[]).unwrap().code, Code::Unknown);
         assert_eq!(head(200, &[]), None, "the trailers are to come");
         let refused = head(200, &[("grpc-status", "7")]).unwrap();
+        assert!(
+            refused.is_work() && !said.is_work() && !head(200, &[("grpc-status", "8")]).unwrap().is_work()
+        );
         assert_eq!(refused.of_the_service(long), Outcome::Succeeded);
         assert_eq!(Said::in_trailers(&HeaderMap::new()).of_the_service(long), Outcome::Failed);
     }
