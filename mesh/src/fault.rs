@@ -262,7 +262,8 @@ impl From<Fault> for Status {
             details.set_retry_info(Some(std::time::Duration::from_secs(seconds.into())));
         }
         let mut status = Status::with_error_details(fault.reason.grpc_code(), fault.message, details);
-        if let (Reason::Overloaded, Some(seconds)) = (fault.reason, fault.retry_after_s) {
+        if let (Reason::Overloaded | Reason::Unavailable, Some(seconds)) = (fault.reason, fault.retry_after_s)
+        {
             status.metadata_mut().insert(RETRY_PUSHBACK, (u64::from(seconds) * 1_000).into());
         }
         status
@@ -314,8 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn only_an_overloaded_server_pushes_retries_back() {
-        for (reason, pushback) in [(Reason::Overloaded, Some("2000")), (Reason::Unavailable, None)] {
+    fn who_says_when_to_come_back_pushes_retries_back() {
+        let reasons = [
+            (Reason::Overloaded, Some("2000")),
+            (Reason::Unavailable, Some("2000")),
+            (Reason::Conflict, None),
+        ];
+        for (reason, pushback) in reasons {
             let status = Status::from(Fault::new(reason, "Because.").retry_after_s(2));
             let said = status.metadata().get(RETRY_PUSHBACK).map(|value| value.to_str().unwrap());
             assert_eq!(said, pushback);
