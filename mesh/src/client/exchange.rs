@@ -67,6 +67,11 @@ impl Underway {
         self.give_back(outcome(code, || self.began.elapsed()), code);
     }
 
+    /// The service is at it, and the caller does not wait.
+    fn put_off(mut self, code: Code) {
+        self.give_back(Outcome::Succeeded, code);
+    }
+
     /// The call ended before it got to the service.
     fn ended_here(mut self, code: Code) {
         self.give_back(Outcome::Nothing, code);
@@ -199,7 +204,11 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         Ok((response, attempt)) => Ok(answer(response, underway, attempt, timer)),
         Err(failed) => {
             let status = failure::status(failed);
-            underway.ended(status.code());
+            if failed == Failure::Underway {
+                underway.put_off(status.code())
+            } else {
+                underway.ended(status.code())
+            }
             Err(status)
         }
     }
@@ -242,6 +251,8 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     async fn attempts(&self, mut message: Message) -> Result<(Response<Incoming>, Attempt), Failure> {
         let (mut retries, mut not_sent) = (0, 0);
+        // Whether an earlier attempt may be what the service is at; whether one was refused unseen.
+        let (mut may_have_begun, mut was_refused) = (false, false);
         let mut avoid = None;
         let settings = &self.shared.pool.settings;
         self.shared.budget.earn();
@@ -258,6 +269,13 @@ impl Exchange<'_> {
                         avoid = Some(Arc::clone(&attempt.endpoint));
                         (Failure::Answered(Code::Unavailable), pushback, Some((response, attempt)))
                     }
+                    Some(said) if said.code == Code::Aborted && may_have_begun => {
+                        let Some(wait) = failure::underway(response.headers()) else {
+                            return Ok((response, attempt));
+                        };
+                        // For the caller this is its first request: nobody else's is in its way.
+                        (Failure::Underway, Some(Pushback::After(wait)), None)
+                    }
                     _ => return Ok((response, attempt)),
                 },
                 Attempted::Failed { failure, at, unsent } => {
@@ -268,9 +286,17 @@ impl Exchange<'_> {
                     (failure, None, None)
                 }
             };
+            may_have_begun |= failure.may_have_begun();
             let dice = &*self.shared.pool.dice;
-            let again =
-                decide(failure, self.rpc.repeatable, self.has_key, retries, pushback, &settings.retry, dice);
+            // Once without being counted or paid for, as the server has not looked at it (gRFC A6, transparent
+            // retries).
+            let is_free = failure == Failure::Refused && !was_refused && message.can_be_sent();
+            was_refused |= failure == Failure::Refused;
+            let again = if is_free {
+                Again::AtOnce
+            } else {
+                decide(failure, self.rpc.repeatable, self.has_key, retries, pushback, &settings.retry, dice)
+            };
             match again {
                 Again::AtOnce if not_sent < NOT_SENT_MAX => not_sent += 1,
                 Again::After(wait) if message.can_be_sent() && self.may_wait(wait) => {
@@ -356,7 +382,7 @@ impl Exchange<'_> {
                 let failure = if unsent.is_some() { Failure::NotSent } else { failure::of(error.error()) };
                 match failure {
                     // The connection has ended, in order or not: nothing is said about the next one.
-                    Failure::NotSent | Failure::Refused => {}
+                    Failure::NotSent | Failure::Refused | Failure::Underway => {}
                     Failure::Unreachable | Failure::Lost => attempt.say(true),
                     Failure::Answered(code) => attempt.ended_with(code),
                 }

@@ -3,10 +3,14 @@
 use std::{error::Error, time::Duration};
 
 use h2::Reason as Http2;
+use http::HeaderMap;
 use tonic::{Code, Status};
 
 use super::retry::Failure;
 use crate::fault::{Fault, Reason};
+
+/// Where a service does not say when to ask again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What hyper says, as a failure. Reset streams as in gRPC's own mapping
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, HTTP2 Transport Mapping: Errors).
@@ -30,9 +34,23 @@ pub(super) fn of(error: &hyper::Error) -> Failure {
     }
 }
 
+/// When to ask again what came of a request that is still being carried out, if that is what this answer
+/// says.
+pub(super) fn underway(headers: &HeaderMap) -> Option<Duration> {
+    let fault = Fault::from_status(&Status::from_header_map(headers)?);
+    let wait = fault.retry_after().map_or(ASK_AGAIN, |seconds| Duration::from_secs(seconds.into()));
+    (fault.reason() == Reason::IdempotencyInProgress).then_some(wait)
+}
+
 /// What the caller gets in the end.
 pub(super) fn status(failure: Failure) -> Status {
     match failure {
+        Failure::Underway => Fault::new(
+            Reason::Unavailable,
+            "The request was accepted and is being worked on; ask again with the same idempotency key.",
+        )
+        .retry_after_s(1)
+        .into(),
         Failure::NotSent | Failure::Unreachable | Failure::Refused | Failure::Lost => {
             unavailable(Duration::from_secs(1))
         }

@@ -10,9 +10,8 @@ use super::{
     random::{Dice, up_to},
     settings::{RetrySettings, doubled, ms},
 };
+use crate::fault::RETRY_PUSHBACK;
 
-/// A server's wish: milliseconds after which to try again; negative for never (gRFC A6).
-pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// How often this call was tried before (gRFC A6).
 pub(super) const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
@@ -30,6 +29,8 @@ pub(super) enum Failure {
     Lost,
     /// The server answered with this code.
     Answered(Code),
+    /// An earlier attempt of this very call arrived, and is still being carried out.
+    Underway,
 }
 
 /// What to do about it.
@@ -40,6 +41,13 @@ pub(super) enum Again {
     AtOnce,
     /// After a wait, if the budget allows.
     After(Duration),
+}
+
+impl Failure {
+    /// Whether the request may have been carried out, or still be.
+    pub(super) fn may_have_begun(self) -> bool {
+        matches!(self, Self::Lost | Self::Answered(Code::Unavailable) | Self::Underway)
+    }
 }
 
 /// Decides. `retries` were made before; `has_key` says whether the call carries an idempotency key.
@@ -59,6 +67,13 @@ pub(super) fn decide(
     };
     let safe = match failure {
         Failure::NotSent => return Again::AtOnce,
+        // It has been made, and is only asked what came of it: as often as there is time.
+        Failure::Underway => {
+            return match pushback {
+                Some(Pushback::After(wait)) => Again::After(wait),
+                Some(Pushback::Never) | None => Again::No,
+            };
+        }
         Failure::Unreachable | Failure::Refused => true,
         Failure::Lost | Failure::Answered(Code::Unavailable) => may_repeat,
         Failure::Answered(_) => false,
@@ -84,9 +99,9 @@ pub(super) enum Pushback {
 }
 
 impl Pushback {
-    /// A wish that cannot be read counts as never (gRFC A6).
+    /// Milliseconds after which to try again; negative, and what cannot be read, is never (gRFC A6).
     pub(super) fn read(headers: &HeaderMap) -> Option<Self> {
-        let text = headers.get(PUSHBACK)?.to_str().unwrap_or_default();
+        let text = headers.get(RETRY_PUSHBACK)?.to_str().unwrap_or_default();
         Some(text.parse().map_or(Self::Never, |wait| Self::After(ms(wait))))
     }
 }
@@ -139,7 +154,7 @@ mod tests {
         assert_eq!(wait(9, None), Again::No);
         let read = |text| {
             let mut headers = HeaderMap::new();
-            headers.insert(PUSHBACK, HeaderValue::from_static(text));
+            headers.insert(RETRY_PUSHBACK, HeaderValue::from_static(text));
             Pushback::read(&headers)
         };
         assert_eq!(wait(0, read("1500")), Again::After(ms(1_500)));

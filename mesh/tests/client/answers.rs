@@ -1,6 +1,8 @@
 //! Answers of proxies, and of servers that end in the middle: what they say about the service.
 
-use mesh::UpstreamSettings;
+use std::time::{Duration, Instant};
+
+use mesh::{Fault, Reason, UpstreamSettings};
 use tonic::{Code, Status};
 
 use crate::{
@@ -37,6 +39,66 @@ async fn connections_that_are_lost_in_the_middle_of_an_answer_open_the_breaker()
     // Each costs one connection; there is one for each.
     unavailable(&client, 5).await;
     assert_eq!((server.calls(), world.count("breaker_state")), (5, OPEN));
+}
+
+/// The first attempt is lost on its way back, the service goes on with it, and the second one meets it.
+#[tokio::test]
+async fn a_retry_that_meets_its_own_first_attempt_waits_for_it() {
+    let in_progress = || {
+        let fault = Fault::new(Reason::IdempotencyInProgress, "Being worked on.").retry_after_s(1);
+        Answer::Status(fault.into())
+    };
+    let world = World::new();
+    let server = Raw::start(move |n| match n {
+        0 => Answer::Lost,
+        1 | 2 => in_progress(),
+        _ => Answer::Echo,
+    });
+    let server = server.await;
+    let client = server.client(&world, settings());
+    // Its own answer is told as it is: somebody else's request is in the way.
+    let other = Raw::start(move |_| in_progress()).await;
+    let status = other.client(&world, settings()).write_with_key().await.unwrap_err();
+    assert_eq!(Fault::from_status(&status).reason(), Reason::IdempotencyInProgress);
+    assert_eq!(other.calls(), 1);
+    let began = Instant::now();
+    client.write_with_key().await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2), "asked again when it said: {:?}", began.elapsed());
+    assert_eq!(server.calls(), 4);
+}
+
+#[tokio::test]
+async fn a_retry_that_meets_its_first_attempt_and_has_no_time_left_says_ask_again() {
+    let world = World::new();
+    let server = Raw::start(|n| match n {
+        0 => Answer::Status(Status::unavailable("gone in a moment")),
+        _ => Answer::Status(Fault::new(Reason::IdempotencyInProgress, "Still.").retry_after_s(60).into()),
+    });
+    let server = server.await;
+    let client = server.client(&world, settings());
+    let status = client.write_with_key_within(Duration::from_secs(30)).await.unwrap_err();
+    let fault = Fault::from_status(&status);
+    assert_eq!((fault.reason(), fault.retry_after()), (Reason::Unavailable, Some(1)));
+    assert_eq!(server.calls(), 2);
+}
+
+#[tokio::test]
+async fn what_was_not_looked_at_is_sent_again_once_whatever_the_budget() {
+    let world = World::new();
+    let server = Raw::start(|n| if n % 2 == 0 { Answer::Refused } else { Answer::Echo }).await;
+    let mut settings = settings();
+    settings.retry.retries_max = 0;
+    settings.retry.budget_floor_per_s = 0;
+    settings.retry.budget_percent = 0;
+    let client = server.client(&world, settings.clone());
+    for calls in 1..=20 {
+        client.write().await.unwrap();
+        assert_eq!(server.calls(), 2 * calls);
+    }
+    assert_eq!(world.count("retries_total"), 0);
+    let never = Raw::start(|_| Answer::Refused).await;
+    assert_eq!(never.client(&world, settings).write().await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(never.calls(), 2);
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub(crate) enum Answer {
     Linkerd(Status),
     /// Headers and half a message, then the connection ends.
     Half,
+    /// Nothing; the connection ends.
+    Lost,
     /// Not looked at.
     Refused,
 }
@@ -87,7 +89,7 @@ async fn serve(stream: TcpStream, next: impl Fn() -> Answer) -> Result<(), h2::E
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, respond) = accepted?;
                 let answer = next();
-                lost |= matches!(answer, Answer::Half);
+                lost |= matches!(answer, Answer::Half | Answer::Lost);
                 tokio::spawn(give(answer, request, respond));
             }
             // What was written so far has been sent when the connection is asked again.
@@ -131,6 +133,10 @@ async fn give(answer: Answer, request: Request<RecvStream>, mut respond: SendRes
             let mut head = only(status);
             head.headers_mut().insert("l5d-proxy-error", HeaderValue::from_static("connection refused"));
             respond.send_response(head, true).unwrap();
+        }
+        Answer::Lost => {
+            let _not_reset = respond;
+            std::future::pending::<()>().await;
         }
         Answer::Half => {
             let mut send = respond.send_response(head(HeaderMap::new()), false).unwrap();

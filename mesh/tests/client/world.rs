@@ -364,6 +364,10 @@ impl Client {
 
     /// The same write under an idempotency key.
     pub(crate) async fn write_with_key(&self) -> Result<(), Status> {
+        self.write_with_key_within(Duration::from_secs(60)).await
+    }
+
+    pub(crate) async fn write_with_key_within(&self, timeout: Duration) -> Result<(), Status> {
         let call = call_of("acme");
         let key: IdempotencyKey = "key-1".parse().unwrap();
         let origin = Origin {
@@ -374,7 +378,8 @@ impl Client {
             deadline: None,
             idempotency_key: Some(key),
         };
-        let request = Call::start(origin).forward(CalculateRequest::default());
+        let mut request = Call::start(origin).forward(CalculateRequest::default());
+        request.set_timeout(timeout);
         TaxServiceClient::new(self.upstream.clone()).calculate(request).await.map(drop)
     }
 }
