@@ -4,7 +4,10 @@
 //! An idle system waits for nothing: the first item is sent at once. Items gather only while a batch
 //! is under way, so that a fixed cost (an fsync, a round trip) is shared by all that arrived meanwhile.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +37,9 @@ pub enum BatchError {
     /// The worker is gone. Whether the item was carried out is not known.
     #[error("the batch worker has stopped")]
     Closed,
+    /// The batch that the item was in panicked. Whether the item was carried out is not known.
+    #[error("the batch ended without an answer")]
+    Broken,
 }
 
 impl From<BatchError> for Fault {
@@ -44,6 +50,7 @@ impl From<BatchError> for Fault {
                     .retry_after_s(1)
             }
             BatchError::Closed => Fault::new(Reason::Unavailable, "The service is stopping; try again."),
+            BatchError::Broken => Fault::new(Reason::Internal, "Something went wrong on our side."),
         }
     }
 }
@@ -64,7 +71,8 @@ impl<Req, Resp> Clone for Batcher<Req, Resp> {
 impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
     /// The worker is a thread of its own: for batches that block (a disk, an embedded store).
     ///
-    /// `work` answers every item of the batch, in order.
+    /// `work` answers every item of the batch, in order. A panic in it costs the batch it happened in
+    /// ([`BatchError::Broken`]), and the worker goes on: `work` must not be left half-way by one.
     pub fn on_thread<W>(name: &str, limits: BatchLimits, mut work: W) -> std::io::Result<Self>
     where
         W: FnMut(Vec<Req>) -> Vec<Resp> + Send + 'static,
@@ -73,8 +81,10 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let mut batch = Vec::new();
             while waiting.blocking_recv_many(&mut batch, limits.items_max.max(1)) > 0 {
-                let (requests, callers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-                answer(callers, work(requests));
+                let Some((requests, callers)) = wanted(&mut batch) else { continue };
+                if let Some(answers) = guarded(|| work(requests)) {
+                    answer(callers, answers);
+                }
             }
         })?;
         Ok(Self { queue })
@@ -83,7 +93,8 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
     /// The worker is a task: for batches that wait (an RPC, an SQL round trip). Up to `concurrency`
     /// batches are under way at once, so that one slow round trip does not hold back the next.
     ///
-    /// `work` answers every item of the batch, in order.
+    /// `work` answers every item of the batch, in order. A panic in it or in its future costs the batch it
+    /// happened in ([`BatchError::Broken`]), and the worker goes on.
     pub fn on_task<W, F>(limits: BatchLimits, concurrency: usize, work: W) -> Self
     where
         W: Fn(Vec<Req>) -> F + Send + 'static,
@@ -98,8 +109,8 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
                 if waiting.recv_many(&mut batch, limits.items_max.max(1)).await == 0 {
                     return;
                 }
-                let (requests, callers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-                let batch_under_way = work(requests);
+                let Some((requests, callers)) = wanted(&mut batch) else { continue };
+                let Some(batch_under_way) = guarded(|| work(requests)) else { continue };
                 tokio::spawn(async move {
                     answer(callers, batch_under_way.await);
                     drop(slot);
@@ -116,8 +127,24 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
             mpsc::error::TrySendError::Full(_) => BatchError::Full,
             mpsc::error::TrySendError::Closed(_) => BatchError::Closed,
         })?;
-        answer.await.map_err(|_| BatchError::Closed)
+        // The worker of a live queue has dropped it: its batch was broken off.
+        answer.await.map_err(|_| if self.queue.is_closed() { BatchError::Closed } else { BatchError::Broken })
     }
+}
+
+/// The items that somebody waits for, and who; `None` if there are none. Whoever has gone away while its item
+/// was waiting wants nothing done any more.
+#[allow(clippy::type_complexity)] // two lists
+fn wanted<Req, Resp>(batch: &mut Vec<Item<Req, Resp>>) -> Option<(Vec<Req>, Vec<oneshot::Sender<Resp>>)> {
+    batch.retain(|(_, caller)| !caller.is_closed());
+    (!batch.is_empty()).then(|| batch.drain(..).unzip())
+}
+
+/// What the work gives, unless it panics. What was said in the panic may be anything, so only that it
+/// happened is told.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.inspect_err(|_| tracing::error!("a batch panicked")).ok()
 }
 
 /// A caller that has gone away is no error; a caller without an answer sees [`BatchError::Closed`].
@@ -177,12 +204,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_and_a_dead_worker_is_told() {
+    async fn what_nobody_waits_for_is_not_done() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let (entered, leave) = (Arc::new(Notify::new()), std::sync::mpsc::channel::<()>());
+        let batcher = Batcher::on_thread("test", BatchLimits::default(), {
+            let (done, entered) = (Arc::clone(&done), Arc::clone(&entered));
+            move |items: Vec<u8>| {
+                done.lock().unwrap().push(items.clone());
+                entered.notify_one();
+                leave.1.recv().unwrap();
+                items
+            }
+        });
+        let batcher = batcher.unwrap();
+        let call = |n| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move { batcher.call(n).await })
+        };
+        let waiting = |count| {
+            let batcher = batcher.clone();
+            async move {
+                while batcher.queue.max_capacity() - batcher.queue.capacity() < count {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let first = call(1);
+        entered.notified().await;
+        let gone = [call(2), call(3)];
+        waiting(2).await;
+        for caller in gone {
+            caller.abort();
+            assert!(caller.await.unwrap_err().is_cancelled());
+        }
+        let last = call(4);
+        waiting(3).await;
+        (0..2).for_each(|_| leave.0.send(()).unwrap());
+        assert_eq!((first.await.unwrap(), last.await.unwrap()), (Ok(1), Ok(4)));
+        assert_eq!(*done.lock().unwrap(), [[1], [4]]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_panics_takes_no_other_with_it() {
+        let work = |items: Vec<u8>| {
+            assert!(items != [13], "planted");
+            items
+        };
+        let limits = BatchLimits::default();
+        let batchers = [
+            Batcher::on_thread("test", limits, work).unwrap(),
+            Batcher::on_task(limits, 1, move |items| std::future::ready(work(items))),
+            Batcher::on_task(limits, 1, move |items| async move { work(items) }),
+        ];
+        for batcher in batchers {
+            for _ in 0..3 {
+                assert_eq!(batcher.call(13).await, Err(BatchError::Broken));
+                assert_eq!(batcher.call(1).await, Ok(1), "the worker goes on");
+            }
+        }
+        assert_eq!(Fault::from(BatchError::Broken).reason(), Reason::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses() {
         let (enter, leave) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
         let limits = BatchLimits { items_max: 1, queue_max: 1 };
         let batcher = Batcher::on_thread("test", limits, move |items: Vec<u8>| {
             enter.0.send(()).unwrap();
-            assert!(leave.1.recv().is_ok(), "planted");
+            leave.1.recv().unwrap();
             items
         })
         .unwrap();
@@ -190,7 +279,11 @@ mod tests {
             let batcher = batcher.clone();
             async move { batcher.call(1).await }
         });
-        tokio::task::spawn_blocking(move || enter.1.recv().unwrap()).await.unwrap();
+        let entered = tokio::task::spawn_blocking(move || {
+            enter.1.recv().unwrap();
+            enter.1
+        });
+        let _entered = entered.await.unwrap();
         let waiting = tokio::spawn({
             let batcher = batcher.clone();
             async move { batcher.call(2).await }
@@ -199,8 +292,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(batcher.call(3).await, Err(BatchError::Full));
-        drop(leave.0);
-        assert_eq!(running.await.unwrap(), Err(BatchError::Closed));
-        assert_eq!(waiting.await.unwrap(), Err(BatchError::Closed));
+        (0..2).for_each(|_| leave.0.send(()).unwrap());
+        assert_eq!((running.await.unwrap(), waiting.await.unwrap()), (Ok(1), Ok(2)));
     }
 }
