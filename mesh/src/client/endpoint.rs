@@ -146,6 +146,8 @@ impl Endpoint {
 
     /// Its name has lost this address: calls under way finish, nothing new begins.
     pub(super) fn leave(&self) {
+        // Else a connection that is being put in or taken out would come back after it.
+        let _making = self.making();
         self.gone.store(true, Ordering::Relaxed);
         self.connections.store(Arc::default());
     }
