@@ -1,6 +1,6 @@
 //! What an operator asks a running mesh, over mTLS with the operator's certificate.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use mesh::{
     Call, Clock as _, Fault, Ids as _, RandomIds, SpiffeId, StartError, SystemClock, Upstream,
@@ -10,6 +10,9 @@ use money::TenantId;
 use paymesh_proto::ledger::v1::{AuditRequest, AuditResponse, ledger_service_client::LedgerServiceClient};
 
 use crate::describe::Description;
+
+/// How long the ledger may take to replay everything.
+const AUDIT_DEADLINE: Duration = Duration::from_hours(1);
 
 /// Why a running mesh could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,8 @@ pub async fn audit(data_dir: &Path) -> Result<AuditResponse, OperatorError> {
     let path = data_dir.display().to_string();
     let mesh = Description::read(data_dir).map_err(|source| OperatorError::NoMesh { path, source })?;
     let mut ledger = LedgerServiceClient::new(upstream(&mesh, "svc-ledger")?);
-    let answer = ledger.audit(call(None)?.request(AuditRequest {})).await;
+    let mut request = call(None)?.request(AuditRequest {});
+    request.set_timeout(AUDIT_DEADLINE);
+    let answer = ledger.audit(request).await;
     Ok(answer.map_err(|status| Fault::from_status(&status))?.into_inner())
 }

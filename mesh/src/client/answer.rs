@@ -52,6 +52,18 @@ impl AnswerBody {
         }
         self.deadline = None;
     }
+
+    /// The answer was not all there at the deadline. Of a stream that says nothing.
+    fn timed_out(&mut self) {
+        match self.call.take() {
+            Some((underway, attempt)) if attempt.streams() => underway.ended_here(Code::DeadlineExceeded),
+            call => {
+                self.call = call;
+                self.broken_off(Code::DeadlineExceeded);
+            }
+        }
+        self.deadline = None;
+    }
 }
 
 impl HttpBody for AnswerBody {
@@ -83,7 +95,7 @@ impl HttpBody for AnswerBody {
             Poll::Pending => {
                 let Some(deadline) = &mut this.deadline else { return Poll::Pending };
                 ready!(deadline.as_mut().poll(context));
-                this.broken_off(Code::DeadlineExceeded);
+                this.timed_out();
                 // Dropped: the stream is reset, so that the server stops too.
                 this.incoming = None;
                 Poll::Ready(Some(Err(failure::deadline_exceeded())))

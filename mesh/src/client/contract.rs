@@ -11,6 +11,8 @@ pub(super) struct Rpc {
     pub(super) repeatable: Repeatable,
     /// The request is one message, so it can be kept and sent again.
     pub(super) unary_request: bool,
+    /// The answer is one message: it comes to an end by itself.
+    pub(super) unary_answer: bool,
 }
 
 /// Whether an RPC may be carried out more than once.
@@ -26,9 +28,11 @@ pub(super) enum Repeatable {
     Reads,
 }
 
-const UNKNOWN: Rpc = Rpc { repeatable: Repeatable::Never, unary_request: false };
-const HEALTH_CHECK: (&str, Rpc) =
-    ("/grpc.health.v1.Health/Check", Rpc { repeatable: Repeatable::Reads, unary_request: true });
+const UNKNOWN: Rpc = Rpc { repeatable: Repeatable::Never, unary_request: false, unary_answer: false };
+const HEALTH_CHECK: (&str, Rpc) = (
+    "/grpc.health.v1.Health/Check",
+    Rpc { repeatable: Repeatable::Reads, unary_request: true, unary_answer: true },
+);
 
 /// The RPC with this path; one that the contract does not know is passed through once, as a stream.
 pub(super) fn rpc(path: &str) -> Rpc {
@@ -54,7 +58,11 @@ fn read() -> HashMap<String, Rpc> {
                 IdempotencyLevel::Idempotent => Repeatable::ById,
                 IdempotencyLevel::IdempotencyUnknown => Repeatable::Never,
             };
-            let rpc = Rpc { repeatable, unary_request: !method.is_client_streaming() };
+            let rpc = Rpc {
+                repeatable,
+                unary_request: !method.is_client_streaming(),
+                unary_answer: !method.is_server_streaming(),
+            };
             known.insert(format!("/{}/{}", service.full_name(), method.name()), rpc);
         }
     }
@@ -73,6 +81,8 @@ mod tests {
         assert_eq!(repeatable("/paymesh.ledger.v1.LedgerService/CreateTransfers"), Repeatable::ById);
         assert_eq!(repeatable("/grpc.health.v1.Health/Check"), Repeatable::Reads);
         assert_eq!(rpc("/a.B/C"), UNKNOWN);
+        let watch = rpc("/paymesh.payments.v1.PaymentService/WatchPaymentEvents");
+        assert!(watch.unary_request && !watch.unary_answer);
     }
 
     /// What moves money may be repeated only under a key or an id that the client made, and a read of the

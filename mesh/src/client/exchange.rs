@@ -23,12 +23,14 @@ use super::{
     pool::Picked,
     retry::{Again, Failure, PREVIOUS_ATTEMPTS, Pushback, decide},
     said::{Said, outcome},
-    settings::ms,
+    settings::{UpstreamSettings, ms},
 };
 use crate::call::{GRPC_TIMEOUT, IDEMPOTENCY_KEY_HEADER, format_timeout, parse_timeout};
 
 /// How often a request goes to another connection because the one chosen had ended meanwhile.
 const NOT_SENT_MAX: u32 = 8;
+/// A timeout that is off by less is sent as it came.
+const TIMEOUT_STALE: Duration = Duration::from_millis(5);
 const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static(PREVIOUS_ATTEMPTS);
 
 /// A call that was let through. Says how it ended, also when its caller goes away.
@@ -72,8 +74,8 @@ impl Underway {
         self.give_back(Outcome::Succeeded, code);
     }
 
-    /// The call ended before it got to the service.
-    fn ended_here(mut self, code: Code) {
+    /// The call ended before it got to the service, or in a way that says nothing about it.
+    pub(super) fn ended_here(mut self, code: Code) {
         self.give_back(Outcome::Nothing, code);
     }
 
@@ -100,15 +102,23 @@ pub(super) struct Attempt {
     began: Instant,
     /// When waiting for it is over.
     deadline: Option<Instant>,
+    /// Once answered, it goes on for as long as there is something to say.
+    streams: bool,
     answered: bool,
     said: bool,
 }
 
 impl Attempt {
-    fn begin(shared: &Arc<Shared>, Picked { endpoint, open }: Picked, deadline: Option<Instant>) -> Self {
+    fn begin(exchange: &Exchange<'_>, Picked { endpoint, open }: Picked) -> Self {
         endpoint.begin(&open);
-        let (shared, began) = (Arc::clone(shared), Instant::now());
-        Self { shared, endpoint, open, began, deadline, answered: false, said: false }
+        let (shared, began) = (Arc::clone(exchange.shared), Instant::now());
+        let (deadline, streams) = (exchange.deadline, !exchange.rpc.unary_answer);
+        Self { shared, endpoint, open, began, deadline, streams, answered: false, said: false }
+    }
+
+    /// Whether the end of its time, once it has answered, is nobody's fault.
+    pub(super) fn streams(&self) -> bool {
+        self.streams
     }
 
     /// The headers of an answer have come, and say this.
@@ -164,16 +174,20 @@ type Answer = Response<AnswerBody>;
 /// Makes a call.
 pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<Answer, Status> {
     let began = Instant::now();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let underway = Underway::admit(&shared, began)?;
-    let timeout =
-        head.headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    let rpc = contract::rpc(head.uri.path());
+    let said = head.headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    let timeout = said.or_else(|| {
+        let timeout = default_timeout(rpc, &shared.pool.settings)?;
+        put_timeout(&mut head.headers, timeout);
+        Some(timeout)
+    });
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         underway.ended_here(Code::DeadlineExceeded);
         return Err(failure::deadline_exceeded());
     }
     let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
-    let rpc = contract::rpc(head.uri.path());
     let message = if rpc.unary_request { Message::whole(body).await? } else { Message::Stream(Some(body)) };
     let exchange = Exchange {
         uri: shared.uri(&head.uri),
@@ -181,6 +195,7 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         headers: head.headers,
         shared: &shared,
         rpc,
+        began,
         deadline,
     };
     // One timer for all of the call: for its attempts here, then for the rest of its answer.
@@ -211,6 +226,19 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
             }
             Err(status)
         }
+    }
+}
+
+/// The time that a call is given which came without one.
+fn default_timeout(rpc: Rpc, settings: &UpstreamSettings) -> Option<Duration> {
+    let timeout = ms(settings.default_timeout_ms);
+    (rpc.unary_request && rpc.unary_answer && !timeout.is_zero()).then_some(timeout)
+}
+
+fn put_timeout(headers: &mut HeaderMap, timeout: Duration) {
+    if let Ok(timeout) = HeaderValue::try_from(format_timeout(timeout)) {
+        // In the place of the one that was there.
+        headers.insert(GRPC_TIMEOUT, timeout);
     }
 }
 
@@ -245,6 +273,7 @@ struct Exchange<'a> {
     headers: HeaderMap,
     rpc: Rpc,
     has_key: bool,
+    began: Instant,
     deadline: Option<Instant>,
 }
 
@@ -318,7 +347,8 @@ impl Exchange<'_> {
 
     fn hedge_after(&self) -> Option<Duration> {
         let after = ms(self.shared.pool.settings.hedge_after_ms);
-        (!after.is_zero() && self.rpc.repeatable == Repeatable::Reads).then_some(after)
+        let is_hedged = self.rpc.repeatable == Repeatable::Reads && self.rpc.unary_answer;
+        (is_hedged && !after.is_zero()).then_some(after)
     }
 
     /// Two attempts, the second begun when the first is slow. The first good answer counts; the other
@@ -347,8 +377,8 @@ impl Exchange<'_> {
         let second = self.attempt(again, place.get().or(avoid), retries + 1, None);
         tokio::pin!(second);
         tokio::select! {
-            attempted = &mut first => if is_good(&attempted) { attempted } else { second.await },
-            attempted = &mut second => if is_good(&attempted) { attempted } else { first.await },
+            attempted = &mut first => better(attempted, second).await,
+            attempted = &mut second => better(attempted, first).await,
         }
     }
 
@@ -369,8 +399,8 @@ impl Exchange<'_> {
         if let Some(place) = place {
             let _ = place.set(Arc::clone(&picked.endpoint));
         }
-        let request = self.request(body, before);
-        let mut attempt = Attempt::begin(self.shared, picked, self.deadline);
+        let mut attempt = Attempt::begin(self, picked);
+        let request = self.request(body, before, attempt.began);
         let mut sender = attempt.open.sender();
         match sender.try_send_request(request).await {
             Ok(response) => {
@@ -391,21 +421,40 @@ impl Exchange<'_> {
         }
     }
 
-    fn request(&self, body: RequestBody, before: u32) -> Request<RequestBody> {
+    fn request(&self, body: RequestBody, before: u32, now: Instant) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        let headers = request.headers_mut();
         if before > 0 {
-            let headers = request.headers_mut();
             headers.insert(ATTEMPTS_HEADER, HeaderValue::from(before));
-            if let Some(deadline) = self.deadline {
-                let left = format_timeout(deadline.saturating_duration_since(Instant::now()));
-                headers.extend(HeaderValue::try_from(left).map(|left| (GRPC_TIMEOUT, left)));
-            }
+        }
+        // Time has gone since: in earlier attempts, or until there was a connection.
+        if let Some(deadline) = self.deadline
+            && now.saturating_duration_since(self.began) >= TIMEOUT_STALE
+        {
+            put_timeout(headers, deadline.saturating_duration_since(now));
         }
         request
+    }
+}
+
+/// The first one if it is good, else the second; but that the service wants no more of it holds, whichever of
+/// them was told.
+async fn better(first: Attempted, second: impl Future<Output = Attempted>) -> Attempted {
+    if is_good(&first) {
+        return first;
+    }
+    let second = second.await;
+    if wants_no_more(&first) && !is_good(&second) { first } else { second }
+}
+
+fn wants_no_more(attempted: &Attempted) -> bool {
+    match attempted {
+        Attempted::Answered(response, _) => Pushback::read(response.headers()) == Some(Pushback::Never),
+        Attempted::Failed { .. } => false,
     }
 }
 

@@ -155,7 +155,8 @@ impl Pool {
         let endpoint = endpoints.get(chosen)?;
         let open = endpoint.least_loaded()?;
         if endpoint.lacks(self.connections_target()) {
-            self.ensure(endpoint, true);
+            // Calls go on over what there is.
+            self.ensure(endpoint, false);
         }
         Some(Picked { endpoint: Arc::clone(endpoint), open })
     }

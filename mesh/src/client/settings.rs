@@ -24,6 +24,10 @@ pub struct UpstreamSettings {
     /// The most calls to the service under way at once; more are refused here with RESOURCE_EXHAUSTED.
     /// Default 8192.
     pub in_flight_max: u32,
+    /// How long a call with one message there and one back may take that came without a deadline, in
+    /// milliseconds; the service is told. Streams have none unless they come with one. 0 for no deadline.
+    /// Default 30000.
+    pub default_timeout_ms: u32,
     /// How long a connection may take to be made, TLS included, in milliseconds. Default 3000.
     pub connect_timeout_ms: u32,
     /// Whether connections are made when the service starts and not with its first call. Default false.
@@ -57,6 +61,7 @@ impl Default for UpstreamSettings {
             replicated: false,
             endpoints_max: 64,
             in_flight_max: 8_192,
+            default_timeout_ms: 30_000,
             connect_timeout_ms: 3_000,
             warm_up: false,
             resolve_interval_ms: 10_000,

@@ -101,6 +101,27 @@ async fn what_was_not_looked_at_is_sent_again_once_whatever_the_budget() {
     assert_eq!(never.calls(), 2);
 }
 
+/// Of a stream that goes on until its time is over nobody can say that it failed; of one message, that it
+/// should have come.
+#[tokio::test]
+async fn the_end_of_a_streams_time_is_no_failure() {
+    for (streams, state) in [(true, 0), (false, OPEN)] {
+        let world = World::new();
+        let server = Raw::start(|_| Answer::Headers).await;
+        let client = server.client(&world, strict());
+        for _ in 0..5 {
+            let within = Duration::from_millis(150);
+            let call = if streams {
+                client.watch_within(within).await
+            } else {
+                client.read_within(Some(within)).await
+            };
+            assert_eq!(call.unwrap_err().code(), Code::DeadlineExceeded);
+        }
+        assert_eq!((server.calls(), world.count("breaker_state")), (5, state));
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_that_answers_for_a_dead_service_opens_the_breaker() {
     let refused = || Status::unavailable("connection refused");

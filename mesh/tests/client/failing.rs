@@ -115,6 +115,7 @@ async fn a_write_with_a_key_is_sent_again() {
     client.write_with_key().await.unwrap();
     assert_eq!(replica.state.calls(), 3);
     assert_eq!(*replica.state.attempts.lock().unwrap(), ["1", "2"]);
+    assert_eq!(replica.state.timeouts.lock().unwrap().len(), 3, "one each");
     replica.state.now(Mode::UnavailableFirst(3));
     assert_eq!(client.write_with_key().await.unwrap_err().code(), Code::Unavailable, "two retries at most");
 }

@@ -5,12 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::{Fault, Reason, SpiffeId, Upstream, UpstreamParts, client::Connect};
+use mesh::{
+    Fault, Reason, SpiffeId, Upstream, UpstreamParts,
+    client::{Connect, Connecting},
+};
 use tonic::Code;
 
 use crate::{
     raw::Clear,
-    world::{Client, Load, Mode, World, settings, until},
+    world::{Client, Load, Mode, Replica, World, settings, until},
 };
 
 #[tokio::test]
@@ -39,6 +42,61 @@ async fn the_client_ends_a_call_at_its_deadline_whatever_the_server_does() {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(Fault::from_status(&status).reason(), Reason::DeadlineExceeded);
     assert!((100..3_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_call_without_a_deadline_gets_one_and_the_service_is_told() {
+    let world = World::new();
+    let replica = world.replica().await;
+    world.client(settings(), &[&replica]).read().await.unwrap();
+    assert!((20_000..=30_000).contains(&told_ms(&replica)), "{}", told_ms(&replica));
+    let short = mesh::UpstreamSettings { default_timeout_ms: 150, ..settings() };
+    replica.state.now(Mode::Hangs);
+    let status = world.client(short, &[&replica]).read().await.unwrap_err();
+    assert_eq!(Fault::from_status(&status).reason(), Reason::DeadlineExceeded);
+    replica.state.now(Mode::Answers);
+    let none = mesh::UpstreamSettings { default_timeout_ms: 0, ..settings() };
+    world.client(none, &[&replica]).read().await.unwrap();
+    assert_eq!(replica.state.timeouts.lock().unwrap().len(), 2, "none where none is wanted");
+}
+
+/// As long as connecting took, as much less time has the service.
+#[tokio::test]
+async fn the_service_is_told_what_is_left_of_the_time() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let parts = world.parts(settings());
+    let late = Arc::new(Late(Arc::clone(&parts.connect)));
+    let parts = UpstreamParts { connect: late, ..parts };
+    World::client_with(parts, &[&replica]).read_within(Some(Duration::from_secs(20))).await.unwrap();
+    assert!((10_000..=19_900).contains(&told_ms(&replica)), "{}", told_ms(&replica));
+}
+
+/// How long the last call had, by its only `grpc-timeout`.
+fn told_ms(replica: &Replica) -> u64 {
+    let timeouts = replica.state.timeouts.lock().unwrap();
+    timeouts.last().unwrap().strip_suffix('m').unwrap().parse().unwrap()
+}
+
+/// Connects after a tenth of a second.
+struct Late(Arc<dyn Connect>);
+
+impl Connect for Late {
+    fn connect(&self, address: std::net::SocketAddr) -> Connecting {
+        let connecting = self.0.connect(address);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            connecting.await
+        })
+    }
+
+    fn scheme(&self) -> http::uri::Scheme {
+        self.0.scheme()
+    }
+
+    fn renewed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.renewed()
+    }
 }
 
 #[tokio::test]

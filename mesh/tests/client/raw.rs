@@ -39,6 +39,8 @@ pub(crate) enum Answer {
     Half,
     /// Nothing; the connection ends.
     Lost,
+    /// Headers, and then nothing for ever.
+    Headers,
     /// Not looked at.
     Refused,
 }
@@ -133,6 +135,10 @@ async fn give(answer: Answer, request: Request<RecvStream>, mut respond: SendRes
             let mut head = only(status);
             head.headers_mut().insert("l5d-proxy-error", HeaderValue::from_static("connection refused"));
             respond.send_response(head, true).unwrap();
+        }
+        Answer::Headers => {
+            let _send = respond.send_response(head(HeaderMap::new()), false).unwrap();
+            std::future::pending::<()>().await;
         }
         Answer::Lost => {
             let _not_reset = respond;

@@ -24,6 +24,7 @@ use paymesh_proto::{
         echo_service_client::EchoServiceClient,
         echo_service_server::{EchoService, EchoServiceServer},
     },
+    payments::v1::{WatchPaymentEventsRequest, payment_service_client::PaymentServiceClient},
     tax::v1::{
         CalculateRequest, Calculation, GetCalculationRequest,
         tax_service_client::TaxServiceClient,
@@ -59,6 +60,8 @@ pub(crate) struct State {
     pub(crate) calls: AtomicU32,
     /// Calls that were dropped before they were answered.
     pub(crate) given_up: AtomicU32,
+    /// `grpc-timeout` of all calls that had it.
+    pub(crate) timeouts: Mutex<Vec<String>>,
     /// `grpc-previous-rpc-attempts` of all calls that had it.
     pub(crate) attempts: Mutex<Vec<String>>,
     under_way: AtomicU32,
@@ -79,6 +82,9 @@ impl State {
 
     async fn take<T>(&self, request: &Request<T>) -> Result<(), Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        for timeout in request.metadata().get_all("grpc-timeout") {
+            self.timeouts.lock().unwrap().push(timeout.to_str().unwrap().to_owned());
+        }
         if let Some(before) = request.metadata().get("grpc-previous-rpc-attempts") {
             self.attempts.lock().unwrap().push(before.to_str().unwrap().to_owned());
         }
@@ -353,6 +359,16 @@ impl Client {
         }
         let answer = EchoServiceClient::new(self.upstream.clone()).echo(request).await?;
         assert_eq!(answer.into_inner(), message);
+        Ok(())
+    }
+
+    /// A stream of answers, to its end.
+    pub(crate) async fn watch_within(&self, timeout: Duration) -> Result<(), Status> {
+        let mut request = call_of("acme").request(WatchPaymentEventsRequest::default());
+        request.set_timeout(timeout);
+        let mut client = PaymentServiceClient::new(self.upstream.clone());
+        let mut events = client.watch_payment_events(request).await?.into_inner();
+        while events.message().await?.is_some() {}
         Ok(())
     }
 
