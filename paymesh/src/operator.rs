@@ -12,7 +12,7 @@ use paymesh_proto::ledger::v1::{AuditRequest, AuditResponse, ledger_service_clie
 use crate::describe::Description;
 
 /// How long the ledger may take to replay everything.
-const AUDIT_DEADLINE: Duration = Duration::from_hours(1);
+const AUDIT_DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// Why a running mesh could not be asked.
 #[derive(Debug, thiserror::Error)]

@@ -219,10 +219,9 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         Ok((response, attempt)) => Ok(answer(response, underway, attempt, timer)),
         Err(failed) => {
             let status = failure::status(failed);
-            if failed == Failure::Underway {
-                underway.put_off(status.code())
-            } else {
-                underway.ended(status.code())
+            match failed {
+                Failure::Underway => underway.put_off(status.code()),
+                _ => underway.ended(status.code()),
             }
             Err(status)
         }

@@ -454,8 +454,7 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
 
 /// Settings for tests of one thing: no breaker, short waits.
 pub(crate) fn settings() -> UpstreamSettings {
-    let mut settings = UpstreamSettings::default();
-    settings.replicated = true;
+    let mut settings = UpstreamSettings { replicated: true, ..UpstreamSettings::default() };
     settings.breaker.failed_percent = 0;
     settings.resolve_interval_ms = 250;
     settings.retry.backoff_base_ms = 2;
