@@ -71,7 +71,8 @@ impl<Req, Resp> Clone for Batcher<Req, Resp> {
 impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
     /// The worker is a thread of its own: for batches that block (a disk, an embedded store).
     ///
-    /// `work` answers every item of the batch, in order. A panic in it costs the batch it happened in
+    /// `work` answers every item of the batch, in order. What was handed in is done, also where nobody waits
+    /// for it any more: whoever reads after a write finds it. A panic costs the batch it happened in
     /// ([`BatchError::Broken`]), and the worker goes on: `work` must not be left half-way by one.
     pub fn on_thread<W>(name: &str, limits: BatchLimits, mut work: W) -> std::io::Result<Self>
     where
@@ -81,7 +82,7 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let mut batch = Vec::new();
             while waiting.blocking_recv_many(&mut batch, limits.items_max.max(1)) > 0 {
-                let Some((requests, callers)) = wanted(&mut batch) else { continue };
+                let (requests, callers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
                 if let Some(answers) = guarded(|| work(requests)) {
                     answer(callers, answers);
                 }
@@ -93,8 +94,9 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
     /// The worker is a task: for batches that wait (an RPC, an SQL round trip). Up to `concurrency`
     /// batches are under way at once, so that one slow round trip does not hold back the next.
     ///
-    /// `work` answers every item of the batch, in order. A panic in it or in its future costs the batch it
-    /// happened in ([`BatchError::Broken`]), and the worker goes on.
+    /// `work` answers every item of the batch, in order. An item whose caller goes away before its batch is
+    /// made is not sent. A panic in `work` or in its future costs the batch it happened in
+    /// ([`BatchError::Broken`]), and the worker goes on.
     pub fn on_task<W, F>(limits: BatchLimits, concurrency: usize, work: W) -> Self
     where
         W: Fn(Vec<Req>) -> F + Send + 'static,
@@ -204,19 +206,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_is_not_done() {
+    async fn what_nobody_waits_for_is_not_sent() {
         let done = Arc::new(Mutex::new(Vec::new()));
-        let (entered, leave) = (Arc::new(Notify::new()), std::sync::mpsc::channel::<()>());
-        let batcher = Batcher::on_thread("test", BatchLimits::default(), {
-            let (done, entered) = (Arc::clone(&done), Arc::clone(&entered));
+        let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let batcher = Batcher::on_task(BatchLimits::default(), 1, {
+            let (done, entered, leave) = (Arc::clone(&done), Arc::clone(&entered), Arc::clone(&leave));
             move |items: Vec<u8>| {
                 done.lock().unwrap().push(items.clone());
                 entered.notify_one();
-                leave.1.recv().unwrap();
-                items
+                let leave = Arc::clone(&leave);
+                async move {
+                    leave.notified().await;
+                    items
+                }
             }
         });
-        let batcher = batcher.unwrap();
         let call = |n| {
             let batcher = batcher.clone();
             tokio::spawn(async move { batcher.call(n).await })
@@ -239,7 +243,9 @@ mod tests {
         }
         let last = call(4);
         waiting(3).await;
-        (0..2).for_each(|_| leave.0.send(()).unwrap());
+        leave.notify_one();
+        entered.notified().await;
+        leave.notify_one();
         assert_eq!((first.await.unwrap(), last.await.unwrap()), (Ok(1), Ok(4)));
         assert_eq!(*done.lock().unwrap(), [[1], [4]]);
     }
