@@ -2,11 +2,7 @@
 //! down what they said. Every step is idempotent by an id derived from the payment, so that after a
 //! crash the same steps are simply taken again.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Reason, SpiffeId,
@@ -15,7 +11,6 @@ use mesh::{
 use money::{PaymentId, RefundId, TenantId, Timestamp};
 use paymesh_proto::fraud::v1 as proto;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::{
     clients::{Clients, Posted},
@@ -29,8 +24,9 @@ use crate::{
         refund::{self, Refund},
         transition::Status,
     },
-    processor::{Inquiry, Processor, ProcessorRequest},
+    processor::{Inquiry, Processor, ProcessorRequest, WebhookSubject},
     store::{Begun, Claim, Committed, Decision, Store, Work},
+    under_way::{Key, UnderWay},
     watchers::Watchers,
 };
 
@@ -44,18 +40,15 @@ pub struct Driver<S> {
     pub(crate) identity: SpiffeId,
     pub(crate) config: Config,
     pub(crate) watchers: Arc<Watchers>,
-    /// Driven right now, by payment or refund id, and for whose request: never by two tasks at once.
-    under_way: Mutex<HashMap<Key, Option<Claim>>>,
+    pub(crate) under_way: UnderWay,
     tasks: TaskTracker,
 }
-
-/// A payment or a refund of a tenant.
-type Key = (TenantId, Uuid);
 
 /// Holds a payment or refund while it is driven.
 struct Held<S: Store> {
     driver: Arc<Driver<S>>,
     key: Key,
+    released: bool,
 }
 
 /// What was to be driven is being driven already.
@@ -96,8 +89,23 @@ pub(crate) enum Outcome<T> {
 
 impl<S: Store> Drop for Held<S> {
     fn drop(&mut self) {
-        let mut under_way = self.driver.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&self.key);
+        self.release();
+    }
+}
+
+impl<S: Store> Held<S> {
+    /// Lets others drive it, once.
+    fn release(&mut self) -> Option<WebhookSubject> {
+        let released = std::mem::replace(&mut self.released, true);
+        if released { None } else { self.driver.under_way.release(&self.key) }
+    }
+
+    /// It was driven. What a webhook told meanwhile is asked about next, whatever was just written down.
+    async fn finish(mut self) {
+        let Some(subject) = self.release() else { return };
+        if let Err(error) = self.driver.store.make_due(subject, self.driver.now()).await {
+            tracing::warn!(%error, "what a webhook told is asked about later");
+        }
     }
 }
 
@@ -122,7 +130,7 @@ impl<S: Store> Driver<S> {
         identity: SpiffeId,
         config: Config,
     ) -> Arc<Self> {
-        let (under_way, tasks) = (Mutex::default(), TaskTracker::new());
+        let (under_way, tasks) = (UnderWay::default(), TaskTracker::new());
         let watchers = Watchers::new(config.watchers_max, config.watchers_per_tenant_max);
         Arc::new(Self { store, clients, processor, clock, ids, identity, config, watchers, under_way, tasks })
     }
@@ -132,14 +140,8 @@ impl<S: Store> Driver<S> {
     }
 
     fn hold(self: &Arc<Self>, key: Key, by: Option<Claim>) -> Result<Held<S>, Busy> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        match under_way.entry(key.clone()) {
-            Entry::Occupied(held) => Err(Busy { by: held.get().clone() }),
-            Entry::Vacant(free) => {
-                free.insert(by);
-                Ok(Held { driver: Arc::clone(self), key })
-            }
-        }
+        self.under_way.hold(key.clone(), by).map_err(|by| Busy { by })?;
+        Ok(Held { driver: Arc::clone(self), key, released: false })
     }
 
     /// Runs in a task of its own, so that a caller who goes away does not stop it half-way.
@@ -151,8 +153,9 @@ impl<S: Store> Driver<S> {
     ) -> Result<Result<T, Fault>, Busy> {
         let held = self.hold(key, by)?;
         let task = self.tasks.spawn(mesh::scope::carry(async move {
-            let _held = held;
-            work.await
+            let done = work.await;
+            held.finish().await;
+            done
         }));
         let lost = || {
             Fault::new(Reason::Internal, "The work on this payment ended unexpectedly; it will be resumed.")

@@ -21,6 +21,7 @@ pub mod watch;
 pub mod watchers;
 pub mod webhooks;
 
+mod under_way;
 mod validate;
 mod worker;
 

@@ -32,6 +32,8 @@ impl<S: Store> Webhooks<S> {
         let body = request.body.map(|body| body.data).unwrap_or_default();
         let subject = processor.verify_webhook(&request.headers, &body).map_err(refused)?;
         if subject != WebhookSubject::Other {
+            // First: whoever begins to drive it from now on asks the processor after it sent this.
+            self.0.under_way.told(subject);
             self.0.store.make_due(subject, self.0.clock.now()).await?;
         }
         Ok(ReceiveWebhookResponse {})
