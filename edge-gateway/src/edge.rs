@@ -12,7 +12,7 @@ use crate::{
     auth::{self, Authenticator, ScopeTable},
     config::EdgeConfig,
     face::Face,
-    gateway::{Gateway, Limits},
+    gateway::{Gateway, Limits, grpc_web::GrpcWeb},
     limits::Limiter,
     metrics::EdgeMetrics,
     openapi,
@@ -102,6 +102,7 @@ impl Service for Edge {
             },
             limiter,
             face,
+            grpc_web: GrpcWeb::new(config.http.grpc_web, &api),
             no_rpc: "none".into(),
             streams: Streams::new(
                 config.streams_max,

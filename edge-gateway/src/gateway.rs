@@ -6,6 +6,8 @@
 //! logged: a card number may be anywhere in them.
 
 mod forward;
+pub(crate) mod grpc_web;
+mod headers;
 mod pages;
 
 use std::{
@@ -23,7 +25,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
-    call::{IDEMPOTENCY_KEY_HEADER, REQUEST_ID_HEADER, is_outside_request_id},
+    call::{REQUEST_ID_HEADER, is_outside_request_id},
 };
 use tracing::Instrument as _;
 
@@ -40,8 +42,10 @@ use crate::{
     problem,
     readiness::Readiness,
     stream::Streams,
-    transcode::{Idempotency, NoMatch, Route, Transcoder},
+    transcode::{NoMatch, Route, Transcoder},
 };
+use grpc_web::{Form, GrpcWeb};
+use headers::{idempotency_key, is_json};
 
 /// How much of a body that is refused is read all the same, and for how long.
 const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -69,6 +73,7 @@ pub(crate) struct Gateway {
     pub(crate) streams: Streams,
     pub(crate) limiter: Limiter,
     pub(crate) face: Face,
+    pub(crate) grpc_web: GrpcWeb,
     /// The first segments of all routes: below them nothing is told without a credential.
     pub(crate) guarded: HashSet<String>,
     /// The label of requests that have no route.
@@ -114,6 +119,7 @@ impl Gateway {
         let path = parts.uri.path();
         let page = Page::at(path).filter(|_| matches!(parts.method, Method::GET | Method::HEAD));
         let kind = page.map_or(Kind::Rpc, Page::kind);
+        let web = self.grpc_web.asked(&parts);
         let mut under_way = self.metrics.begin(kind != Kind::Probe, &self.no_rpc, caller.began);
         let answered = match (self.admit(&parts, &caller, kind, under_way.others), page) {
             (Err(refusal), _) => Err(refusal),
@@ -122,7 +128,7 @@ impl Gateway {
                 let answer = self.page(page, path, &caller).await;
                 answer.ok_or_else(|| Self::not_documented(path).into())
             }
-            (Ok(None), None) => self.proxy(&parts, &mut body, &caller, &mut under_way.rpc).await,
+            (Ok(None), None) => self.proxy(&parts, &mut body, web, &caller, &mut under_way.rpc).await,
         };
         let mut answer = match answered {
             Ok(answer) => answer,
@@ -140,7 +146,10 @@ impl Gateway {
                 if !parts.headers.contains_key(header::EXPECT) {
                     discard(&mut body, patience(fault.reason(), caller.notes.is_of_known())).await;
                 }
-                let mut answer = problem::response(&fault, &caller.request_id);
+                let mut answer = match web {
+                    Some(form) => form.refused(fault),
+                    None => problem::response(&fault, &caller.request_id),
+                };
                 if let Some(header) = header {
                     let (name, value) = *header;
                     answer.headers_mut().insert(name, value);
@@ -163,7 +172,7 @@ impl Gateway {
         if parts.method == Method::HEAD {
             answer = without_body(answer);
         }
-        under_way.answered(&caller.request_id, answer.status());
+        under_way.answered(&caller.request_id, grpc_web::meant(&answer));
         answer
     }
 
@@ -245,15 +254,19 @@ impl Gateway {
         &self,
         parts: &Parts,
         body: &mut Incoming,
+        web: Option<Form>,
         caller: &Caller,
         rpc: &mut Arc<str>,
     ) -> Result<Answer, Refusal> {
         let path = parts.uri.path();
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        if !self.guarded.contains(first) {
+        if web.is_none() && !self.guarded.contains(first) {
             return Err(Self::not_documented(path).into());
         }
-        let found = self.api.find(&parts.method, path);
+        let found = match web {
+            Some(_) => self.grpc_web.find(&self.api, path),
+            None => self.api.find(&parts.method, path),
+        };
         // Without a credential nothing is told of a path, unless it is that of an RPC that asks for none.
         let principal = match &found {
             Ok((route, _)) if route.public => None,
@@ -268,16 +281,27 @@ impl Gateway {
             self.authenticator.allow(principal, self.scopes.get(&route.rpc))?;
         }
         let idempotency_key = idempotency_key(route.idempotency, &parts.headers)?;
-        let body = self.body(route, body, caller.deadline).await?;
+        let limit = self.body_bytes_max(route);
+        let body_max = web.map_or(limit, |form| form.body_bytes_max(limit));
+        let body = self.body(body_max, body, caller.deadline).await?;
         if let Some(principal) = &principal {
             // What is signed is what was sent (RFC 9530, section 2).
             self.authenticator.check_body(principal, &body)?;
         }
-        let body = self.readable(route, &parts.headers, body)?;
         let (query, headers) = (parts.uri.query(), &parts.headers);
-        let message = route.request.encode(&self.api.schema, &found.captures, query, headers, &body);
+        let message = if let Some(form) = web {
+            form.message(headers, body, limit)
+        } else {
+            let body = self.readable(route, headers, body)?;
+            let request = &route.request;
+            request.encode(&self.api.schema, &found.captures, query, headers, &body).map_err(Fault::from)
+        };
         let tenant = principal.as_ref().map(|principal| principal.tenant.clone());
-        let deadline = if route.streaming { self.streams.deadline(caller.began) } else { caller.deadline };
+        let mut deadline =
+            if route.streaming { self.streams.deadline(caller.began) } else { caller.deadline };
+        if web.is_some() {
+            deadline = grpc_web::deadline(headers, caller.began, deadline)?;
+        }
         let call = self.call_until(caller, tenant, idempotency_key, deadline);
         // At this level, whatever is logged within carries the request's ids, however little is logged.
         let span = tracing::error_span!(
@@ -289,16 +313,22 @@ impl Gateway {
             credential = principal.as_ref().map(|principal| &*principal.credential),
         );
         mesh::telemetry::adopt(&span, caller.trace);
-        let message = message.map_err(Fault::from)?;
+        let message = message?;
         async {
             // Within the span, so that the call carries it as its parent.
             let request = call.forward(message);
             if route.streaming {
                 let of_tenant = principal.as_ref().map(|principal| self.limiter.stream(&principal.tenant));
                 let place = self.streams.enter(of_tenant.transpose()?)?;
-                self.forward_stream(found.target, request, headers, caller, place).await
+                match web {
+                    None => self.forward_stream(found.target, request, headers, caller, place).await,
+                    Some(form) => self.web_stream(form, route, request, (caller, deadline), place).await,
+                }
             } else {
-                self.forward(route, request, caller).await
+                match web {
+                    None => self.forward(route, request, caller).await,
+                    Some(form) => self.web_unary(form, route, request, deadline).await,
+                }
             }
         }
         .instrument(span)
@@ -318,8 +348,7 @@ impl Gateway {
     }
 
     /// The body as it was sent.
-    async fn body(&self, route: &Route, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Fault> {
-        let limit = self.body_bytes_max(route);
+    async fn body(&self, limit: usize, body: &mut Incoming, deadline: Instant) -> Result<Bytes, Fault> {
         if body.is_end_stream() {
             return Ok(Bytes::new());
         }
@@ -466,45 +495,6 @@ fn unreachable_upstream() -> Fault {
         .retry_after_s(1)
 }
 
-fn idempotency_key(rule: Idempotency, headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> {
-    if rule == Idempotency::None {
-        return Ok(None);
-    }
-    let mut given = headers.get_all(IDEMPOTENCY_KEY_HEADER).iter();
-    match (given.next(), given.next()) {
-        (Some(value), None) => value.to_str().unwrap_or_default().parse().map(Some),
-        (Some(_), Some(_)) => {
-            Err(Fault::new(Reason::IdempotencyKeyInvalid, "The idempotency key cannot be used.")
-                .violating("Idempotency-Key", "must be given once"))
-        }
-        (None, _) if rule == Idempotency::Required => {
-            let message =
-                "This operation moves money: send an Idempotency-Key header, so that a retry is safe.";
-            Err(Fault::new(Reason::IdempotencyKeyRequired, message).violating(
-                "Idempotency-Key",
-                "is required: 1 to 255 visible ASCII characters, a new one per operation",
-            ))
-        }
-        (None, _) => Ok(None),
-    }
-}
-
-/// `application/json` or a type built on it (RFC 6839), in UTF-8. No type at all is taken as JSON.
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
-    let Ok(value) = value.to_str() else { return false };
-    let mut parts = value.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-    let json =
-        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-    json && parts.all(|parameter| match parameter.split_once('=') {
-        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
-            charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        }
-        _ => true,
-    })
-}
-
 fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
@@ -529,33 +519,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_told_by_its_type() {
-        let of = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
-            is_json(&headers)
-        };
-        for right in [
-            "application/json",
-            "Application/JSON; charset=UTF-8",
-            "application/merge-patch+json",
-            "application/json;charset=\"utf-8\"",
-        ] {
-            assert!(of(right), "{right}");
-        }
-        for wrong in [
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "application/json; charset=latin1",
-            "application/jsonx",
-            "",
-        ] {
-            assert!(!of(wrong), "{wrong}");
-        }
-        assert!(is_json(&HeaderMap::new()));
-    }
-
-    #[test]
     fn the_body_of_a_stranger_and_a_late_one_are_not_waited_for() {
         assert_eq!(patience(Reason::InvalidRequest, true), DISCARD_DEADLINE);
         for (reason, is_known) in [
@@ -567,28 +530,5 @@ mod tests {
             assert_eq!(patience(reason, is_known), SHED_DISCARD_DEADLINE, "{reason:?}");
         }
         assert_eq!(patience(Reason::RequestTimeout, true), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_idempotency_key_follows_the_rpcs_promise() {
-        let headers = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(IDEMPOTENCY_KEY_HEADER, HeaderValue::from_static(value));
-            }
-            headers
-        };
-        let reason = |rule, values: &[&'static str]| match idempotency_key(rule, &headers(values)) {
-            Ok(key) => Ok(key.map(|key| key.as_str().to_owned())),
-            Err(fault) => Err((fault.reason(), fault.violations()[0].field.clone())),
-        };
-        let field = || "Idempotency-Key".to_owned();
-        assert_eq!(reason(Idempotency::Required, &["k"]), Ok(Some("k".into())));
-        assert_eq!(reason(Idempotency::Required, &[]), Err((Reason::IdempotencyKeyRequired, field())));
-        assert_eq!(reason(Idempotency::Optional, &[]), Ok(None));
-        assert_eq!(reason(Idempotency::Optional, &["a b"]), Err((Reason::IdempotencyKeyInvalid, field())));
-        assert_eq!(reason(Idempotency::Required, &[""]), Err((Reason::IdempotencyKeyInvalid, field())));
-        assert_eq!(reason(Idempotency::Required, &["a", "b"]), Err((Reason::IdempotencyKeyInvalid, field())));
-        assert_eq!(reason(Idempotency::None, &["a b"]), Ok(None));
     }
 }

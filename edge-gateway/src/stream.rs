@@ -85,6 +85,16 @@ impl Streams {
     }
 }
 
+impl Timing {
+    /// Done when the stream has to end: after its longest duration, or with the drain.
+    pub(crate) fn over(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let Self { end, drain, .. } = self;
+        Box::pin(async move {
+            drain.unless_started(tokio::time::sleep_until(end.into())).await;
+        })
+    }
+}
+
 /// How much longer the call behind a stream may go on.
 const CALL_GRACE: Duration = Duration::from_secs(5);
 
@@ -148,10 +158,7 @@ impl MessageStream {
         request_id: Arc<str>,
         place: StreamPlace,
     ) -> Self {
-        let Timing { end, heartbeat, drain } = timing;
-        let end = async move {
-            drain.unless_started(tokio::time::sleep_until(end.into())).await;
-        };
+        let heartbeat = timing.heartbeat;
         Self {
             api,
             route,
@@ -160,7 +167,7 @@ impl MessageStream {
             messages,
             heartbeat_after: heartbeat,
             heartbeat: Box::pin(tokio::time::sleep(heartbeat)),
-            end: Box::pin(end),
+            end: timing.over(),
             request_id,
             done: false,
             _place: place,

@@ -28,7 +28,8 @@ pub const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempote
 /// Response metadata: the answer is the stored one of an earlier request.
 pub const IDEMPOTENCY_REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::HEADER);
-pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Metadata and HTTP header: how long the caller waits, as `TimeoutValue TimeoutUnit` of the gRPC protocol.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Held back from the deadline at each hop, so that the caller hears of a timeout before its own ends.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
@@ -273,7 +274,7 @@ fn could_be_card_number(digits: &str) -> bool {
 }
 
 /// `TimeoutValue TimeoutUnit` of the gRPC protocol: up to 8 digits and one of H, M, S, m, u, n.
-pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
+pub fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

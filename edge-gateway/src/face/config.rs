@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct HttpConfig {
     /// Which web pages of other origins may call. Default: none.
     pub cors: CorsConfig,
+    /// Whether the RPCs that have a route are also taken as gRPC-web: `POST /<package>.<Service>/<Method>` with
+    /// `application/grpc-web` or `application/grpc-web-text`, under the same rules. Default: no.
+    pub grpc_web: bool,
     /// Answers of at least so many bytes are compressed with gzip for clients that take it; 0 compresses
     /// nothing. Only what is read (GET) and holds no field marked as sensitive is. Default: 1024.
     pub compress_bytes_min: usize,
@@ -25,6 +28,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             cors: CorsConfig::default(),
+            grpc_web: false,
             compress_bytes_min: 1_024,
             hsts_max_age_s: 31_536_000,
             uri_bytes_max: 8 * 1_024,

@@ -20,21 +20,38 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      x-request-id",
 );
 
+/// The same, with what clients of gRPC-web send and read besides.
+const REQUEST_HEADERS_WITH_GRPC_WEB: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, content-digest, idempotency-key, if-none-match, signature, \
+     signature-input, traceparent, x-request-id, grpc-timeout, x-grpc-web, x-user-agent",
+);
+const EXPOSED_WITH_GRPC_WEB: HeaderValue = HeaderValue::from_static(
+    "deprecation, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, sunset, \
+     x-request-id, grpc-message, grpc-status, grpc-status-details-bin",
+);
+
 /// Who may call from a page.
 #[derive(Debug)]
 pub(crate) struct Cors {
     origins: HashSet<HeaderValue>,
     max_age: HeaderValue,
+    request_headers: HeaderValue,
+    exposed: HeaderValue,
 }
 
 impl Cors {
     /// `None` where no origin may.
-    pub(crate) fn new(config: &CorsConfig) -> Result<Option<Self>, StartError> {
+    pub(crate) fn new(config: &CorsConfig, grpc_web: bool) -> Result<Option<Self>, StartError> {
         let origins: Result<HashSet<HeaderValue>, StartError> =
             config.origins.iter().map(|origin| origin_of(origin)).collect();
         let origins = origins?;
         let max_age = HeaderValue::from(config.max_age_s);
-        Ok((!origins.is_empty()).then_some(Self { origins, max_age }))
+        let (request_headers, exposed) = if grpc_web {
+            (REQUEST_HEADERS_WITH_GRPC_WEB, EXPOSED_WITH_GRPC_WEB)
+        } else {
+            (REQUEST_HEADERS, EXPOSED)
+        };
+        Ok((!origins.is_empty()).then_some(Self { origins, max_age, request_headers, exposed }))
     }
 
     /// The answer to a browser that asks before it sends the page's request. Such a question carries no
@@ -51,7 +68,7 @@ impl Cors {
         let headers = answer.headers_mut();
         if self.allowed(&parts.headers).is_some() {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, self.request_headers.clone());
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
         }
         headers.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Method"));
@@ -65,7 +82,7 @@ impl Cors {
         answer.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.allowed(request) {
             answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, self.exposed.clone());
         }
     }
 
@@ -100,7 +117,7 @@ mod tests {
 
     fn cors(origins: &[&str]) -> Result<Option<Cors>, StartError> {
         let origins = origins.iter().map(|&origin| origin.to_owned()).collect();
-        Cors::new(&CorsConfig { origins, ..CorsConfig::default() })
+        Cors::new(&CorsConfig { origins, ..CorsConfig::default() }, false)
     }
 
     #[test]

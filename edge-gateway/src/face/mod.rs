@@ -74,7 +74,7 @@ impl Face {
         }
         let hsts = format!("max-age={}", config.hsts_max_age_s);
         Ok(Self {
-            cors: Cors::new(&config.cors)?,
+            cors: Cors::new(&config.cors, config.grpc_web)?,
             hsts: HeaderValue::try_from(hsts).ok().filter(|_| config.hsts_max_age_s > 0),
             compress_bytes_min: config.compress_bytes_min,
             uri_bytes_max: config.uri_bytes_max,

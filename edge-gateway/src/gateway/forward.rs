@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use mesh::{Fault, Reason, Upstream, call::IDEMPOTENCY_REPLAYED_HEADER};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
+use tonic::Streaming;
 
 use super::{Caller, Gateway, Refusal, deadline_exceeded, plain, unreachable_upstream};
 use crate::{
@@ -22,6 +23,39 @@ impl Gateway {
         Ok(client.max_decoding_message_size(mesh::client::ANSWER_BYTES_MAX))
     }
 
+    /// The answer's message, and whether it was given before, under the same idempotency key.
+    pub(super) async fn unary(
+        &self,
+        route: &Route,
+        request: tonic::Request<Bytes>,
+        deadline: Instant,
+    ) -> Result<(Bytes, bool), Fault> {
+        let mut client = self.client(route)?;
+        let calling = async {
+            client.ready().await.map_err(|_| unreachable_upstream())?;
+            let answer = client.unary(request, route.grpc_path.clone(), RawCodec).await;
+            answer.map_err(|status| Fault::from_status(&status))
+        };
+        let answer =
+            tokio::time::timeout_at(deadline.into(), calling).await.map_err(|_| deadline_exceeded())??;
+        let (metadata, message, _) = answer.into_parts();
+        let replayed =
+            metadata.get(IDEMPOTENCY_REPLAYED_HEADER.as_str()).is_some_and(|value| value == "true");
+        Ok((message, replayed))
+    }
+
+    /// The messages of a stream that the service has accepted.
+    pub(super) async fn streaming(
+        &self,
+        route: &Route,
+        request: tonic::Request<Bytes>,
+    ) -> Result<Streaming<Bytes>, Fault> {
+        let mut client = self.client(route)?;
+        client.ready().await.map_err(|_| unreachable_upstream())?;
+        let answer = client.server_streaming(request, route.grpc_path.clone(), RawCodec).await;
+        Ok(answer.map_err(|status| Fault::from_status(&status))?.into_inner())
+    }
+
     /// One message, one answer.
     pub(super) async fn forward(
         &self,
@@ -29,16 +63,7 @@ impl Gateway {
         request: tonic::Request<Bytes>,
         caller: &Caller,
     ) -> Result<Answer, Refusal> {
-        let mut client = self.client(route)?;
-        let calling = async {
-            client.ready().await.map_err(|_| unreachable_upstream())?;
-            let answer = client.unary(request, route.grpc_path.clone(), RawCodec).await;
-            answer.map_err(|status| Fault::from_status(&status))
-        };
-        let answer = tokio::time::timeout_at(caller.deadline.into(), calling)
-            .await
-            .map_err(|_| deadline_exceeded())??;
-        let (metadata, message, _) = answer.into_parts();
+        let (message, replayed) = self.unary(route, request, caller.deadline).await?;
         let mut answer = if route.response.is_raw() {
             let RawBody { content_type, data } =
                 route.response.raw(&message).map_err(|_| unreadable(route))?;
@@ -49,7 +74,7 @@ impl Gateway {
             let json = route.response.decode(&self.api.schema, &message).map_err(|_| unreadable(route))?;
             plain(StatusCode::OK, "application/json", json)
         };
-        if metadata.get(IDEMPOTENCY_REPLAYED_HEADER.as_str()).is_some_and(|value| value == "true") {
+        if replayed {
             answer.headers_mut().insert(IDEMPOTENCY_REPLAYED_HEADER, HeaderValue::from_static("true"));
         }
         Ok(answer)
@@ -67,11 +92,8 @@ impl Gateway {
         place: StreamPlace,
     ) -> Result<Answer, Refusal> {
         let route = &self.api.routes()[index];
-        let mut client = self.client(route)?;
         let calling = async {
-            client.ready().await.map_err(|_| unreachable_upstream())?;
-            let answer = client.server_streaming(request, route.grpc_path.clone(), RawCodec).await;
-            let mut messages = answer.map_err(|status| Fault::from_status(&status))?.into_inner();
+            let mut messages = self.streaming(route, request).await?;
             let first = if route.response.is_raw() {
                 messages.message().await.map_err(|status| Fault::from_status(&status))?
             } else {

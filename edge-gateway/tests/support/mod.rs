@@ -263,6 +263,10 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.body
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
