@@ -122,7 +122,7 @@ impl Service for Edge {
         let mut parts = Parts::new();
         let mut certificate = None;
         if let Some(tls) = &config.https {
-            let watched = server::tls::load(tls)?;
+            let watched = server::tls::load(tls, context.clock())?;
             let every = Duration::from_secs(tls.reload_s.max(1));
             parts = parts.worker("certificate", watched.clone().keep(every, context.drain()));
             certificate = Some(watched);

@@ -40,7 +40,8 @@ impl Default for PatienceConfig {
 #[derive(Debug, Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The certificate chain (PEM), the edge's own first. Read again when it changes.
+    /// The certificate chain (PEM), the edge's own first. Read again when it changes; one that is not valid at
+    /// the time is not used.
     #[schemars(extend("x-file" = "public"))]
     pub cert_file: PathBuf,
     /// Its private key (PEM). Read again when it changes; a pair that does not fit together is not used.

@@ -3,32 +3,54 @@
 
 use std::{path::Path, sync::Arc};
 
-use mesh::{StartError, Watched, pki::PkiError, tls::TlsError};
+use mesh::{
+    Clock, StartError, Watched,
+    pki::{Lifetime, PkiError, certificates},
+    tls::TlsError,
+};
+use money::Timestamp;
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{PrivateKeyDer, pem::PemObject as _},
     server::ProducesTickets,
 };
+use zeroize::Zeroizing;
 
 use super::config::TlsConfig;
 
 /// Reads the certificate and its key, and again whenever they change.
-pub(crate) fn load(config: &TlsConfig) -> Result<Watched<ServerConfig>, StartError> {
-    // One for all certificates to come: sessions are resumed across a change. It rotates its keys.
+///
+/// Sessions are taken up again by tickets that only this process can read, for up to 12 hours and across a
+/// change of the certificate; never with early data, which could be sent twice by somebody else.
+pub(crate) fn load(config: &TlsConfig, clock: Arc<dyn Clock>) -> Result<Watched<ServerConfig>, StartError> {
+    // One for all certificates to come. It rotates its keys.
     let tickets = ring::Ticketer::new().map_err(TlsError::from)?;
     let (cert, key) = (config.cert_file.clone(), config.key_file.clone());
     let files = vec![cert.clone(), key.clone()];
-    Ok(Watched::load("the edge's certificate", files, move || read(&cert, &key, &tickets))?)
+    let read = move || read(&cert, &key, &tickets, clock.now());
+    Ok(Watched::load("the edge's certificate", files, read)?)
 }
 
-fn read(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<ServerConfig, TlsError> {
+fn read(
+    cert: &Path,
+    key: &Path,
+    tickets: &Arc<dyn ProducesTickets>,
+    now: Timestamp,
+) -> Result<ServerConfig, TlsError> {
     let content = |path: &Path, reason| PkiError::Content { path: path.to_owned(), reason };
-    let pem = contents(cert)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    let chain = chain.ok_or_else(|| content(cert, "must hold certificates in PEM"))?;
-    let key = PrivateKeyDer::from_pem_slice(&contents(key)?)
+    let chain = certificates(cert)?;
+    // One that no client takes replaces none that they do.
+    let lifetime = chain.first().and_then(Lifetime::of);
+    let lifetime = lifetime.ok_or_else(|| content(cert, "holds a certificate that cannot be read"))?;
+    if now < lifetime.not_before {
+        return Err(content(cert, "holds a certificate that is not valid yet").into());
+    }
+    if now > lifetime.not_after {
+        return Err(content(cert, "holds a certificate that has expired").into());
+    }
+    let pem = std::fs::read(key).map_err(|source| PkiError::File { path: key.to_owned(), source })?;
+    let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(pem))
         .map_err(|_| content(key, "must hold a private key in PEM"))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
@@ -39,8 +61,4 @@ fn read(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<S
     config.ticketer = Arc::clone(tickets);
     config.ignore_client_order = true;
     Ok(config)
-}
-
-fn contents(path: &Path) -> Result<Vec<u8>, PkiError> {
-    std::fs::read(path).map_err(|source| PkiError::File { path: path.to_owned(), source })
 }
