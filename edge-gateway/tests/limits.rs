@@ -153,10 +153,12 @@ fn shared(
     when_unreachable: WhenUnreachable,
 ) -> LimitsConfig {
     let url_file = dir.join("url");
+    // Of TLS, its CA's file comes behind the URL.
+    let (url, ca_file) = url.split_once('#').map_or((url, None), |(url, ca)| (url, Some(ca.into())));
     std::fs::write(&url_file, format!("{url}\n")).unwrap();
     let redis = RedisConfig {
         url_file,
-        ca_file: None,
+        ca_file,
         timeout_ms: 2_000,
         key_prefix: format!("paymesh:test:{}:", dir.display()),
         when_unreachable,
@@ -197,6 +199,35 @@ async fn edges_share_their_limits_and_forget_nothing_with_the_script() {
     }
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn redis_is_spoken_to_over_tls_and_only_with_the_ca_that_is_configured() {
+    let url = std::env::var("PAYMESH_TEST_REDIS_TLS_URL");
+    let url = url.expect("PAYMESH_TEST_REDIS_TLS_URL: run `cargo xtask test`");
+    let dir = tempfile::tempdir().unwrap();
+    let limits = shared(dir.path(), &url, 2, WhenUnreachable::Refuse);
+    let (one, other) = (limited(limits.clone()).await, limited(limits.clone()).await);
+    for (edge, status) in [(&one, 200), (&other, 200), (&one, 429), (&other, 429)] {
+        let reply = edge.get("/v1/payments").send().await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
+    let mut redis = limits.redis.clone().unwrap();
+    // Another CA, and those of the system.
+    for ca_file in [Some(one.certificate("somebody").ca), None] {
+        redis.ca_file = ca_file;
+        let edge = limited(LimitsConfig { redis: Some(redis.clone()), ..limits.clone() }).await;
+        assert_eq!(code(&edge.get("/v1/payments").send().await), (503, "UNAVAILABLE".to_owned()));
+        edge.stop().await;
+    }
+    one.stop().await;
+    other.stop().await;
+    // Without TLS on our side there is nothing to talk about.
+    let plain = url.replacen("rediss://", "redis://", 1);
+    let edge =
+        limited(shared(dir.path(), plain.split('#').next().unwrap(), 2, WhenUnreachable::Refuse)).await;
+    assert_eq!(code(&edge.get("/v1/payments").send().await), (503, "UNAVAILABLE".to_owned()));
+    edge.stop().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Compiled first on a bare machine, so it stands on the standard library and `clap` alone, and on
 //! nothing of ours.
 
+mod certificate;
 mod conformance;
 mod error;
 mod guard;

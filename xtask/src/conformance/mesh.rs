@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::certificate::Certificate;
+use crate::certificate::Certificate;
 use crate::error::Error;
 use crate::guard::{Guarded, Stop};
 use crate::process::{cargo, succeeds};

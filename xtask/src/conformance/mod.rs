@@ -3,7 +3,6 @@
 //! Each judge is a program of its own, installed once below `target/tools`; here is only which ones, how
 //! they are called, and what of their verdict counts.
 
-mod certificate;
 mod h2spec;
 mod mesh;
 mod testssl;

@@ -57,7 +57,8 @@ impl Host {
         self.give(path)
     }
 
-    fn give(&self, path: &Path) -> Result<(), String> {
+    /// Makes a file or directory the server's user's.
+    pub(super) fn give(&self, path: &Path) -> Result<(), String> {
         self.unprivileged.map_or(Ok(()), |(user, group)| {
             chown(path, Some(user), Some(group))
                 .map_err(|error| format!("could not give {} to user {user}: {error}", path.display()))

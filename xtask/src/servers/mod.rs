@@ -36,6 +36,8 @@ use postgres::apt_get;
 /// postgres://user:password@127.0.0.1:5432/postgres; tests make and drop tables there),
 /// PAYMESH_TEST_REDIS_URL (Redis 5 or later, such as redis://:password@127.0.0.1:6379; tests keep keys that
 /// begin with `paymesh:test:` there, and flush its scripts),
+/// PAYMESH_TEST_REDIS_TLS_URL (the same over TLS, and the file of its CA, such as
+/// rediss://:password@localhost:6380#/tmp/ca.pem),
 /// PAYMESH_TEST_OTEL_COLLECTOR (an OpenTelemetry collector and the file that its file exporter writes,
 /// such as <http://127.0.0.1:4317#/tmp/otlp.jsonl>).
 #[derive(Debug, Args)]
@@ -155,7 +157,8 @@ pub(crate) struct Ready {
 }
 
 /// Every server that tests need, in the order in which they are started.
-const SERVERS: &[&dyn Server] = &[&postgres::Postgres, &redis::Redis, &collector::Collector];
+const SERVERS: &[&dyn Server] =
+    &[&postgres::Postgres, &redis::Redis { tls: false }, &redis::Redis { tls: true }, &collector::Collector];
 
 /// Finds or starts all of them.
 pub(crate) fn obtain_all(only: Option<&ServersArgs>) -> Result<Vec<Ready>, Error> {

@@ -1,15 +1,17 @@
-//! Redis: where its program is, and how one of its own is started, with nothing on disk.
+//! Redis, with TLS or without: where its program is, and how one of its own is started, with nothing of its
+//! data on disk.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::host::{Host, random_hex, with_free_port};
+use super::host::{Host, follow, random_hex, with_free_port};
 use super::postgres::apt_get;
 use super::{Server, Started, launch};
-use crate::guard::Stop;
+use crate::certificate::Certificate;
+use crate::guard::{Guarded, Stop};
 use crate::process::output_of;
 
 /// The oldest version whose scripts may ask for the time and then write.
@@ -27,15 +29,18 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What edges share their limits through.
 #[derive(Debug)]
-pub(super) struct Redis;
+pub(super) struct Redis {
+    /// Whether it speaks TLS and nothing else.
+    pub(super) tls: bool,
+}
 
 impl Server for Redis {
     fn name(&self) -> &'static str {
-        "Redis"
+        if self.tls { "Redis over TLS" } else { "Redis" }
     }
 
     fn variable(&self) -> &'static str {
-        "PAYMESH_TEST_REDIS_URL"
+        if self.tls { "PAYMESH_TEST_REDIS_TLS_URL" } else { "PAYMESH_TEST_REDIS_URL" }
     }
 
     fn installations(&self) -> Vec<PathBuf> {
@@ -52,10 +57,10 @@ impl Server for Redis {
     }
 
     fn start_installed(&self, programs: &Path, host: &Host) -> Result<Started, String> {
-        with_free_port(|port| start(programs, port, host))
+        with_free_port(|port| self.start(programs, port, host))
     }
 
-    fn start_docker(&self, _host: &Host) -> Result<Started, String> {
+    fn start_docker(&self, host: &Host) -> Result<Started, String> {
         let password = random_hex(16)?;
         with_free_port(|port| {
             let container = format!("paymesh-redis-{}", random_hex(8)?);
@@ -65,10 +70,22 @@ impl Server for Redis {
                 .args(["--publish", &format!("127.0.0.1:{port}:6379")])
                 // By name only, so that the password is not in our list of processes.
                 .args(["--env", "REDIS_PASSWORD"])
-                .env("REDIS_PASSWORD", &password)
-                .args([IMAGE, "sh", "-c", "exec redis-server --save '' --requirepass \"$REDIS_PASSWORD\""]);
-            let stop = Stop { signal: "TERM", container: Some(container), ..Stop::default() };
-            launch(command, &stop, address(&password, port), READY, |address| self.check(address))
+                .env("REDIS_PASSWORD", &password);
+            let mut stop = Stop { signal: "TERM", container: Some(container), ..Stop::default() };
+            let (mut options, mut ca) = ("", None);
+            if self.tls {
+                let directory = host.directory("redis")?;
+                stop.directory = Some(directory.clone());
+                let made = Certificate::make(&directory).map_err(|error| error.to_string())?;
+                command.args(["--volume", &format!("{}:/tls:ro", directory.display())]);
+                options = "--port 0 --tls-port 6379 --tls-auth-clients no --tls-cert-file /tls/server.pem \
+                           --tls-key-file /tls/server.key --tls-ca-cert-file /tls/ca.pem";
+                ca = Some(made.ca);
+            }
+            let serve = format!("exec redis-server --save '' --requirepass \"$REDIS_PASSWORD\" {options}");
+            command.args([IMAGE, "sh", "-c", &serve]);
+            let address = address(&password, port, ca.as_deref());
+            launch(command, &stop, address, READY, |address| self.check(address))
         })
     }
 
@@ -78,8 +95,12 @@ impl Server for Redis {
     }
 
     fn check(&self, address: &str) -> Result<String, String> {
-        let (place, password) = parse(address)?;
-        ask(&place, password).map_err(|reason| format!("{place}: {reason}"))
+        let address = parse(address)?;
+        if address.ca.is_some() != self.tls {
+            let form = if self.tls { "rediss://host:port#/path/of/ca.pem" } else { "redis://host:port" };
+            return Err(format!("the address must look like {form}"));
+        }
+        ask(&address).map_err(|reason| format!("{}: {reason}", address.place))
     }
 
     fn advice(&self) -> &'static str {
@@ -99,26 +120,44 @@ fn major(said: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-fn start(programs: &Path, port: u16, host: &Host) -> Result<Started, String> {
-    let directory = host.directory("redis")?;
-    let started = random_hex(16).and_then(|password| {
+impl Redis {
+    fn start(&self, programs: &Path, port: u16, host: &Host) -> Result<Started, String> {
+        let directory = host.directory("redis")?;
+        let started = self.start_in(&directory, programs, port, host);
+        if started.is_err() {
+            // Its guardian has removed it, unless not even that could be started.
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        started
+    }
+
+    fn start_in(&self, directory: &Path, programs: &Path, port: u16, host: &Host) -> Result<Started, String> {
+        let password = random_hex(16)?;
+        let (mut listens, mut ca) = (format!("port {port}"), None);
+        if self.tls {
+            let made = Certificate::make(directory).map_err(|error| error.to_string())?;
+            host.give(&made.key)?;
+            listens = format!(
+                "port 0\ntls-port {port}\ntls-auth-clients no\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}",
+                made.cert.display(),
+                made.key.display(),
+                made.ca.display()
+            );
+            ca = Some(made.ca);
+        }
         let file = directory.join("redis.conf");
         let settings = format!(
-            "bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave \"\"\nappendonly no\ndir {}\n",
+            "bind 127.0.0.1\n{listens}\nrequirepass {password}\nsave \"\"\nappendonly no\ndir {}\n",
             directory.display()
         );
         host.write(&file, &settings)?;
         let shell = with_log_on_stderr(&programs.join(PROGRAM));
-        let mut command = host.command(Path::new(shell.get_program()), &directory);
+        let mut command = host.command(Path::new(shell.get_program()), directory);
         command.args(shell.get_args()).arg(&file);
-        let stop = Stop { signal: "TERM", directory: Some(directory.clone()), ..Stop::default() };
-        launch(command, &stop, address(&password, port), READY, |address| Redis.check(address))
-    });
-    if started.is_err() {
-        // Its guardian has removed it, unless not even that could be started.
-        let _ = std::fs::remove_dir_all(&directory);
+        let stop = Stop { signal: "TERM", directory: Some(directory.to_owned()), ..Stop::default() };
+        let address = address(&password, port, ca.as_deref());
+        launch(command, &stop, address, READY, |address| self.check(address))
     }
-    started
 }
 
 /// A shell that becomes the program, whose log is on standard output and wanted on standard error.
@@ -128,13 +167,27 @@ fn with_log_on_stderr(program: &Path) -> Command {
     command
 }
 
-fn address(password: &str, port: u16) -> String {
-    format!("redis://:{password}@127.0.0.1:{port}")
+fn address(password: &str, port: u16, ca: Option<&Path>) -> String {
+    match ca {
+        None => format!("redis://:{password}@127.0.0.1:{port}"),
+        Some(ca) => format!("rediss://:{password}@localhost:{port}#{}", ca.display()),
+    }
 }
 
-/// `host:port` and the password of `redis://[user]:password@host[:port][/db]`.
-fn parse(url: &str) -> Result<(String, Option<&str>), String> {
-    let rest = url.strip_prefix("redis://").ok_or("the address must start with redis://")?;
+/// What `redis://[user]:password@host[:port][/db]` says, or the same as `rediss://…#/path/of/ca.pem`.
+#[derive(Debug, PartialEq, Eq)]
+struct Address<'a> {
+    /// `host:port`.
+    place: String,
+    password: Option<&'a str>,
+    /// The CA's file, where it speaks TLS.
+    ca: Option<&'a str>,
+}
+
+fn parse(url: &str) -> Result<Address<'_>, String> {
+    let (url, ca) = url.split_once('#').map_or((url, None), |(url, ca)| (url, Some(ca)));
+    let scheme = if ca.is_some() { "rediss://" } else { "redis://" };
+    let rest = url.strip_prefix(scheme).ok_or_else(|| format!("the address must start with {scheme}"))?;
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);
     let (login, place) = match authority.rsplit_once('@') {
         Some((login, place)) => (Some(login), place),
@@ -145,29 +198,55 @@ fn parse(url: &str) -> Result<(String, Option<&str>), String> {
     }
     let password = login.map(|login| login.split_once(':').map_or("", |(_user, password)| password));
     let place = if place.contains(':') { place.to_owned() } else { format!("{place}:6379") };
-    Ok((place, password.filter(|password| !password.is_empty())))
+    Ok(Address { place, password: password.filter(|password| !password.is_empty()), ca })
 }
 
 /// Says which Redis answers there.
-fn ask(place: &str, password: Option<&str>) -> Result<String, String> {
+fn ask(address: &Address<'_>) -> Result<String, String> {
+    let login = address.password.map(|password| command(&["AUTH", password])).unwrap_or_default();
+    let question = login + &command(&["INFO", "server"]) + &command(&["QUIT"]);
+    let mut lines = match address.ca {
+        None => plain_lines(&address.place, &question)?,
+        Some(ca) => tls_lines(&address.place, ca, &question)?,
+    };
+    let told = lines.find_map(|line| {
+        let version = line.strip_prefix("redis_version:");
+        let version = version.map(|version| Ok(format!("Redis {version} at {}", address.place)));
+        version.or_else(|| Some(Err(line.strip_prefix('-')?.to_owned())))
+    });
+    told.unwrap_or_else(|| Err("it does not speak Redis".to_owned()))
+}
+
+type Lines = Box<dyn Iterator<Item = String>>;
+
+fn plain_lines(place: &str, question: &str) -> Result<Lines, String> {
     let said = |error: std::io::Error| error.to_string();
     let address = place.to_socket_addrs().map_err(said)?.next().ok_or("the name has no address")?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(said)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(said)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(said)?;
-    let login = password.map(|password| command(&["AUTH", password])).unwrap_or_default();
-    stream.write_all((login + &command(&["INFO", "server"])).as_bytes()).map_err(said)?;
+    stream.write_all(question.as_bytes()).map_err(said)?;
     let lines = BufReader::new(std::io::Read::take(stream, LINE_BYTES_MAX)).lines();
-    for line in lines {
-        let line = line.map_err(said)?;
-        if let Some(version) = line.strip_prefix("redis_version:") {
-            return Ok(format!("Redis {version} at {place}"));
-        }
-        if let Some(error) = line.strip_prefix('-') {
-            return Err(error.to_owned());
-        }
-    }
-    Err("it does not speak Redis".to_owned())
+    Ok(Box::new(lines.map_while(Result::ok)))
+}
+
+/// The same through openssl, as nothing here speaks TLS.
+fn tls_lines(place: &str, ca: &str, question: &str) -> Result<Lines, String> {
+    let said = |error: std::io::Error| error.to_string();
+    let mut command = with_log_on_stderr(Path::new("openssl"));
+    command.args(["s_client", "-quiet", "-verify_return_error", "-CAfile", ca, "-connect", place]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let stop = Stop { signal: "TERM", ..Stop::default() };
+    let mut client = Guarded::spawn(&mut command, &stop).map_err(said)?;
+    let mut input = client.child().stdin.take().ok_or("it has no input")?;
+    let (lines, _ended) = follow(client.child().stderr.take().ok_or("its output cannot be read")?);
+    input.write_all(question.as_bytes()).map_err(said)?;
+    let deadline = Instant::now() + PATIENCE;
+    Ok(Box::new(std::iter::from_fn(move || {
+        // Kept until the last line was read.
+        let _kept = (&client, &input);
+        lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+    })))
 }
 
 /// A command as Redis reads it (RESP): an array of strings with their lengths.
@@ -192,10 +271,14 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_apart() {
-        assert_eq!(parse("redis://h"), Ok(("h:6379".to_owned(), None)));
-        assert_eq!(parse("redis://:pw@h:1/0"), Ok(("h:1".to_owned(), Some("pw"))));
-        assert_eq!(parse(&address("0a", 7)), Ok(("127.0.0.1:7".to_owned(), Some("0a"))));
-        for wrong in ["", "rediss://h", "redis://", "redis://:pw@"] {
+        let plain = |place: &str, password| Address { place: place.to_owned(), password, ca: None };
+        assert_eq!(parse("redis://h"), Ok(plain("h:6379", None)));
+        assert_eq!(parse("redis://:pw@h:1/0"), Ok(plain("h:1", Some("pw"))));
+        assert_eq!(parse(&address("0a", 7, None)), Ok(plain("127.0.0.1:7", Some("0a"))));
+        let with_tls = address("0a", 7, Some(Path::new("/tmp/ca.pem")));
+        let expected = Address { ca: Some("/tmp/ca.pem"), ..plain("localhost:7", Some("0a")) };
+        assert_eq!(parse(&with_tls), Ok(expected));
+        for wrong in ["", "rediss://h", "redis://h#/tmp/ca.pem", "redis://", "redis://:pw@"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

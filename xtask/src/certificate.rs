@@ -1,5 +1,5 @@
-//! A certificate for the judged edge from a CA of its own, as a public one would issue it, so that what is
-//! found is the server's and not the certificate's. Made by openssl, which testssl.sh needs as well.
+//! A server's certificate from a CA of its own, for `localhost`, as a public CA would issue it: what a judge of
+//! TLS finds is then the server's and not the certificate's. Made by openssl, which testssl.sh needs as well.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,18 +22,18 @@ crlDistributionPoints=URI:http://localhost/ca.crl
 ";
 
 /// Where it is, as PEM files.
-pub(super) struct Certificate {
-    pub(super) ca: PathBuf,
-    pub(super) cert: PathBuf,
-    pub(super) key: PathBuf,
+pub(crate) struct Certificate {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Certificate {
-    /// Makes it, for `localhost`.
-    pub(super) fn make(directory: &Path) -> Result<Self, Error> {
+    /// Makes it in this directory.
+    pub(crate) fn make(directory: &Path) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
-        let (ca_key, request, extensions) = (path("ca.key"), path("edge.csr"), path("edge.ext"));
-        let made = Self { ca: path("ca.pem"), cert: path("edge.pem"), key: path("edge.key") };
+        let (ca_key, request, extensions) = (path("ca.key"), path("server.csr"), path("server.ext"));
+        let made = Self { ca: path("ca.pem"), cert: path("server.pem"), key: path("server.key") };
         std::fs::write(&extensions, EXTENSIONS)
             .map_err(Error::io(format!("write {}", extensions.display())))?;
         let new_key = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout"];
@@ -41,7 +41,7 @@ impl Certificate {
             command.args(new_key).arg(&ca_key).arg("-out").arg(&made.ca).args(["-x509", "-days", DAYS]).args(
                 [
                     "-subj",
-                    "/O=paymesh conformance/CN=paymesh conformance CA",
+                    "/O=paymesh tests/CN=paymesh test CA",
                     "-addext",
                     "keyUsage=critical,keyCertSign,cRLSign",
                 ],
@@ -61,8 +61,9 @@ impl Certificate {
 
 fn openssl(arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), Error> {
     let mut command = Command::new("openssl");
-    arguments(&mut command).stdin(Stdio::null()).stderr(Stdio::null());
-    println!("── certificate: {}", shown(&command));
+    arguments(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Standard output is for what a shell evaluates (`servers`).
+    eprintln!("── certificate: {}", shown(&command));
     match succeeds(&mut command) {
         Ok(true) => Ok(()),
         Ok(false) | Err(_) => Err(Error::Missing {
