@@ -166,7 +166,13 @@ async fn an_edge_does_not_start_with_a_certificate_that_is_not_valid_now() {
     {
         let now = SystemClock.now();
         let files = harness.authority().issue_for("edge-outside", &id, now, validity).unwrap();
-        let https = TlsConfig { cert_file: files.cert, key_file: files.key, reload_s: 1, plain_listen: None, plain_connections_max: 1 };
+        let https = TlsConfig {
+            cert_file: files.cert,
+            key_file: files.key,
+            reload_s: 1,
+            plain_listen: None,
+            plain_connections_max: 1,
+        };
         for name in ["svc-payments", "svc-crypto", "svc-ledger", "svc-tax"] {
             harness.add_upstream(name, "127.0.0.1:1");
         }
