@@ -27,11 +27,16 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(35);
 /// Requests in flight on one connection: above what a peer's client has, so that it never waits for it.
 const CONCURRENT_STREAMS_MAX: u32 = 4_096;
-/// Streams that a peer may reset before they were taken up, and such that we reset for its errors, until its
-/// connection is closed with ENHANCE_YOUR_CALM: the defence against rapid resets (CVE-2023-44487,
-/// RUSTSEC-2024-0003). A peer that gives up a request has nearly always been read before.
+/// Streams that a peer may reset before they were taken up, until its connection is closed with
+/// ENHANCE_YOUR_CALM: the defence against rapid resets (CVE-2023-44487, RUSTSEC-2024-0003). A peer that gives up
+/// a request has nearly always been read before.
 const UNREAD_RESETS_MAX: usize = 64;
-const ERROR_RESETS_MAX: usize = 256;
+/// Streams that we reset for a peer's errors until its connection is closed likewise (CVE-2025-8671). h2 counts
+/// them over the connection's whole life, and counts also what an honest peer cannot help: frames of requests
+/// that were refused before their end and are forgotten by then (of the last second it remembers 50). A proxy
+/// has everybody's calls on one connection, so it is as many as may be under way there: one burst of refusals
+/// ends no connection, and whoever provokes them pays a frame for each.
+const ERROR_RESETS_MAX: usize = CONCURRENT_STREAMS_MAX as usize;
 /// A peer that is idle is asked for a sign of life so often, and is gone without one in so long.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
