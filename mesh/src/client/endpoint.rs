@@ -17,6 +17,7 @@ use super::{
     balance::{Latency, load},
     body::RequestBody,
     outlier::Health,
+    random::Dice,
     settings::{doubled, ms},
 };
 
@@ -26,6 +27,10 @@ const CONNECT_BACKOFF_MS: u32 = 20;
 const CONNECT_BACKOFF_MAX_URGENT_MS: u32 = 250;
 /// The longest wait otherwise, in milliseconds.
 const CONNECT_BACKOFF_MAX_MS: u32 = 5_000;
+
+/// A wait is up to this much shorter by chance, in percent: clients that lost a server together do not come
+/// back together.
+const CONNECT_BACKOFF_EARLY_PERCENT: u64 = 20;
 
 /// A connection that calls can be made on.
 pub(super) struct Open {
@@ -50,10 +55,13 @@ struct Making {
     under_way: u32,
     failures: u32,
     failed_at: Option<Instant>,
+    /// How much of the wait is left out after this failure, in percent.
+    early_percent: u32,
 }
 
 impl Making {
-    fn failed(&mut self, now: Instant) -> u32 {
+    fn failed(&mut self, now: Instant, dice: &dyn Dice) -> u32 {
+        self.early_percent = u32::try_from(dice.draw(CONNECT_BACKOFF_EARLY_PERCENT + 1)).unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(now);
         self.failures
@@ -176,6 +184,7 @@ impl Endpoint {
         }
         let most = if urgent { CONNECT_BACKOFF_MAX_URGENT_MS } else { CONNECT_BACKOFF_MAX_MS };
         let wait = doubled(ms(CONNECT_BACKOFF_MS), making.failures.saturating_sub(1), ms(most));
+        let wait = wait * (100 - making.early_percent.min(100)) / 100;
         if making.failed_at.is_some_and(|failed_at| now < failed_at + wait) {
             return 0;
         }
@@ -199,15 +208,15 @@ impl Endpoint {
     }
 
     /// A connection could not be made; returns how often in a row.
-    pub(super) fn not_made(&self, now: Instant) -> u32 {
+    pub(super) fn not_made(&self, now: Instant, dice: &dyn Dice) -> u32 {
         let mut making = self.making();
         making.under_way = making.under_way.saturating_sub(1);
-        making.failed(now)
+        making.failed(now, dice)
     }
 
     /// A connection was made, and lost before it had proven good: a server that refuses a client does that.
-    pub(super) fn made_in_vain(&self, now: Instant) -> u32 {
-        self.making().failed(now)
+    pub(super) fn made_in_vain(&self, now: Instant, dice: &dyn Dice) -> u32 {
+        self.making().failed(now, dice)
     }
 
     /// A connection has lasted: what failed before is forgotten.
@@ -250,19 +259,43 @@ impl Endpoint {
 mod tests {
     use super::*;
 
+    struct Least;
+    impl Dice for Least {
+        fn draw(&self, _: u64) -> u64 {
+            0
+        }
+    }
+
+    struct Most;
+    impl Dice for Most {
+        fn draw(&self, below: u64) -> u64 {
+            below - 1
+        }
+    }
+
+    #[test]
+    fn the_wait_after_a_failure_is_shorter_by_chance() {
+        let now = Instant::now();
+        let endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0);
+        assert_eq!(endpoint.begin_making(1, true, now), 1);
+        endpoint.not_made(now, &Most);
+        assert_eq!(endpoint.begin_making(1, true, now + ms(15)), 0);
+        assert_eq!(endpoint.begin_making(1, true, now + ms(16)), 1, "a fifth less than 20 ms");
+    }
+
     #[test]
     fn connections_are_made_up_to_the_target_and_rarely_after_failures() {
         let mut now = Instant::now();
         let endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0);
         assert_eq!(endpoint.begin_making(2, true, now), 2);
         assert_eq!(endpoint.begin_making(2, true, now), 0, "both are under way");
-        assert_eq!((endpoint.not_made(now), endpoint.not_made(now)), (1, 2));
+        assert_eq!((endpoint.not_made(now, &Least), endpoint.not_made(now, &Least)), (1, 2));
         assert!(!endpoint.is_making() && !endpoint.is_ready() && endpoint.lacks(2));
         assert_eq!(endpoint.begin_making(2, true, now + ms(39)), 0);
         now += ms(40);
         assert_eq!(endpoint.begin_making(2, true, now), 1, "one, to see whether it works");
         for _ in 0..20 {
-            endpoint.not_made(now);
+            endpoint.not_made(now, &Least);
         }
         assert_eq!(endpoint.begin_making(2, true, now + ms(249)), 0);
         assert_eq!(endpoint.begin_making(2, false, now + ms(4_999)), 0);

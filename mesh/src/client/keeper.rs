@@ -135,7 +135,7 @@ impl Pool {
                 }
             }
             Err(error) => {
-                let failures = endpoint.not_made(Instant::now());
+                let failures = endpoint.not_made(Instant::now(), &*self.dice);
                 self.outcome(&endpoint, true);
                 self.say_failed(&endpoint, failures, &error);
                 self.look_again.notify_one();
@@ -209,7 +209,7 @@ impl Pool {
         };
         endpoint.remove(id);
         let Some(ended) = ended else { return };
-        let failures = if unproven { endpoint.made_in_vain(Instant::now()) } else { 0 };
+        let failures = if unproven { endpoint.made_in_vain(Instant::now(), &*self.dice) } else { 0 };
         self.say_ended(endpoint, ended, failures);
         self.changed.notify_waiters();
         if !endpoint.is_gone() {
