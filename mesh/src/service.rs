@@ -168,6 +168,7 @@ pub struct Settings {
     /// The largest message that is read of a request, in bytes; a larger one is refused with
     /// RESOURCE_EXHAUSTED before it is read. A service never reads more than it was built for, whatever is
     /// said here; see [`Service::MESSAGE_BYTES_MAX`].
+    #[schemars(range(min = 1))]
     pub message_bytes_max: u32,
 }
 
@@ -347,6 +348,10 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let address = rpc.local_addr().map_err(StartError::io("the RPC listener"))?;
     let admin_address = admin.local_addr().map_err(StartError::io("the admin listener"))?;
     let metrics = Metrics::new(S::NAME);
+    // Before anything is opened: who may call is not found out to be wrong when all else is done.
+    let policies = Policies::load(&settings.policy, &metrics);
+    let policies = policies.map_err(|error| StartError::Config(error.to_string()))?;
+    let reload = Duration::from_millis(settings.policy.reload_ms.max(1));
     let accepting = transport.clone();
     let context = ServiceContext {
         settings,
@@ -369,15 +374,11 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     if context.settings.reflection {
         routes.add(reflection()?);
     }
-    let policy = &context.settings.policy;
-    let policies = Policies::load(policy, &metrics).map_err(|error| StartError::Config(error.to_string()))?;
-    let reload = Duration::from_millis(policy.reload_ms.max(1));
-    tokio::spawn(policies.clone().keep(reload, drain.clone()));
     let parting = Drain::new();
     let stack = Arc::new(Stack {
         service: S::NAME,
         routes,
-        policies,
+        policies: policies.clone(),
         metrics: metrics.clone(),
         clock,
         ids,
@@ -389,6 +390,8 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     });
 
     let (mut tasks, failed) = (JoinSet::new(), Drain::new());
+    let mut workers = workers;
+    workers.push(("policy", Box::pin(policies.keep(reload, drain.clone()))));
     for (name, worker) in workers {
         tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }

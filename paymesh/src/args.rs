@@ -39,8 +39,6 @@ const EXAMPLES: &str = "Examples:
 
 const POLICY: &str = "A policy file says which workload may call which RPC; what it does not grant is denied:
 
-  mode = \"enforce\"                    # or \"dry_run\": decides nothing, logs and counts what it would
-
   [[grant]]
   workload = \"svc-payments\"           # the last part of the SPIFFE id
   rpcs = [
@@ -51,8 +49,8 @@ const POLICY: &str = "A policy file says which workload may call which RPC; what
 
 A service reads the file that its setting mesh.settings.policy.file names, again whenever it changes and
 without a restart; a file that cannot be used is logged and changes nothing. Without a file the built-in
-table decides. In a dry run the last enforced file of that process decides, else the built-in table, and
-each difference is counted in paymesh_policy_dry_run_differences_total.
+table decides. To try another one first, name it in mesh.settings.policy.dry_run_file: it decides nothing, and
+each difference is logged and counted in paymesh_policy_dry_run_differences_total.
 
 Examples:
   paymesh policy show                            the built-in table, as a matrix

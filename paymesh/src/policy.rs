@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use mesh::policy::{Mode, PolicyFile, Rpc, Rules};
+use mesh::policy::{PolicyFile, Rpc, Rules};
 
 use crate::{args::PolicyCommand, dev::SERVICES};
 
@@ -14,27 +14,23 @@ pub struct PolicyCommandError(String);
 /// What the command prints.
 pub fn run(command: &PolicyCommand) -> Result<String, PolicyCommandError> {
     match command {
-        PolicyCommand::Check { file } => {
-            let (mode, rules) = read(file)?;
-            Ok(checked(&file.display().to_string(), mode, &rules))
-        }
+        PolicyCommand::Check { file } => Ok(checked(&file.display().to_string(), &read(file)?)),
         PolicyCommand::Show { file, json, toml } => {
-            let (mode, rules) =
-                file.as_deref().map_or_else(|| Ok((Mode::Enforce, Rules::standard())), read)?;
+            let rules = file.as_deref().map_or_else(|| Ok(Rules::standard()), read)?;
             let failed = |error: &dyn std::error::Error| PolicyCommandError(error.to_string());
             if *json {
-                let text = serde_json::to_string_pretty(&PolicyFile::of(mode, &rules));
+                let text = serde_json::to_string_pretty(&PolicyFile::of(&rules));
                 return Ok(text.map_err(|error| failed(&error))? + "\n");
             }
             if *toml {
-                return toml::to_string_pretty(&PolicyFile::of(mode, &rules)).map_err(|error| failed(&error));
+                return toml::to_string_pretty(&PolicyFile::of(&rules)).map_err(|error| failed(&error));
             }
             Ok(rules.matrix())
         }
     }
 }
 
-fn read(file: &Path) -> Result<(Mode, Rules), PolicyCommandError> {
+fn read(file: &Path) -> Result<Rules, PolicyCommandError> {
     let named = |text: String| {
         let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
         PolicyCommandError(format!("{} cannot be used:\n{}", file.display(), lines.join("\n")))
@@ -43,14 +39,10 @@ fn read(file: &Path) -> Result<(Mode, Rules), PolicyCommandError> {
     PolicyFile::parse(&text).map_err(|error| named(error.to_string()))
 }
 
-fn checked(name: &str, mode: Mode, rules: &Rules) -> String {
-    let means = match mode {
-        Mode::Enforce => "decides (mode enforce)",
-        Mode::DryRun => "is only tried (mode dry_run)",
-    };
+fn checked(name: &str, rules: &Rules) -> String {
     let granted = Rpc::all().filter(|rpc| rules.0.values().any(|rpcs| rpcs.contains(rpc))).count();
     let mut text = format!(
-        "{name} can be used and {means}: {} workloads, {granted} of {} RPCs granted to somebody.\n",
+        "{name} can be used: {} workloads, {granted} of {} RPCs granted to somebody.\n",
         rules.0.len(),
         Rpc::count()
     );
@@ -88,8 +80,8 @@ mod tests {
     #[test]
     fn the_example_file_is_the_built_in_table() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.toml");
-        let (mode, rules) = read(&file).unwrap();
-        assert_eq!((mode, Rules::standard().differences(&rules)), (Mode::Enforce, vec![]));
+        let rules = read(&file).unwrap();
+        assert_eq!(Rules::standard().differences(&rules), vec![]);
         assert_eq!(rules, Rules::standard());
         let said = run(&PolicyCommand::Check { file }).unwrap();
         assert!(said.ends_with("It grants exactly what the built-in table grants.\n"), "{said}");
@@ -127,7 +119,6 @@ mod tests {
     fn a_check_says_what_would_change_and_what_looks_mistyped() {
         let said = check(
             r#"
-            mode = "dry_run"
             [[grant]]
             workload = "svc-payment"
             rpcs = ["paymesh.tax.v1.TaxService/Calculate"]
@@ -135,7 +126,6 @@ mod tests {
         )
         .unwrap();
         for told in [
-            "is only tried",
             "did you mean svc-payments?",
             "+ allows  svc-payment  paymesh.tax.v1.TaxService/Calculate",
             "- denies  svc-payments  paymesh.tax.v1.TaxService/Calculate",
@@ -153,7 +143,7 @@ mod tests {
     #[test]
     fn what_is_shown_as_a_file_can_be_read_again() {
         let shown = run(&PolicyCommand::Show { file: None, json: false, toml: true }).unwrap();
-        assert_eq!(PolicyFile::parse(&shown), Ok((Mode::Enforce, Rules::standard())));
+        assert_eq!(PolicyFile::parse(&shown), Ok(Rules::standard()));
         let json = run(&PolicyCommand::Show { file: None, json: true, toml: false }).unwrap();
         let json: PolicyFile = serde_json::from_str(&json).unwrap();
         assert_eq!(json.rules(), Ok(Rules::standard()));

@@ -110,6 +110,12 @@ where
     if let Err((setting, what)) = transport::check(mesh.tls, &mesh.identity, &mesh.linkerd, environment) {
         wrong(&setting, what);
     }
+    // A file that is not there is told of below, with all others.
+    if let Err((setting, error)) = mesh.settings.policy.read()
+        && mesh.settings.policy.are_there()
+    {
+        wrong(&format!("settings.policy.{setting}"), error.to_string());
+    }
     if let Err(what) = S::check(&config) {
         problems.push(Problem::new(None, S::NAME, what));
     }

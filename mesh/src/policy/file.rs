@@ -1,8 +1,12 @@
 //! The policy file: TOML, read as a whole, checked against the contract, refused with every fault named.
 //!
-//! Knows nothing of where the file is or when it is read.
+//! Knows nothing of where the file is, when it is read, or whether it decides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,24 +18,9 @@ use crate::identity::SpiffeId;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
-    /// Whether the file decides. Default: `enforce`.
-    #[serde(default)]
-    pub mode: Mode,
     /// Who may call what; a workload without a grant may call nothing.
     #[serde(default)]
     pub grant: Vec<GrantEntry>,
-}
-
-/// Whether a policy file decides.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// It does.
-    #[default]
-    Enforce,
-    /// It does not: what was in force before goes on deciding (the last file of this process that was
-    /// enforced, else the built-in table), and what the file would decide otherwise is logged and counted.
-    DryRun,
 }
 
 /// What one workload may call.
@@ -55,9 +44,16 @@ pub struct PolicyError(pub Vec<String>);
 
 impl PolicyFile {
     /// Reads the text and checks all of it.
-    pub fn parse(text: &str) -> Result<(Mode, Rules), PolicyError> {
+    pub fn parse(text: &str) -> Result<Rules, PolicyError> {
         let file: Self = toml::from_str(text).map_err(|error| PolicyError(vec![error.to_string()]))?;
-        Ok((file.mode, file.rules()?))
+        file.rules()
+    }
+
+    /// As [`PolicyFile::parse`], from the file of this name, which an error begins with.
+    pub fn read(file: &Path) -> Result<Rules, PolicyError> {
+        let named = |text: String| PolicyError(vec![format!("{}: {text}", file.display())]);
+        let text = fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+        Self::parse(&text).map_err(|error| named(error.to_string()))
     }
 
     /// The rules that the file makes, or everything that is wrong with it.
@@ -84,13 +80,13 @@ impl PolicyFile {
     }
 
     /// The file that makes these rules, one line for each RPC.
-    pub fn of(mode: Mode, rules: &Rules) -> Self {
+    pub fn of(rules: &Rules) -> Self {
         let entry = |(workload, rpcs): (&String, &BTreeSet<Rpc>)| GrantEntry {
             workload: workload.clone(),
             rpcs: rpcs.iter().map(ToString::to_string).collect(),
             reveals_cardholder_data: workload != table::PAYMENTS && rpcs.iter().any(|rpc| rpc.reveals()),
         };
-        Self { mode, grant: rules.0.iter().map(entry).collect() }
+        Self { grant: rules.0.iter().map(entry).collect() }
     }
 }
 
@@ -141,7 +137,6 @@ mod tests {
     #[test]
     fn a_file_is_rules() {
         let text = r#"
-            mode = "dry_run"
             [[grant]]
             workload = "svc-a"
             rpcs = ["paymesh.tax.v1.TaxService/*", "grpc.health.v1.Health/Check"]
@@ -149,12 +144,11 @@ mod tests {
             workload = "svc-payments"
             rpcs = ["paymesh.crypto.v1.VaultService/Detokenize"]
         "#;
-        let (mode, rules) = PolicyFile::parse(text).unwrap();
-        assert_eq!(mode, Mode::DryRun);
+        let rules = PolicyFile::parse(text).unwrap();
         let tax = Rpc::all().filter(|rpc| rpc.service() == "paymesh.tax.v1.TaxService").count();
         assert_eq!(rules.0["svc-a"].len(), tax + 1);
         assert_eq!(rules.0["svc-payments"].len(), 1);
-        assert_eq!(PolicyFile::of(mode, &rules).rules(), Ok(rules));
+        assert_eq!(PolicyFile::of(&rules).rules(), Ok(rules));
     }
 
     #[test]
@@ -210,7 +204,7 @@ mod tests {
     fn what_is_no_policy_is_refused() {
         for (text, told) in [
             ("", "grant"),
-            ("mode = \"off\"\n", "mode"),
+            ("mode = \"enforce\"\n", "mode"),
             ("[[grants]]\nworkload = \"svc-a\"\nrpcs = []\n", "grants"),
             ("[[grant]]\nworkload = \"svc-a\"\n", "rpcs"),
             ("[[grant]]\nworkload = \"svc-a\"\nrpcs = []\nallow = true\n", "allow"),

@@ -12,7 +12,7 @@ mod trial;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub use file::{GrantEntry, Mode, PolicyError, PolicyFile};
+pub use file::{GrantEntry, PolicyError, PolicyFile};
 pub use live::{PeerPolicy, Policies, PolicyConfig};
 pub use rpcs::Rpc;
 pub use rules::{Difference, Rules};
@@ -50,7 +50,7 @@ pub struct Verdict {
     pub rpc: Option<Rpc>,
     /// Whether it may go on.
     pub allowed: bool,
-    /// Whether the policy on trial (`mode = "dry_run"`) would let it go on. Without one, as `allowed`.
+    /// Whether the policy on trial (`dry_run_file`) would let it go on. Without one, as `allowed`.
     pub trial: bool,
 }
 

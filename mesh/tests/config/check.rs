@@ -79,6 +79,27 @@ fn with_linkerd_it_is_linkerds_settings_that_must_be_right() {
 }
 
 #[test]
+fn a_policy_file_is_read_as_a_service_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    let right = "[[grant]]\nworkload = \"svc-one\"\nrpcs = [\"grpc.health.v1.Health/*\"]\n";
+    for setting in ["file", "dry_run_file"] {
+        let named = format!("\n[mesh.settings.policy]\n{setting} = \"{}\"\n", policy.display());
+        let text = whole(dir.path()) + &named;
+        let path = format!("svc-one.settings.policy.{setting}: ");
+        fs::write(&policy, right).unwrap();
+        assert_eq!(check(&text), Ok(2));
+        fs::write(&policy, right.replace("Health/", "Helth/")).unwrap();
+        let said = check(&text).unwrap_err();
+        assert!(said.contains(&path) && said.contains("grant[0].rpcs[0]"), "{said}");
+        fs::remove_file(&policy).unwrap();
+        let said = check(&text).unwrap_err();
+        assert!(said.contains(&path) && said.contains("cannot be read"), "{said}");
+        assert_eq!(said.matches(&path).count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn two_of_the_same_address_are_refused_unless_each_has_a_host_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let text = whole(dir.path());
