@@ -1,9 +1,20 @@
-//! Keeps a panic to the request that it happened in.
+//! Keeps a panic to the request that it happened in, and what is said in it to itself.
 
 use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
 };
+
+/// From now on a panic of this process is a line in the log that says where it was, with the ids of the RPC
+/// that was being worked on. The standard hook would write what is said in the panic to stderr, and that may be
+/// anything: a card number that could not be parsed.
+pub fn log_where_only() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        tracing::error!(location, thread = thread.name().unwrap_or_default(), "a panic");
+    }));
+}
 
 /// A panic that was caught. What was said in it may be anything, so nobody is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,7 @@ use crate::{
     log_filter::{Apply, LogFilter},
     log_format::WithScope,
     log_scope::ScopeIds,
+    panic_guard,
     trace::TraceContext,
 };
 
@@ -168,6 +169,7 @@ impl Telemetry {
             apply.push(Box::new(move |filter| sent.reload(filter)));
         }
         LogFilter::new(&config.log, apply).install();
+        panic_guard::log_where_only();
         SAMPLE_PER_MILLE.store(config.sample_per_mille, Ordering::Relaxed);
         EXPORTING.store(telemetry.tracer.is_some(), Ordering::Relaxed);
         Ok(telemetry)
