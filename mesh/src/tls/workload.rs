@@ -35,6 +35,9 @@ const FIRST_DEADLINE: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How often an answer that could not be used is looked at again: it may become right with time, as one that
+/// is not valid yet does, and the agent sends it only once.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// An agent's socket.
 #[derive(Debug, Clone)]
@@ -78,7 +81,7 @@ impl WorkloadApi {
         let mut answers = self.ask().await?;
         let answer = answers.message().await?;
         let answer = answer.ok_or_else(|| Status::unavailable("the agent ended the stream"))?;
-        material(answer, None).map_err(Failure::Passing)
+        material(&answer, None).map_err(Failure::Passing)
     }
 
     /// Takes over what the agent sends, and asks again when the stream ends. Ends when the drain begins.
@@ -87,14 +90,22 @@ impl WorkloadApi {
     }
 
     async fn follow_always(&self, current: &Watched<Material>) {
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut rejected) = (PAUSE_MIN, None::<Rejected>);
         loop {
             let failure = match self.ask().await {
                 Ok(mut answers) => loop {
-                    match answers.message().await {
+                    let again = rejected.is_some();
+                    let next = tokio::select! {
+                        next = answers.message() => next,
+                        () = tokio::time::sleep(LOOK_AGAIN), if again => {
+                            rejected = rejected.and_then(|rejected| rejected.look_again(current));
+                            continue;
+                        }
+                    };
+                    match next {
                         Ok(Some(answer)) => {
                             pause = PAUSE_MIN;
-                            take_over(answer, current);
+                            rejected = Rejected { answer, why: None }.look_again(current);
                         }
                         Ok(None) => break Failure::from(Status::unavailable("the agent ended the stream")),
                         Err(status) => break Failure::from(status),
@@ -157,27 +168,44 @@ impl From<Status> for Failure {
     }
 }
 
-fn take_over(answer: X509SvidResponse, current: &Watched<Material>) {
-    let id = current.current().id.clone();
-    match material(answer, Some(&id)) {
-        // The first answer of each stream is often what is there already.
-        Ok(material) if material.is_same(&current.current()) => {}
-        Ok(material) => {
-            let not_after = crate::clock::to_proto(material.lifetime.not_after);
-            current.replace(material);
-            tracing::info!(%id, %not_after, "the Workload API sent a new certificate or bundle");
+/// An answer that could not be used until now.
+struct Rejected {
+    answer: X509SvidResponse,
+    /// What was said of it.
+    why: Option<String>,
+}
+
+impl Rejected {
+    /// Takes the answer over if it can be used; if not, it is given back.
+    fn look_again(self, current: &Watched<Material>) -> Option<Self> {
+        let id = current.current().id.clone();
+        match material(&self.answer, Some(&id)) {
+            // The first answer of each stream is often what is there already.
+            Ok(material) if material.is_same(&current.current()) => None,
+            Ok(material) => {
+                let not_after = crate::clock::to_proto(material.lifetime.not_after);
+                current.replace(material);
+                tracing::info!(%id, %not_after, "the Workload API sent a new certificate or bundle");
+                None
+            }
+            Err(error) => {
+                let why = Some(error.to_string());
+                if self.why != why {
+                    tracing::error!(%error, "what the Workload API sent cannot be used: the old one stays");
+                }
+                Some(Self { why, ..self })
+            }
         }
-        Err(error) => tracing::error!(%error, "what the Workload API sent cannot be used: the old one stays"),
     }
 }
 
 /// The SVID of this workload, checked. An agent may send several: `expected` is taken, or else the first
 /// that is of this mesh (section 5.3: the first is the default).
-fn material(answer: X509SvidResponse, expected: Option<&SpiffeId>) -> Result<Material, TlsError> {
+fn material(answer: &X509SvidResponse, expected: Option<&SpiffeId>) -> Result<Material, TlsError> {
     let is_ours = |svid: &X509Svid| {
         svid.spiffe_id.parse::<SpiffeId>().is_ok_and(|id| expected.is_none_or(|expected| *expected == id))
     };
-    let svid = answer.svids.into_iter().find(is_ours).ok_or(TlsError::NoIdentity)?;
+    let svid = answer.svids.iter().find(|svid| is_ours(svid)).ok_or(TlsError::NoIdentity)?;
     let key = PrivatePkcs8KeyDer::from(svid.key.clone());
     let material = Material::of(split(&svid.chain)?, key.into(), split(&svid.bundle)?)?;
     if material.id.as_str() != svid.spiffe_id {

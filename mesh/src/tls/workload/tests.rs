@@ -158,6 +158,31 @@ async fn certificates_and_bundles_are_followed_over_lost_streams() {
     keeping.await.unwrap();
 }
 
+/// The agent's clock is ahead: what it sends is right a moment later, and it is not sent again.
+#[tokio::test]
+async fn what_cannot_be_used_yet_is_looked_at_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pki, socket) = (dir.path().join("pki"), dir.path().join("agent.sock"));
+    let now = SystemClock.now();
+    let authority = CertificateAuthority::create(&pki, now, Validity::CA).unwrap();
+    let files = authority.issue("svc-tax", now).unwrap();
+    let agent = Agent::listen(&socket, true);
+    agent.send(answer(vec![svid(&files)]));
+    let endpoint = format!("unix://{}", socket.display());
+    let identity = Identity::from_workload_api(&endpoint).await.unwrap();
+    agent.accepting.abort();
+    let agent = Agent::listen(&socket, true);
+    let (mut renewed, drain) = (identity.renewed(), Drain::new());
+    let keeping = tokio::spawn(identity.clone().keep(Duration::from_secs(3_600), drain.clone()));
+    let early = Validity { from_s: 2, until_s: 86_400 };
+    let id = identity.id().clone();
+    agent.send(answer(vec![svid(&authority.issue_for("svc-tax", &id, SystemClock.now(), early).unwrap())]));
+    tokio::time::timeout(PATIENCE, renewed.changed()).await.unwrap().unwrap();
+    assert!(identity.lifetime().left_s(now) > 86_000);
+    drain.start();
+    keeping.await.unwrap();
+}
+
 #[test]
 fn only_unix_sockets_are_endpoints() {
     for right in ["unix:///run/spire/agent.sock", "unix:/run/spire/agent.sock"] {
