@@ -494,7 +494,7 @@ fn by_hand(dir: &Path, uris: &[&str]) -> CertificateFiles {
     };
     fs::write(&files.ca, root.pem()).unwrap();
     fs::write(&files.cert, cert.pem()).unwrap();
-    fs::write(&files.key, key.serialize_pem()).unwrap();
+    mesh::pki::write_file(&files.key, &key.serialize_pem(), 0o600).unwrap();
     files
 }
 

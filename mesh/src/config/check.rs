@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use super::{
     problem::{Problem, Problems, unknown},
     verify::below,
 };
-use crate::{service::Service, telemetry, transport};
+use crate::{pki, service::Service, telemetry, transport};
 
 /// What was found right about a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,7 +241,7 @@ fn readable(file: &Path, kind: FileKind) -> Result<(), String> {
     if !about.is_file() {
         return Err(format!("{} is not a file", name.display()));
     }
-    if kind == FileKind::Secret && about.permissions().mode() & 0o007 != 0 {
+    if kind == FileKind::Secret && pki::is_open_to_everybody(&about) {
         return Err(format!("{} holds a secret and is open to everybody: chmod o= it", name.display()));
     }
     Ok(())

@@ -11,7 +11,7 @@ mod x509;
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -123,6 +123,11 @@ pub fn workloads(dir: &Path) -> Result<Vec<String>, PkiError> {
     Ok(names)
 }
 
+/// Whether everybody on this machine may read or change the file, which nobody may with a secret.
+pub fn is_open_to_everybody(file: &fs::Metadata) -> bool {
+    file.permissions().mode() & 0o007 != 0
+}
+
 /// Replaces the file in one step, so that no reader ever sees half of it. The draft is always a new file:
 /// one left behind by a crash could have other permissions.
 pub fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
@@ -136,7 +141,10 @@ pub fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), PkiError>
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&draft, path)
+        fs::rename(&draft, path)?;
+        // Only then is the new name sure to outlive a power cut.
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|source| file_error(path, source))
 }

@@ -9,6 +9,7 @@ mod workload;
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock, atomic::AtomicI64},
     time::Duration,
 };
@@ -28,7 +29,7 @@ use crate::{
     clock::{Clock as _, SystemClock},
     drain::Drain,
     identity::SpiffeId,
-    pki::{CertificateFiles, Lifetime, PkiError},
+    pki::{self, CertificateFiles, Lifetime, PkiError},
     watched::Watched,
 };
 
@@ -51,6 +52,9 @@ pub enum TlsError {
     /// The workload's certificate carries no SPIFFE id of this mesh.
     #[error("the workload's certificate has no SPIFFE id of this mesh in its only URI SAN")]
     NoIdentity,
+    /// Everybody on this machine could be this workload.
+    #[error("{} holds the workload's key and is open to everybody: chmod o= it", .0.display())]
+    OpenKey(PathBuf),
     /// The workload's certificate is no longer valid.
     #[error("the workload's certificate has expired: renew it")]
     Expired,
@@ -112,6 +116,16 @@ impl Identity {
     pub fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
         let (of, first) = (files.clone(), OnceLock::<SpiffeId>::new());
         let read = move || {
+            if is_open(&of.key) {
+                // A key that is renewed is better used than left to expire.
+                match first.get() {
+                    None => return Err(TlsError::OpenKey(of.key.clone())),
+                    Some(_) => {
+                        let file = of.key.display();
+                        tracing::error!(%file, "the key is open to everybody: chmod o= it");
+                    }
+                }
+            }
             let material = Material::read(&of)?;
             material.check(SystemClock.now())?;
             let expected = first.get_or_init(|| material.id.clone());
@@ -214,6 +228,11 @@ impl Identity {
     }
 }
 
+/// A file that is not there is told of by who reads it.
+fn is_open(key: &Path) -> bool {
+    std::fs::metadata(key).is_ok_and(|about| pki::is_open_to_everybody(&about))
+}
+
 /// Whether it is time to complain (again) that a certificate has not been renewed.
 fn complains(lifetime: Lifetime, now: Timestamp, complained_at: &mut Option<Timestamp>) -> bool {
     if !lifetime.is_due(now) {
@@ -231,6 +250,22 @@ fn complains(lifetime: Lifetime, now: Timestamp, complained_at: &mut Option<Time
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_everybody_may_read_is_refused_at_the_start() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemClock.now();
+        let files = pki::CertificateAuthority::open_or_create(dir.path(), now)
+            .unwrap()
+            .issue("svc-tax", now)
+            .unwrap();
+        for (mode, is_refused) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(mode)).unwrap();
+            let refused = matches!(Identity::load(&files), Err(TlsError::OpenKey(_)));
+            assert_eq!(refused, is_refused, "{mode:o}");
+        }
+    }
 
     #[test]
     fn a_certificate_that_nobody_renews_is_complained_of_every_hour() {
