@@ -40,7 +40,16 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(scope) = scope::current().filter(|scope| !scope.has_span) else {
+        // The log's filter may have left the span out; and an object has the innermost one only.
+        let is_its = |span: tracing_subscriber::registry::SpanRef<'_, S>| span.name() == scope::SPAN;
+        let shows_span = || {
+            if self.json {
+                context.lookup_current().is_some_and(is_its)
+            } else {
+                context.event_scope().is_some_and(|mut spans| spans.any(is_its))
+            }
+        };
+        let Some(scope) = scope::current().filter(|scope| !(scope.has_span && shows_span())) else {
             return self.inner.format_event(context, writer, event);
         };
         let mut line = String::new();
@@ -121,7 +130,9 @@ mod tests {
             tracing::info_span!("own").in_scope(|| tracing::info!("in a span"));
         });
         let mut scope = Some(Scope { service, rpc, call, has_span: true });
-        scope::within(&mut scope, || tracing::info!("a span says it"));
+        scope::within(&mut scope, || tracing::info!("its span was filtered out"));
+        let span = tracing::info_span!("rpc", rpc, request_id = "of the span");
+        scope::within(&mut scope, || span.in_scope(|| tracing::info!("its span says it")));
     }
 
     #[test]
@@ -129,8 +140,10 @@ mod tests {
         let lines = lines_of(true, work);
         let lines: Vec<serde_json::Value> =
             lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 4);
-        assert!(lines[0].get("span").is_none() && lines[3].get("span").is_none());
+        assert_eq!(lines.len(), 5);
+        assert!(lines[0].get("span").is_none());
+        assert_eq!(lines[3]["span"]["request_id"].as_str().unwrap().len(), 32);
+        assert_eq!(lines[4]["span"]["request_id"], "of the span");
         assert_eq!((&lines[1]["span"]["rpc"], &lines[1]["n"]), (&"a.B/C".into(), &1.into()));
         assert_eq!(lines[1]["span"]["request_id"].as_str().unwrap().len(), 32);
         assert_eq!(lines[1]["span"]["trace_id"].as_str().unwrap().len(), 32);
@@ -140,10 +153,10 @@ mod tests {
     #[test]
     fn lines_of_text_carry_the_ids() {
         let lines = lines_of(false, work);
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 5);
         let has = lines
             .iter()
             .map(|line| line.contains(" rpc=a.B/C request_id=") && line.contains("peer=operator"));
-        assert_eq!(has.collect::<Vec<_>>(), [false, true, true, false]);
+        assert_eq!(has.collect::<Vec<_>>(), [false, true, true, true, false]);
     }
 }

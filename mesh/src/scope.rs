@@ -14,6 +14,9 @@ use tracing::Instrument as _;
 
 use crate::call::Call;
 
+/// The name of the span that says the same as a scope.
+pub(crate) const SPAN: &str = "rpc";
+
 /// The RPC that is being worked on. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Scope {
