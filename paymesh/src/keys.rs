@@ -119,8 +119,8 @@ fn read(path: &Path) -> Result<KeyFile, KeysError> {
     KeyFile::parse(&text).map_err(of_file(path))
 }
 
-/// Reads the file, changes it and replaces it, while no other command does. The file and the pepper are made
-/// where `make` allows it and neither is there.
+/// Reads the file, changes it and replaces it, while no other command does. The file is made where `make` allows it and
+/// it is not there, and then the pepper, too, unless there is one.
 fn change<T>(
     files: &Files,
     make: bool,
@@ -136,9 +136,13 @@ fn change<T>(
     let lock = open.create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
     let lock = lock.map_err(io_error(lock_path.display().to_string()))?;
     lock.lock().map_err(io_error(lock_path.display().to_string()))?;
-    if make && !path.exists() && !pepper.exists() {
-        let text = Pepper::fresh().map_err(|_| KeysError::Refused("the system gave no randomness".into()))?;
-        write(&pepper, &text)?;
+    if make && !path.exists() {
+        // A pepper without a file is one whose making was cut short.
+        if !pepper.exists() {
+            let text =
+                Pepper::fresh().map_err(|_| KeysError::Refused("the system gave no randomness".into()))?;
+            write(&pepper, &text)?;
+        }
         write(path, &KeyFile::default().to_text().map_err(of_file(path))?)?;
     }
     let key = Pepper::load(&pepper).map_err(|message| {

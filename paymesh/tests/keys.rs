@@ -115,6 +115,18 @@ fn mistakes_are_named_and_change_nothing() {
     assert!(!dir.path().join("keys/api-keys.pepper").exists());
 }
 
+/// A first command that was cut short has left its pepper and no key file.
+#[test]
+fn a_beginning_that_was_cut_short_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    json(dir.path(), &create(&["--scope", "*"]));
+    let pepper = fs::read_to_string(dir.path().join("keys/api-keys.pepper")).unwrap();
+    fs::remove_file(dir.path().join("keys/api-keys.toml")).unwrap();
+    json(dir.path(), &create(&["--scope", "*"]));
+    assert_eq!(json(dir.path(), &["list"]).as_array().unwrap().len(), 1);
+    assert_eq!(fs::read_to_string(dir.path().join("keys/api-keys.pepper")).unwrap(), pepper);
+}
+
 #[test]
 fn commands_at_the_same_time_lose_no_key() {
     let dir = tempfile::tempdir().unwrap();
