@@ -1,6 +1,12 @@
 //! How many requests of each RPC are let in at once.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+};
 
 use crate::{
     fault::{Fault, Reason},
@@ -50,12 +56,35 @@ impl Admission {
     }
 }
 
+/// The adaptive limits as metrics, of those RPCs that were called.
+impl Collector for Admission {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "RPCs worked on at once, at most, as found out while working";
+        let mut family = encoder.encode_descriptor("rpc_server_limit", help, None, MetricType::Gauge)?;
+        for (rpc, bound) in Rpc::all().zip(&self.0) {
+            if let Bound::Adaptive(limiter) = bound
+                && limiter.is_used()
+            {
+                let labels = [("rpc", rpc.name())];
+                ConstGauge::new(i64::from(limiter.limit())).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::limit::window::Ended;
+    use crate::{limit::window::Ended, metrics::Metrics};
 
     const MAX: u32 = 1_000;
     const BOUNDS: Bounds = Bounds { min: 128, max: MAX, queue: Duration::from_millis(500) };
@@ -96,6 +125,18 @@ mod tests {
         assert_eq!(let_in_after_a_slow_dependency(rpc("payments.v1.PaymentService/CreatePayment")), max);
         let own = let_in_after_a_slow_dependency(rpc("tax.v1.TaxService/Calculate"));
         assert!(own < max, "the same times are a queue where the work is our own: {own}");
+    }
+
+    #[test]
+    fn the_limit_of_each_rpc_that_was_called_is_a_metric() {
+        let (metrics, admission) = (Metrics::new("svc-test"), Arc::new(Admission::new(BOUNDS)));
+        metrics.register_collector(Arc::clone(&admission));
+        assert!(!metrics.text().contains("rpc_server_limit{"), "{}", metrics.text());
+        let permit = admission.enter(rpc("tax.v1.TaxService/Calculate"), 1, MAX).unwrap().unwrap();
+        permit.ended(Ended::Spared, Instant::now());
+        let line = "paymesh_rpc_server_limit{service=\"svc-test\",rpc=\"paymesh.tax.v1.TaxService/Calculate\"} 1000\n";
+        assert!(metrics.text().contains(line), "{}", metrics.text());
+        assert_eq!(metrics.text().matches("rpc_server_limit{").count(), 1);
     }
 
     #[test]

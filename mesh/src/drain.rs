@@ -19,6 +19,11 @@ impl Drain {
         self.0.cancel();
     }
 
+    /// Tells everyone at the latest when what is returned is dropped.
+    pub fn start_on_drop(&self) -> impl Drop + Send + use<> {
+        self.0.clone().drop_guard()
+    }
+
     /// Whether stopping has begun.
     pub fn has_started(&self) -> bool {
         self.0.is_cancelled()

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -334,8 +335,9 @@ impl Running {
 /// Starts a service: opens its state, then takes RPCs.
 pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Running, StartError> {
     let Launch { settings, transport, rpc, admin, clock, ids, drain } = launch;
-    std::fs::create_dir_all(&settings.data_dir)
-        .map_err(StartError::io(format!("the data directory {}", settings.data_dir.display())))?;
+    // What is in it is for this service's eyes alone.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&settings.data_dir);
+    made.map_err(StartError::io(format!("the data directory {}", settings.data_dir.display())))?;
     let lock = lock(&settings.data_dir)?;
     if transport.id().name() != S::NAME {
         let text = format!(
@@ -375,6 +377,8 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         routes.add(reflection()?);
     }
     let parting = Drain::new();
+    let admission = Arc::new(Admission::new(context.settings.bounds()));
+    metrics.register_collector(Arc::clone(&admission));
     let stack = Arc::new(Stack {
         service: S::NAME,
         routes,
@@ -383,7 +387,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         clock,
         ids,
         in_flight_max: context.settings.in_flight_max,
-        admission: Admission::new(context.settings.bounds()),
+        admission: Arc::clone(&admission),
         message_bytes_max: context.settings.message_bytes_max.min(S::MESSAGE_BYTES_MAX),
         refusals: Refusals::default(),
         parting: parting.clone(),
@@ -405,10 +409,12 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         );
     }
     let stopped = Drain::new();
-    tokio::spawn(admin::serve(admin, metrics, drain.clone(), stopped.clone()));
+    let admin = admin::serve(admin, metrics.clone(), drain.clone(), stopped.clone());
+    tasks.spawn(supervise(S::NAME, "admin", Box::pin(admin), drain.clone(), failed.clone()));
     let serving = server::serve(rpc, accepting, stack, drain.clone());
-    let draining = drain.clone();
+    let (draining, stops) = (drain.clone(), stopped.start_on_drop());
     let serving = async move {
+        let _stops = stops;
         let not_serving = async {
             draining.started().await;
             for name in std::iter::once("").chain(names) {
@@ -417,7 +423,6 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
             parting.start();
         };
         tokio::join!(serving, not_serving);
-        stopped.start();
     };
     tasks.spawn(supervise(S::NAME, "server", Box::pin(serving), drain.clone(), failed.clone()));
     tracing::info!(service = S::NAME, %address, %admin_address, "serving");

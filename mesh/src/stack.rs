@@ -50,7 +50,7 @@ pub(crate) struct Stack {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) in_flight_max: u32,
-    pub(crate) admission: Admission,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) message_bytes_max: u32,
     pub(crate) refusals: Refusals,
     /// Begins once all who watch the service's health can read that it stops. They would stay for ever.

@@ -137,7 +137,7 @@ impl PaymentService for Handler {
 }
 
 struct Ground {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     running: Running,
     upstream: Upstream,
     metrics: Arc<OnceLock<Metrics>>,
@@ -151,7 +151,7 @@ impl Ground {
         let metrics = Arc::clone(&config.metrics);
         let running = harness.start::<Streams>(config).await.unwrap();
         let upstream = harness.upstream("operator", &running).unwrap();
-        Self { _dir: dir, running, upstream, metrics }
+        Self { dir, running, upstream, metrics }
     }
 
     /// A stream that has sent its first message.
@@ -237,6 +237,15 @@ async fn a_stream_is_under_way_until_its_caller_leaves_and_then_counts_as_cancel
     ground.until("one in flight", |text| in_flight(text) == 1).await;
     drop(stream);
     ground.counted(WATCH, "CANCELLED", 1).await;
+    ground.running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_service_keeps_is_for_its_own_eyes() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ground = Ground::new().await;
+    let about = std::fs::metadata(ground.dir.path().join(Streams::NAME)).unwrap();
+    assert_eq!(about.permissions().mode() & 0o777, 0o700);
     ground.running.stop().await;
 }
 

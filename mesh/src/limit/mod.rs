@@ -54,6 +54,11 @@ impl Limiter {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// Whether a request has come to its end yet.
+    pub fn is_used(&self) -> bool {
+        self.state.lock().is_ok_and(|state| state.began.is_some())
+    }
+
     /// Lets a request in; `None` if as many as can be are in already.
     pub fn enter(self: &Arc<Self>) -> Option<Permit> {
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);

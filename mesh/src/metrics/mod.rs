@@ -12,6 +12,7 @@ use std::{
 };
 
 use prometheus_client::{
+    collector::Collector,
     encoding::text::encode,
     metrics::{counter::Counter, gauge::Gauge},
     registry::{Metric, Registry},
@@ -46,6 +47,13 @@ impl Metrics {
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         if let Ok(mut registry) = self.0.registry.lock() {
             registry.register(name, help, metric);
+        }
+    }
+
+    /// Adds what is only asked for when metrics are.
+    pub(crate) fn register_collector(&self, collector: impl Collector) {
+        if let Ok(mut registry) = self.0.registry.lock() {
+            registry.register_collector(Box::new(collector));
         }
     }
 
