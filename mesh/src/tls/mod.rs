@@ -118,13 +118,11 @@ impl Identity {
         let read = move || {
             if is_open(&of.key) {
                 // A key that is renewed is better used than left to expire.
-                match first.get() {
-                    None => return Err(TlsError::OpenKey(of.key.clone())),
-                    Some(_) => {
-                        let file = of.key.display();
-                        tracing::error!(%file, "the key is open to everybody: chmod o= it");
-                    }
+                if first.get().is_none() {
+                    return Err(TlsError::OpenKey(of.key.clone()));
                 }
+                let file = of.key.display();
+                tracing::error!(%file, "the key is open to everybody: chmod o= it");
             }
             let material = Material::read(&of)?;
             material.check(SystemClock.now())?;
