@@ -40,7 +40,12 @@ impl ManualClock {
 
     /// Moves the clock forward.
     pub fn advance_seconds(&self, seconds: i64) {
-        self.0.fetch_add(seconds.saturating_mul(1_000_000_000), Ordering::SeqCst);
+        self.advance_nanos(seconds.saturating_mul(1_000_000_000));
+    }
+
+    /// Moves the clock forward by less than seconds.
+    pub fn advance_nanos(&self, nanos: i64) {
+        self.0.fetch_add(nanos, Ordering::SeqCst);
     }
 }
 

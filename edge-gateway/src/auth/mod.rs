@@ -266,8 +266,9 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<SignedBody, SignatureError> {
         let signed = signature::verify(parts, id, key, &self.rules, now)?;
-        // From the earliest to the latest that the same signature is taken.
-        let window_s = self.rules.tolerance_s.saturating_mul(2);
+        // From the earliest to the latest that the same signature is taken: the last of its seconds counts as a
+        // whole, since `created` has no parts of seconds.
+        let window_s = self.rules.tolerance_s.saturating_mul(2).saturating_add(1);
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
         nonces.take(id, &signed.nonce, window_s, now).map_err(|error| match error {
             NonceError::Used => SignatureError::Replayed,

@@ -83,6 +83,24 @@ async fn a_key_that_demands_signatures_is_worth_nothing_without() {
     edge.stop().await;
 }
 
+/// From its first moment to its last, with parts of seconds.
+#[tokio::test]
+async fn a_nonce_is_not_taken_again_for_as_long_as_its_signature_is() {
+    let mut world = World::new();
+    let fresh = world.create(&["*"], |key| key.signature = Some(rule(SignatureAlgorithm::HmacSha256, None)));
+    let edge = edge_of(&world).await;
+    let secret = STANDARD.decode(fresh.signing_secret.as_ref().unwrap().as_bytes()).unwrap();
+    let sign = |base: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), base).as_ref().to_vec();
+    world.clock.advance_seconds(-300);
+    let first = post(&edge, &fresh, "nonce-01", BODY, sign).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text());
+    world.clock.advance_seconds(600);
+    world.clock.advance_nanos(900_000_000);
+    let last = post(&edge, &fresh, "nonce-01", BODY, sign).await;
+    assert!(detail(&last).contains("nonce was used"), "{}", last.text());
+    edge.stop().await;
+}
+
 #[tokio::test]
 async fn a_public_key_is_enough_to_check_a_signature() {
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
