@@ -11,13 +11,13 @@ use crate::body::{Answer, full};
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 /// What a page may send.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, content-digest, idempotency-key, if-none-match, signature, \
-     signature-input, traceparent, x-request-id",
+    "authorization, content-type, content-digest, idempotency-key, if-none-match, last-event-id, \
+     signature, signature-input, traceparent, x-request-id",
 );
 /// What a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "deprecation, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, sunset, \
-     x-request-id",
+    "allow, deprecation, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, sunset, \
+     www-authenticate, x-request-id",
 );
 
 /// The same, with what clients of gRPC-web send and read besides.

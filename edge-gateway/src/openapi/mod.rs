@@ -37,7 +37,6 @@ pub fn document(api: &Transcoder) -> Vec<u8> {
         let binding = bindings.entry(&route.rpc).or_default();
         *binding += 1;
         // OpenAPI knows the eight methods of RFC 9110 and 5789 only.
-        // OpenAPI knows the eight methods of RFC 9110 and 5789 only.
         let every = ["get", "put", "post", "delete", "patch"];
         let known = |method: &str| every.contains(&method) || ["head", "options", "trace"].contains(&method);
         let methods: Vec<String> = match &route.method {
