@@ -95,6 +95,17 @@ fn integers() {
         ("MinValue", "sx64", "-9223372036854775808", Some("-9223372036854775808")),
         ("MinValue", "s32", "-2147483648", Some("-2147483648")),
         ("MinValue", "s64", "-9223372036854775808", Some("-9223372036854775808")),
+        ("ExactInQuotes", "i64", "\"9007199254740993.0\"", Some("9007199254740993")),
+        ("ExactInQuotes", "u64", "\"1844674407370955161.5e1\"", Some("18446744073709551615")),
+        ("ExactInQuotes", "i64", "\"-90071992547409930e-1\"", Some("-9007199254740993")),
+        ("NoIntegerInQuotes", "i64", "\"9007199254740993.5\"", None),
+        ("NoIntegerInQuotes", "i64", "\"1.00000000000000000001\"", None),
+        ("TooLargeInQuotes", "u64", "\"18446744073709551616.0\"", None),
+        ("ZeroInQuotes", "i64", "\"0.0e99\"", Some("0")),
+        ("LargestExactDouble", "i64", "9007199254740991.0", Some("9007199254740991")),
+        // As doubles these two are one.
+        ("InexactDouble", "i64", "9007199254740992.0", None),
+        ("InexactDouble", "i64", "9007199254740993.0", None),
         ("RepeatedTooLarge", "numbers", "[1,2147483648]", None),
         ("RepeatedBeyondDouble", "numbers", "[1,1e400]", None),
     ]);

@@ -239,6 +239,18 @@ fn wrong_parameters_are_named() {
         ),
         (Method::GET, "/v1/samples?flag=yes", "", "flag: must be true or false"),
         (Method::GET, "/v1/samples?by_name.x=1", "", "by_name.x: is not a known parameter"),
+        (
+            Method::GET,
+            "/v1/samples?text=a&picked.name=b",
+            "",
+            "picked.name: cannot be given together with another one of its oneof",
+        ),
+        (
+            Method::GET,
+            "/v1/samples?again.picked.name=b&picked.name=c&again.text=a",
+            "",
+            "again.text: cannot be given together with another one of its oneof",
+        ),
         (Method::GET, "/v1/samples?by_name=1", "", "by_name: cannot be given in the query string"),
         (Method::GET, "/v1/samples?name=%ff", "", "query: must be percent-encoded UTF-8"),
         (

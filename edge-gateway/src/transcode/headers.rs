@@ -43,10 +43,10 @@ pub(crate) fn put(out: &mut Vec<u8>, number: u32, headers: &HeaderMap) -> Result
     for (name, value) in headers {
         let name = name.as_str();
         let prefixed = WITHHELD_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        // A value that is not visible ASCII could not be a text.
-        let (false, false, Ok(value)) = (WITHHELD.contains(&name), prefixed, value.to_str()) else {
+        if prefixed || WITHHELD.contains(&name) {
             continue;
-        };
+        }
+        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| "must be texts in UTF-8")?;
         bytes += name.len() + value.len();
         let entry = entries.entry(name).or_default();
         // Several of one name are one list (RFC 9110, section 5.3).

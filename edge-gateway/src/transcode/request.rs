@@ -53,6 +53,23 @@ struct Place {
     top: usize,
     /// The path in the proto's spelling.
     name: String,
+    /// The members of oneofs that it is, or is within.
+    choices: Vec<Choice>,
+}
+
+/// A member of a oneof that is given: of the message at this path, this oneof, this field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Choice {
+    enclosing: Vec<u32>,
+    oneof: usize,
+    field: u32,
+}
+
+impl Choice {
+    /// Whether both cannot be given.
+    fn excludes(&self, other: &Self) -> bool {
+        (self.oneof, &self.enclosing) == (other.oneof, &other.enclosing) && self.field != other.field
+    }
 }
 
 /// How to make one RPC's request message; worked out at start-up.
@@ -291,6 +308,19 @@ impl RequestPlan {
         true
     }
 
+    /// The members of oneofs that the path gives, and the body where it is a field.
+    fn choices_before(&self, schema: &Schema, seen: Seen) -> Vec<Choice> {
+        let of_path = self.bindings.iter().flat_map(|binding| binding.place.choices.iter().cloned());
+        let of_body = match self.body {
+            BodyRule::Field(index) if seen.fields & (1 << index) != 0 => {
+                let field = &schema.message(self.input).fields[index];
+                field.oneof.map(|oneof| Choice { enclosing: Vec::new(), oneof, field: field.number })
+            }
+            _ => None,
+        };
+        of_path.chain(of_body).collect()
+    }
+
     fn query(
         &self,
         reader: &mut Reader<'_>,
@@ -300,6 +330,7 @@ impl RequestPlan {
         seen: &mut Seen,
     ) {
         let mut given: Vec<String> = Vec::new();
+        let mut choices = self.choices_before(schema, *seen);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (form_decode(name), form_decode(value)) else {
@@ -335,7 +366,10 @@ impl RequestPlan {
                 reader.wrong_at(&place.name, "cannot be given in the query string");
             } else if place.shape == Shape::Singular && given.contains(&place.name) {
                 reader.wrong_at(&place.name, "is given twice");
+            } else if place.choices.iter().any(|one| choices.iter().any(|other| one.excludes(other))) {
+                reader.wrong_at(&place.name, "cannot be given together with another one of its oneof");
             } else {
+                choices.extend_from_slice(&place.choices);
                 let put =
                     match self.mask.filter(|mask| mask.number == place.number && place.top == mask.index) {
                         Some(mask) => mask::given(schema, mask.resource, &value).map(|paths| {
@@ -375,7 +409,7 @@ pub(crate) fn has_text_form(schema: &Schema, kind: Kind) -> bool {
 fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
     let (mut id, mut enclosing, mut name) = (input, Vec::new(), String::new());
     let mut parts = path.split('.').peekable();
-    let mut top = None;
+    let (mut top, mut choices) = (None, Vec::new());
     while let Some(part) = parts.next() {
         let message = schema.message(id);
         let index = message.field_index(part).ok_or(())?;
@@ -385,6 +419,9 @@ fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
             name.push('.');
         }
         name.push_str(&field.name);
+        if let Some(oneof) = field.oneof {
+            choices.push(Choice { enclosing: enclosing.clone(), oneof, field: field.number });
+        }
         if parts.peek().is_none() {
             return Ok(Place {
                 enclosing,
@@ -394,6 +431,7 @@ fn find(schema: &Schema, input: MessageId, path: &str) -> Result<Place, ()> {
                 index,
                 top,
                 name,
+                choices,
             });
         }
         let (Kind::Message(next), Shape::Singular) = (field.kind, field.shape) else { return Err(()) };

@@ -31,8 +31,10 @@ pub(crate) enum Input<'a> {
 /// What would have been right.
 pub(crate) type Expected = Cow<'static, str>;
 
-/// The largest integer that a double holds exactly, with all below it.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// The first integer that a double may also hold for another one: 2^53 is what 2^53 + 1 becomes.
+const INEXACT_MIN: f64 = 9_007_199_254_740_992.0;
+/// 2^64: no kind of integer reaches it.
+const INTEGER_END: f64 = 18_446_744_073_709_551_616.0;
 
 /// Base64 in both alphabets, padded or not, as ProtoJSON wants it accepted.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -131,25 +133,43 @@ pub(crate) fn map_key(kind: Kind, key: String) -> String {
     }
 }
 
-/// The integer that was meant; `10.0` and `1e1` are 10, also in quotes; `10.5` is none.
+/// The integer that was meant; `10.0` and `1e1` are 10, also in quotes; `10.5` is none, nor is a double that
+/// may stand for another integer than was written.
 fn integer(input: Input<'_>) -> Option<i128> {
     match input {
         Input::Integer(value) => Some(value),
-        Input::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(exact(value)),
+        Input::Float(value) if value.fract() == 0.0 && value.abs() < INEXACT_MIN => Some(exact(value)),
         Input::Text(text) | Input::Plain(text) => {
             let digits = text.strip_prefix('-').unwrap_or(text);
             if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
                 // More digits than 20 are out of every range; what is left fits.
                 return Some(text.parse().unwrap_or(i128::MAX));
             }
-            match json_number(text)? {
-                value if value.fract() != 0.0 => None,
-                value if value.abs() <= EXACT_MAX => Some(exact(value)),
-                _ => Some(i128::MAX),
-            }
+            json_number(text)?;
+            integer_of_decimal(text)
         }
         _ => None,
     }
+}
+
+/// The value of a number of JSON's grammar, digit by digit, if it is an integer; beyond 20 digits it is out of
+/// every range.
+fn integer_of_decimal(text: &str) -> Option<i128> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let (sign, whole) = whole.strip_prefix('-').map_or((1, whole), |whole| (-1, whole));
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let zeros = i64::try_from(digits.len() - significant.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+    // An exponent that is no i64 has been found to be out of a double's range, or makes no integer.
+    let zeros = u32::try_from(zeros.checked_add(exponent.parse().ok()?)?).ok()?;
+    let value = (significant.len() <= 20)
+        .then(|| significant.parse::<i128>().ok()?.checked_mul(10_i128.checked_pow(zeros)?))
+        .flatten();
+    Some(value.map_or(i128::MAX, |value| sign * value))
 }
 
 /// A text that is a number of JSON's grammar (RFC 8259, section 6), as a double; none beyond its range.
@@ -188,7 +208,14 @@ fn out_of_range(kind: Kind, input: Input<'_>) -> Option<Expected> {
         _ => integer(input).is_some(),
     };
     let (min, max) = kind.range().filter(|_| integral)?;
-    Some(format!("must be an integer between {min} and {max}").into())
+    let within = |value: f64| (INEXACT_MIN..INTEGER_END).contains(&value.abs());
+    let spelling = match input {
+        Input::Float(value) if within(value) && max > i128::from(u32::MAX) => {
+            "; one this large without fraction and exponent"
+        }
+        _ => "",
+    };
+    Some(format!("must be an integer between {min} and {max}{spelling}").into())
 }
 
 fn put_float(out: &mut Vec<u8>, number: u32, kind: Kind, input: Input<'_>) -> Option<()> {
