@@ -27,8 +27,9 @@ pub struct EdgeConfig {
     pub api_keys: Vec<ApiKeyConfig>,
     /// Who else may call, and how credentials are checked.
     pub auth: AuthConfig,
-    /// How long a request may take altogether, in milliseconds.
-    #[schemars(range(min = 1))]
+    /// How long a request may take altogether, in milliseconds; at most 30000, so that a drain, which waits 35
+    /// seconds, cuts none off.
+    #[schemars(range(min = 1, max = 30_000))]
     pub request_timeout_ms: u64,
     /// How long a client may take to send a request's headers, and from connecting to its first request,
     /// in milliseconds.

@@ -206,10 +206,17 @@ impl Dev {
         ground.start::<svc_fraud::Fraud>(development).await?;
         ground.start::<svc_tax::Tax>(|_| Ok(())).await?;
         ground.start::<svc_payments::Payments>(|_| Ok(())).await?;
-        let of_key = |k: &ApiKey| ApiKeyConfig::of_key(k.tenant.clone(), k.tenant.as_str(), &k.key);
+        let of_key = |(at, ApiKey { tenant, key }): (usize, &ApiKey)| {
+            // By its tenant; from the second one on, with a number.
+            let name = match keys[..at].iter().filter(|other| other.tenant == *tenant).count() {
+                0 => tenant.to_string(),
+                before => format!("{tenant} {}", before + 1),
+            };
+            ApiKeyConfig::of_key(tenant.clone(), name, key)
+        };
         let with_keys = |config: &mut EdgeConfig| {
             config.listener = Some(listener);
-            config.api_keys.extend(keys.iter().map(of_key));
+            config.api_keys.extend(keys.iter().enumerate().map(of_key));
             Ok(())
         };
         ground.start::<Edge>(with_keys).await?;

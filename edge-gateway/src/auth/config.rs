@@ -174,7 +174,7 @@ pub struct ApiKeyConfig {
     /// The tenant that its holder speaks for: 1 to 64 characters of a-z, 0-9, `-` and `_`.
     #[schemars(with = "String", example = &"acme")]
     pub tenant: TenantId,
-    /// A name to tell keys apart by; shown in logs.
+    /// A name to tell the tenant's keys apart by; shown in logs.
     #[schemars(example = "billing app")]
     pub name: String,
     /// The SHA-256 of the key, in hexadecimal. Either this or `key_file`.

@@ -59,6 +59,9 @@ impl StaticKeys {
             if let Some(other) = keys.iter().find(|key| key.hash == hash) {
                 return Err(wrong(&format!("is the same as the key {}", other.name)));
             }
+            if keys.iter().any(|key| key.tenant == config.tenant && *key.name == *config.name) {
+                return Err(wrong("has the name of another one of its tenant"));
+            }
             keys.push(StaticKey {
                 hash,
                 tenant: config.tenant.clone(),
@@ -129,6 +132,7 @@ mod tests {
             vec![config(Some(&"g".repeat(64)), None)],
             vec![config(None, Some(&dir.path().join("none")))],
             vec![config(None, Some(&file)), hash],
+            ["one", "other"].map(|key| ApiKeyConfig::of_key(tenant.clone(), "k", key)).to_vec(),
         ] {
             assert!(StaticKeys::load(&wrong).is_err(), "{wrong:?}");
         }

@@ -17,11 +17,11 @@ impl Crowd {
     pub(crate) fn join(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Member> {
         let address = of_client(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= max {
+        let count = counts.get(&address).map_or(0, |count| *count);
+        if count >= max {
             return None;
         }
-        *count += 1;
+        counts.insert(address, count + 1);
         Some(Member { crowd: Arc::clone(self), address })
     }
 }
@@ -41,5 +41,21 @@ impl Drop for Member {
                 counts.remove(&self.address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_leaves_no_trace() {
+        let (crowd, address) = (Arc::new(Crowd::default()), IpAddr::from([192, 0, 2, 1]));
+        assert!(crowd.join(address, 0).is_none());
+        assert!(crowd.0.lock().unwrap().is_empty());
+        let held = crowd.join(address, 1);
+        assert!(held.is_some() && crowd.join(address, 1).is_none());
+        drop(held);
+        assert!(crowd.0.lock().unwrap().is_empty());
     }
 }
