@@ -11,6 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use money::TenantId;
+use tonic::metadata::AsciiMetadataValue;
 
 use crate::{
     fault::{Fault, Reason},
@@ -229,7 +230,11 @@ impl Call {
     /// As [`Call::request`], with the idempotency key: for the edge, which passes a request on as it is.
     pub fn forward<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = self.request(message);
-        if let Some(key) = self.0.idempotency_key.as_ref().and_then(|key| key.as_str().parse().ok()) {
+        let key = self.0.idempotency_key.as_ref().map(|key| key.as_str().parse::<AsciiMetadataValue>());
+        if let Some(Ok(mut key)) = key {
+            // Never kept in a compression table (RFC 7541, section 7.1.3), where it would displace what comes
+            // again, nor shown by Debug.
+            key.set_sensitive(true);
             request.metadata_mut().insert("idempotency-key", key);
         }
         request
@@ -328,7 +333,9 @@ mod tests {
             sent.get("traceparent").unwrap().to_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c")
         );
         assert!(sent.get("idempotency-key").is_none(), "a key belongs to one RPC");
-        assert_eq!(call.forward(()).metadata().get("idempotency-key").unwrap(), "k1");
+        let forwarded = call.forward(());
+        let key = forwarded.metadata().get("idempotency-key").unwrap();
+        assert!(key == "k1" && key.is_sensitive(), "{key:?}");
         let left = parse_timeout(sent.get("grpc-timeout").unwrap().to_str().unwrap()).unwrap();
         assert!(left < Duration::from_secs(2), "{left:?}");
     }
