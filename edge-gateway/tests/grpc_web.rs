@@ -323,7 +323,9 @@ async fn limits_hold_and_pages_may_read_what_they_need() {
         .await;
     let allowed = asked.header("access-control-allow-headers").unwrap();
     assert!(
-        ["grpc-timeout", "x-grpc-web", "x-user-agent"].iter().all(|name| allowed.contains(name)),
+        ["grpc-timeout", "x-grpc-web", "x-user-agent", "last-event-id"]
+            .iter()
+            .all(|name| allowed.contains(name)),
         "{allowed}"
     );
     for _ in 0..2 {
@@ -332,7 +334,10 @@ async fn limits_hold_and_pages_may_read_what_they_need() {
         let answer = answer.await;
         assert!(answer.header("ratelimit").is_some() && answer.header("grpc-status").is_none());
         let exposed = answer.header("access-control-expose-headers").unwrap();
-        assert!(exposed.contains("grpc-status") && exposed.contains("grpc-message"), "{exposed}");
+        assert!(
+            ["grpc-status", "grpc-message", "ratelimit"].iter().all(|name| exposed.contains(name)),
+            "{exposed}"
+        );
     }
     let refused = edge.call(CREATE, BINARY).body(frame(&payment(""))).await;
     assert_eq!((status(&refused), refused.header("grpc-status")), (200, Some("8")));

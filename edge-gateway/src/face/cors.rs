@@ -9,26 +9,14 @@ use super::config::CorsConfig;
 use crate::body::{Answer, full};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
-/// What a page may send.
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, content-digest, idempotency-key, if-none-match, last-event-id, \
-     signature, signature-input, traceparent, x-request-id",
-);
-/// What a page may read.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "allow, deprecation, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, sunset, \
-     www-authenticate, x-request-id",
-);
-
-/// The same, with what clients of gRPC-web send and read besides.
-const REQUEST_HEADERS_WITH_GRPC_WEB: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, content-digest, idempotency-key, if-none-match, signature, \
-     signature-input, traceparent, x-request-id, grpc-timeout, x-grpc-web, x-user-agent",
-);
-const EXPOSED_WITH_GRPC_WEB: HeaderValue = HeaderValue::from_static(
-    "deprecation, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, sunset, \
-     x-request-id, grpc-message, grpc-status, grpc-status-details-bin",
-);
+/// What a page may send, and what clients of gRPC-web send besides.
+const SENT: &str = "authorization, content-type, content-digest, idempotency-key, if-none-match, last-event-id, \
+                    signature, signature-input, traceparent, x-request-id";
+const SENT_BY_GRPC_WEB: &str = "grpc-timeout, x-grpc-web, x-user-agent";
+/// What a page may read, and what clients of gRPC-web read besides.
+const EXPOSED: &str = "allow, deprecation, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, \
+                       sunset, www-authenticate, x-request-id";
+const EXPOSED_TO_GRPC_WEB: &str = "grpc-message, grpc-status, grpc-status-details-bin";
 
 /// Who may call from a page.
 #[derive(Debug)]
@@ -46,11 +34,13 @@ impl Cors {
             config.origins.iter().map(|origin| origin_of(origin)).collect();
         let origins = origins?;
         let max_age = HeaderValue::from(config.max_age_s);
-        let (request_headers, exposed) = if grpc_web {
-            (REQUEST_HEADERS_WITH_GRPC_WEB, EXPOSED_WITH_GRPC_WEB)
-        } else {
-            (REQUEST_HEADERS, EXPOSED)
+        let list = |names: &[&str]| {
+            HeaderValue::try_from(names.join(", "))
+                .map_err(|_| StartError::Config("http.cors: a list of headers is none".to_owned()))
         };
+        let more = usize::from(grpc_web);
+        let request_headers = list(&[SENT, SENT_BY_GRPC_WEB][..=more])?;
+        let exposed = list(&[EXPOSED, EXPOSED_TO_GRPC_WEB][..=more])?;
         Ok((!origins.is_empty()).then_some(Self { origins, max_age, request_headers, exposed }))
     }
 
