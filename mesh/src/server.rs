@@ -1,8 +1,14 @@
 //! Accepts connections, over mutual TLS or from the Linkerd proxy, and hands their requests to the stack, until told to drain.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -11,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    at_once::Arrivals,
     caller::Caller,
     drain::Drain,
     linkerd::Linkerd,
@@ -100,10 +107,11 @@ async fn converse(
     drain: &Drain,
 ) {
     let service = connection.service();
-    let connection = http2().serve_connection(TokioIo::new(stream), connection);
+    let arrivals = Arrivals::default();
+    let connection = http2(arrivals.clone()).serve_connection(TokioIo::new(stream), connection);
     tokio::pin!(connection);
     let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
+        ended = attending(connection.as_mut(), &arrivals) => Some(ended),
         () = drain.started() => None,
         () = parting => None,
     };
@@ -111,7 +119,7 @@ async fn converse(
         Ok(ended)
     } else {
         connection.as_mut().graceful_shutdown();
-        tokio::time::timeout(DRAIN_DEADLINE, connection).await
+        tokio::time::timeout(DRAIN_DEADLINE, attending(connection, &arrivals)).await
     };
     match ended {
         Ok(Ok(())) => {}
@@ -120,6 +128,16 @@ async fn converse(
             tracing::warn!(service, %address, "a connection did not end in time and was cut off");
         }
     }
+}
+
+/// Polls a connection, and each time what has arrived on it.
+async fn attending<C: Future>(mut connection: Pin<&mut C>, arrivals: &Arrivals) -> C::Output {
+    poll_fn(|context| {
+        let polled = connection.as_mut().poll(context);
+        arrivals.attend();
+        polled
+    })
+    .await
 }
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
@@ -153,8 +171,8 @@ async fn meet(transport: &Transport, stream: TcpStream, address: SocketAddr) -> 
     }
 }
 
-fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+fn http2(arrivals: Arrivals) -> hyper::server::conn::http2::Builder<Arrivals> {
+    let mut builder = hyper::server::conn::http2::Builder::new(arrivals);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
