@@ -34,7 +34,7 @@ pub(crate) struct CoalesceArgs {
     /// How long to measure each, in seconds, after a second of warm-up
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     duration: u64,
-    /// How often to measure each, in turn; the median rounds are compared
+    /// How often to measure each, in turn; the median of the rounds' ratios is reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
     /// Batches under way at once
@@ -54,20 +54,20 @@ pub(crate) fn run(args: &CoalesceArgs) -> Result<(), BenchError> {
     let pki = Pki::create()?;
     let server = BehindMesh::start(mesh::run::runtime()?, pki.directory.path())?;
     let peers = Peers::new(&pki, &server)?;
-    let both = |in_flight: u32| -> Result<(Figures, Figures), BenchError> {
+    let both = |in_flight: u32| -> Result<[Vec<Figures>; 2], BenchError> {
         let (mut single, mut coalesced) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
             single.push(measure(&peers, Case::Single, in_flight, bound)?);
             coalesced.push(measure(&peers, Case::Coalesced { batches: args.batches }, in_flight, bound)?);
         }
-        let (single, coalesced) = (report::median(single), report::median(coalesced));
-        let (Some(single), Some(coalesced)) = (single, coalesced) else { return Err(BenchError::Panicked) };
-        println!("{}", report::row(&format!("single x {in_flight}"), &single));
-        println!("{}", report::row(&format!("coalesced x {in_flight}"), &coalesced));
-        Ok((single, coalesced))
+        for (single, coalesced) in single.iter().zip(&coalesced) {
+            println!("{}", report::row(&format!("single x {in_flight}"), single));
+            println!("{}", report::row(&format!("coalesced x {in_flight}"), coalesced));
+        }
+        Ok([single, coalesced])
     };
-    let (single, coalesced) = both(args.in_flight)?;
-    let (one_single, one_coalesced) = both(1)?;
+    let [single, coalesced] = both(args.in_flight)?;
+    let [one_single, one_coalesced] = both(1)?;
     println!(
         "coalesced / single, calls a second at {}: {}",
         args.in_flight,

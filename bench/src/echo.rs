@@ -91,6 +91,7 @@ pub(crate) const SERVER: &str = "echo";
 const CALLER: &str = "operator";
 
 pub(crate) use client::{EchoClient, PAYLOAD, with_metadata};
+pub(crate) use server::Bare;
 
 /// A connection to an echo that runs in the harness.
 pub(crate) async fn client_of(
@@ -117,12 +118,9 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
             rounds.push(figures);
         }
     }
-    let medians: Vec<_> =
-        measured.into_iter().filter_map(|(case, rounds)| Some((case, report::median(rounds)?))).collect();
-    for (case, figures) in &medians {
-        let limit = medians.iter().find(|(other, _)| Some(*other) == case.limit());
-        if let Some((limit, of_limit)) = limit {
-            println!("{} / {}: {}", case.name(), limit.name(), report::ratios(figures, of_limit));
+    for (case, rounds) in &measured {
+        if let Some((limit, of_limit)) = measured.iter().find(|(other, _)| Some(*other) == case.limit()) {
+            println!("{} / {}: {}", case.name(), limit.name(), report::ratios(rounds, of_limit));
         }
     }
     Ok(())
@@ -132,6 +130,27 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
 pub(crate) fn limit(measured: Duration) -> Result<Figures, BenchError> {
     let shape = Shape::default();
     measure(Case::Bare, &Pki::create()?, &shape, Bound::Time { warm_up: WARM_UP, measured })
+}
+
+/// The bare echo on one thread, and the way to it.
+pub(crate) fn bare() -> Result<(Bare, Connections), BenchError> {
+    let pki = Pki::create()?;
+    let server = Bare::start(1, &pki.server()?.server_config())?;
+    let tls = pki.caller()?.client_config(&SpiffeId::of(SERVER)?)?;
+    let address = server.address();
+    Ok((server, Connections { address, tls }))
+}
+
+/// Makes connections to an echo.
+pub(crate) struct Connections {
+    address: std::net::SocketAddr,
+    tls: std::sync::Arc<tokio_rustls::rustls::ClientConfig>,
+}
+
+impl Connections {
+    pub(crate) async fn connect(&self) -> Result<EchoClient, BenchError> {
+        client::connect(self.address, &self.tls).await
+    }
 }
 
 fn measure(case: Case, pki: &Pki, shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {

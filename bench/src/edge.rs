@@ -2,6 +2,7 @@
 //!
 //! What is behind the edge answers at once, so that the hop itself is what is measured.
 
+mod bare_hop;
 mod client;
 mod stand_in;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use edge_gateway::{ApiKeyConfig, Edge, EdgeConfig};
+use http::Version;
 use mesh::{Harness, Running, StartError};
 use tempfile::TempDir;
 
@@ -16,7 +18,10 @@ use crate::echo;
 use crate::error::BenchError;
 use crate::load::Bound;
 use crate::report::{self, Figures};
-use crate::{cpu, edge::client::Case};
+use crate::{
+    cpu,
+    edge::{bare_hop::BareHop, client::Case},
+};
 
 /// The least part of the echo limit that the hop should reach.
 const RATIO_MIN: f64 = 0.4;
@@ -27,9 +32,10 @@ const API_KEY: &str = "bench-key-for-the-edge";
 
 /// Measure the edge's hop: REST in, mTLS gRPC out
 ///
-/// Payments are created at the edge over HTTP/1.1 and answered at once by a stand-in for svc-payments
+/// Payments are created at the edge, over HTTP/1.1 and over HTTP/2, and answered at once by a stand-in for svc-payments
 /// behind mTLS: what is left is the edge itself, with key, limits, JSON both ways, and the call. Beside it
-/// in the same run: the echo limit, and the same call made directly, without the edge.
+/// in the same run: the echo limit; a bare hop, which passes a body on to the bare echo and does nothing
+/// else, as the limit of what any hop can do; and the edge's call made directly, without the edge.
 #[derive(Debug, Args)]
 pub(crate) struct EdgeArgs {
     /// How long to measure each case, in seconds, after a second of warm-up
@@ -38,47 +44,66 @@ pub(crate) struct EdgeArgs {
     /// How often to measure each, in turn; the median round is reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// Connections to the edge; each has one request under way
+    /// Connections over HTTP/1.1; each has one request under way
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     connections: u32,
+    /// Requests under way over HTTP/2, on four connections as in the echo
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=800))]
+    in_flight: u32,
 }
 
 /// `bench edge`.
 pub(crate) fn run(args: &EdgeArgs) -> Result<(), BenchError> {
     let measured = Duration::from_secs(args.duration);
-    println!("POST /v1/payments at the edge (HTTP/1.1), answered at once by a stand-in behind mTLS");
+    println!("POST /v1/payments at the edge, answered at once by a stand-in behind mTLS");
     println!("{}", report::HEAD);
-    let (mut limits, mut hops, mut direct_idle, mut hop_idle) = (vec![], vec![], vec![], vec![]);
+    let (mut limits, mut direct_idle, mut hop_idle) = (vec![], vec![], vec![]);
+    let ways = [("", Version::HTTP_11, args.connections), (", HTTP/2", Version::HTTP_2, args.in_flight)];
+    let mut hops = ways.map(|way| (way, vec![], vec![]));
+    let bound = Bound::Time { warm_up: WARM_UP, measured };
+    let note = |name: &str, figures: Figures, rounds: &mut Vec<Figures>| {
+        println!("{}", report::row(name, &figures));
+        rounds.push(figures);
+    };
     for _ in 0..args.rounds {
-        let limit = echo::limit(measured)?;
-        println!("{}", report::row("echo limit (bare)", &limit));
-        limits.push(limit);
-        let ground = Ground::start()?;
-        let bound = Bound::Time { warm_up: WARM_UP, measured };
-        let cases = [
-            ("edge", Case::Edge, args.connections, &mut hops),
-            ("direct, one at a time", Case::Direct, 1, &mut direct_idle),
-            ("edge, one at a time", Case::Edge, 1, &mut hop_idle),
-        ];
-        for (name, case, connections, rounds) in cases {
-            let figures = ground.measure(case, connections, bound)?;
-            println!("{}", report::row(name, &figures));
-            rounds.push(figures);
+        note("echo limit (bare)", echo::limit(measured)?, &mut limits);
+        let bare_hop = BareHop::start()?;
+        for ((name, version, in_flight), bare, _) in &mut hops {
+            let figures = rest(&bare_hop.url, *version, *in_flight, bound)?;
+            note(&format!("bare hop{name}"), figures, bare);
         }
+        drop(bare_hop);
+        let ground = Ground::start()?;
+        for ((name, version, in_flight), _, edge) in &mut hops {
+            let figures = rest(&ground.url, *version, *in_flight, bound)?;
+            note(&format!("edge{name}"), figures, edge);
+        }
+        note("direct, one at a time", ground.direct(1, bound)?, &mut direct_idle);
+        note("edge, one at a time", rest(&ground.url, Version::HTTP_11, 1, bound)?, &mut hop_idle);
         ground.stop();
     }
-    if let (Some(limit), Some(hop)) = (report::median(limits), report::median(hops)) {
-        println!("edge / echo limit: {} (goal: at least {RATIO_MIN})", report::ratio(&hop, &limit));
+    for ((name, ..), bare, edge) in &hops {
+        println!("edge{name} / echo limit: {} (goal: at least {RATIO_MIN})", report::ratio(edge, &limits));
+        println!("bare hop{name} / echo limit: {}", report::ratio(bare, &limits));
+        println!("edge{name} / bare hop{name}: {}", report::ratios(edge, bare));
     }
-    if let (Some(direct), Some(hop)) = (report::median(direct_idle), report::median(hop_idle)) {
-        let added = p50(&hop).saturating_sub(p50(&direct));
+    if let Some(added) = report::added_p50(&hop_idle, &direct_idle) {
         println!("added when idle, p50: {} µs (goal: under {})", added.as_micros(), ADDED_MAX.as_micros());
     }
     Ok(())
 }
 
-fn p50(figures: &Figures) -> Duration {
-    Duration::from_micros(figures.latencies_us.value_at_quantile(0.5))
+/// Drives a hop over REST.
+fn rest(url: &str, version: Version, in_flight: u32, bound: Bound) -> Result<Figures, BenchError> {
+    metered(|| client::drive(&Case::Rest { url, api_key: API_KEY, version }, in_flight, bound))
+}
+
+/// With the CPU time of all that runs here.
+fn metered(drive: impl FnOnce() -> Result<(Figures, u64), BenchError>) -> Result<Figures, BenchError> {
+    let before = cpu::used_here();
+    let (mut figures, all) = drive()?;
+    figures.cpu_per_request = report::per_request(before, cpu::used_here(), all);
+    Ok(figures)
 }
 
 /// A running edge and the stand-in behind it, on the mesh's own runtime.
@@ -116,14 +141,12 @@ impl Ground {
         Ok(Self { runtime, harness, stand_in, edge, url, _directory: directory })
     }
 
-    fn measure(&self, case: Case, connections: u32, bound: Bound) -> Result<Figures, BenchError> {
+    /// Makes the edge's own call without it.
+    fn direct(&self, connections: u32, bound: Bound) -> Result<Figures, BenchError> {
         // Its connections are the runtime's, as those of a service are.
         let _within = self.runtime.enter();
         let upstream = self.harness.upstream("edge-gateway", &self.stand_in)?;
-        let before = cpu::used_here();
-        let (mut figures, all) = client::drive(case, &self.url, API_KEY, upstream, connections, bound)?;
-        figures.cpu_per_request = report::per_request(before, cpu::used_here(), all);
-        Ok(figures)
+        metered(|| client::drive(&Case::Direct(upstream), connections, bound))
     }
 
     fn stop(self) {
@@ -139,11 +162,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_lead_to_the_stand_in() {
-        let ground = Ground::start().unwrap();
-        for case in [Case::Edge, Case::Direct] {
-            let figures = ground.measure(case, 2, Bound::Count(100)).unwrap();
-            assert_eq!(figures.latencies_us.len(), 100, "{case:?}");
+    fn all_ways_lead_to_an_answer() {
+        let (ground, bare_hop, bound) =
+            (Ground::start().unwrap(), BareHop::start().unwrap(), Bound::Count(100));
+        let figures = ground.direct(2, bound).unwrap();
+        assert_eq!(figures.latencies_us.len(), 100);
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            for url in [&ground.url, &bare_hop.url] {
+                let figures = rest(url, version, 6, bound).unwrap();
+                assert_eq!(figures.latencies_us.len(), 100, "{url} {version:?}");
+            }
         }
         ground.stop();
     }

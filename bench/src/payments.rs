@@ -6,6 +6,7 @@ mod target;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -153,7 +154,7 @@ fn print(plan: Plan, outcome: &Outcome, limit: Option<&Figures>, sync: Option<&H
     println!("{}", report::row("payments", &outcome.figures));
     if let Some(limit) = limit {
         println!("{}", report::row("echo limit (bare)", limit));
-        println!("payments / echo limit: {}", report::ratio(&outcome.figures, limit));
+        println!("payments / echo limit: {}", report::ratio(from_ref(&outcome.figures), from_ref(limit)));
     }
     if let Some(sync) = sync {
         let (p50, p99) = (report::ms_at(sync, 0.5), report::ms_at(sync, 0.99));

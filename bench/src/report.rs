@@ -37,6 +37,11 @@ impl Figures {
         if seconds > 0.0 { self.latencies_us.len() as f64 / seconds } else { 0.0 }
     }
 
+    /// The middle latency.
+    fn p50(&self) -> Duration {
+        Duration::from_micros(self.latencies_us.value_at_quantile(0.5))
+    }
+
     /// Adds what another thread measured in the same time.
     pub(crate) fn merge(&mut self, other: &Self) {
         if self.latencies_us.add(&other.latencies_us).is_ok() {
@@ -75,27 +80,42 @@ pub(crate) fn row(name: &str, figures: &Figures) -> String {
     )
 }
 
-/// One case beside the one that is its limit: rates, and CPU time where known.
-pub(crate) fn ratios(part: &Figures, whole: &Figures) -> String {
-    let cpu = match (part.cpu_per_request, whole.cpu_per_request) {
-        (Some(part), Some(whole)) if !whole.is_zero() => {
-            format!(", CPU per request {:.2} times", part.as_secs_f64() / whole.as_secs_f64())
-        }
-        _ => String::new(),
-    };
+/// One case beside the one that is its limit, round by round: what else the machine does then burdens both.
+/// The middle of the rates' ratios, and of those of CPU time where known.
+pub(crate) fn ratios(part: &[Figures], whole: &[Figures]) -> String {
+    let cpu = middle(part.iter().zip(whole).filter_map(|(part, whole)| {
+        let (part, whole) = (part.cpu_per_request?, whole.cpu_per_request?);
+        (!whole.is_zero()).then(|| part.as_secs_f64() / whole.as_secs_f64())
+    }));
+    let cpu = cpu.map_or_else(String::new, |cpu| format!(", CPU per request {cpu:.2} times"));
     format!("{} of the rate{cpu}", ratio(part, whole))
 }
 
-/// The rate of one case as a part of another's.
-pub(crate) fn ratio(part: &Figures, whole: &Figures) -> String {
-    let whole = whole.rate();
-    if whole > 0.0 { format!("{:.3}", part.rate() / whole) } else { "-".to_owned() }
+/// The rate of one case as a part of another's, as in [`ratios`].
+pub(crate) fn ratio(part: &[Figures], whole: &[Figures]) -> String {
+    let pairs = part.iter().zip(whole).filter(|(_, whole)| whole.rate() > 0.0);
+    middle(pairs.map(|(part, whole)| part.rate() / whole.rate()))
+        .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"))
 }
 
-/// The middle latency of one case as a part of another's.
-pub(crate) fn ratio_p50(part: &Figures, whole: &Figures) -> String {
-    let p50 = |figures: &Figures| figures.latencies_us.value_at_quantile(0.5) as f64;
-    if p50(whole) > 0.0 { format!("{:.3}", p50(part) / p50(whole)) } else { "-".to_owned() }
+fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// The middle latency of one case as a part of another's, as in [`ratios`].
+pub(crate) fn ratio_p50(part: &[Figures], whole: &[Figures]) -> String {
+    let pairs = part.iter().zip(whole).filter(|(_, whole)| whole.p50() > Duration::ZERO);
+    middle(pairs.map(|(part, whole)| part.p50().as_secs_f64() / whole.p50().as_secs_f64()))
+        .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"))
+}
+
+/// By how much one case's middle latency is above another's, as in [`ratios`].
+pub(crate) fn added_p50(part: &[Figures], whole: &[Figures]) -> Option<Duration> {
+    let pairs = part.iter().zip(whole);
+    middle(pairs.map(|(part, whole)| part.p50().saturating_sub(whole.p50()).as_secs_f64()))
+        .map(Duration::from_secs_f64)
 }
 
 /// Milliseconds at a quantile, for a sentence.
@@ -119,13 +139,6 @@ fn grouped(rate: f64) -> String {
     text
 }
 
-/// The middle one by rate: a noisy neighbour does not decide.
-pub(crate) fn median(mut rounds: Vec<Figures>) -> Option<Figures> {
-    rounds.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
-    let middle = rounds.len() / 2;
-    (middle < rounds.len()).then(|| rounds.swap_remove(middle))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,10 +152,16 @@ mod tests {
     #[test]
     fn rates_and_ratios() {
         assert!((figures(1_000, 4).rate() - 250.0).abs() < 1e-9);
-        assert_eq!(ratio(&figures(300, 1), &figures(1_200, 1)), "0.250");
-        assert_eq!(ratio(&figures(300, 1), &figures(0, 0)), "-");
-        assert_eq!(ratio_p50(&figures(300, 1), &figures(1, 1)), "1.000");
-        assert_eq!(ratio_p50(&figures(300, 1), &figures(0, 1)), "-");
+        assert_eq!(ratio(&[figures(300, 1)], &[figures(1_200, 1)]), "0.250");
+        assert_eq!(ratio(&[figures(300, 1)], &[figures(0, 0)]), "-");
+        assert_eq!(
+            added_p50(&[figures(9, 1)], &[figures(0, 1)]).map(|added| added.as_micros() / 10),
+            Some(150)
+        );
+        let rounds = [figures(10, 1), figures(900, 1), figures(30, 1)];
+        assert_eq!(ratio(&rounds, &[figures(20, 1), figures(1_000, 1), figures(50, 1)]), "0.600");
+        assert_eq!(ratio_p50(&[figures(300, 1)], &[figures(1, 1)]), "1.000");
+        assert_eq!(ratio_p50(&[figures(300, 1)], &[figures(0, 1)]), "-");
     }
 
     #[test]
@@ -157,13 +176,6 @@ mod tests {
         assert_eq!(grouped(999.94), "999.9");
         assert_eq!(grouped(1_000.0), "1,000");
         assert_eq!(grouped(1_234_567.0), "1,234,567");
-    }
-
-    #[test]
-    fn the_median_is_the_middle_round() {
-        let rounds = vec![figures(30, 1), figures(10, 1), figures(20, 1)];
-        assert_eq!(median(rounds).unwrap().latencies_us.len(), 20);
-        assert!(median(Vec::new()).is_none());
     }
 
     #[test]

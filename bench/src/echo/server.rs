@@ -41,7 +41,7 @@ impl EchoService for Echo {
 
 /// The generated service on hyper's HTTP/2, one runtime per thread. Stops when dropped.
 #[derive(Debug)]
-pub(super) struct Bare {
+pub(crate) struct Bare {
     address: SocketAddr,
     drain: Drain,
     threads: Vec<JoinHandle<()>>,
