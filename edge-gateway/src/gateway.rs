@@ -26,12 +26,14 @@ use hyper::body::{Body as _, Incoming};
 use mesh::{
     Call, Clock, Fault, IdempotencyKey, Ids, Origin, Reason, SpiffeId, TraceContext, Upstream,
     call::{REQUEST_ID_HEADER, is_outside_request_id},
+    scope::{self, Scope},
+    telemetry,
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::pages::Page;
 use crate::{
-    auth::{Authenticator, Refused, ScopeTable},
+    auth::{Authenticator, Principal, Refused, ScopeTable},
     body::{Answer, full, holding, is_stream},
     face::{
         Face, Kind,
@@ -222,7 +224,7 @@ impl Gateway {
         Caller {
             address: self.limiter.proxies.client(peer, headers),
             request_id,
-            trace: mesh::telemetry::trace_from_outside(text(TraceContext::HEADER), fresh),
+            trace: telemetry::trace_from_outside(text(TraceContext::HEADER), fresh),
             began,
             deadline: began + self.limits.request_timeout,
             notes: Notes::default(),
@@ -303,18 +305,16 @@ impl Gateway {
             deadline = grpc_web::deadline(headers, caller.began, deadline)?;
         }
         let call = self.call_until(caller, tenant, idempotency_key, deadline);
-        // At this level, whatever is logged within carries the request's ids, however little is logged.
-        let span = tracing::error_span!(
-            "edge",
-            rpc = &*route.rpc,
-            request_id = &*caller.request_id,
-            trace_id = format_args!("{:032x}", caller.trace.trace_id),
-            tenant = principal.as_ref().map(|principal| principal.tenant.as_str()),
-            credential = principal.as_ref().map(|principal| &*principal.credential),
-        );
-        mesh::telemetry::adopt(&span, caller.trace);
+        let span = self.span(route, caller, principal.as_ref());
+        let scope = Scope {
+            service: "edge",
+            rpc: String::from(&*route.rpc).into(),
+            call: call.clone(),
+            credential: principal.as_ref().map(|principal| Arc::clone(&principal.credential)),
+            has_span: !span.is_disabled(),
+        };
         let message = message?;
-        async {
+        let forwarded = async {
             // Within the span, so that the call carries it as its parent.
             let request = call.forward(message);
             if route.streaming {
@@ -330,9 +330,26 @@ impl Gateway {
                     Some(form) => self.web_unary(form, route, request, deadline).await,
                 }
             }
+        };
+        scope::during(scope, forwarded.instrument(span)).await
+    }
+
+    /// The request's span, where its trace is recorded. Otherwise its scope is enough for the log.
+    fn span(&self, route: &Route, caller: &Caller, principal: Option<&Principal>) -> Span {
+        if !telemetry::is_recorded(caller.trace) {
+            return Span::none();
         }
-        .instrument(span)
-        .await
+        // At this level it is there, however little is logged.
+        let span = tracing::error_span!(
+            "edge",
+            rpc = &*route.rpc,
+            request_id = &*caller.request_id,
+            trace_id = format_args!("{:032x}", caller.trace.trace_id),
+            tenant = principal.map(|principal| principal.tenant.as_str()),
+            credential = principal.map(|principal| &*principal.credential),
+        );
+        telemetry::adopt(&span, caller.trace);
+        span
     }
 
     fn not_documented(path: &str) -> Fault {

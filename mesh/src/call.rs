@@ -32,6 +32,9 @@ const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::HEADER);
 /// Metadata and HTTP header: how long the caller waits, as `TimeoutValue TimeoutUnit` of the gRPC protocol.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// Of a request: those here, and those of gRPC itself.
+const HEADERS: usize = 12;
+
 /// Held back from the deadline at each hop, so that the caller hears of a timeout before its own ends.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
@@ -221,7 +224,7 @@ impl Call {
     /// go with it. The idempotency key does not: it belongs to the RPC that it was given to.
     pub fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         self.write(&mut headers);
         *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
         request

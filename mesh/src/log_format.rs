@@ -67,13 +67,16 @@ where
 
 /// The names that a span of an RPC has, too. None of the values needs an escape: each is checked where it
 /// comes in, or is a name of ours.
-fn fields(scope: &Scope) -> [(&'static str, &str); 4] {
+fn fields(scope: &Scope) -> impl Iterator<Item = (&'static str, &str)> {
+    let tenant = scope.call.tenant().ok().map(|tenant| ("tenant", tenant.as_str()));
     [
         ("service", scope.service),
-        ("rpc", scope.rpc),
+        ("rpc", &scope.rpc),
         ("request_id", scope.call.request_id()),
         ("peer", scope.call.peer().name()),
     ]
+    .into_iter()
+    .chain(tenant)
 }
 
 struct AsJson<'a>(&'a Scope);
@@ -83,6 +86,10 @@ impl fmt::Display for AsJson<'_> {
         f.write_str("{\"name\":\"rpc\"")?;
         for (name, value) in fields(self.0) {
             write!(f, ",\"{name}\":\"{value}\"")?;
+        }
+        // Its name may be of an identity provider's making.
+        if let Some(credential) = &self.0.credential {
+            write!(f, ",\"credential\":{}", serde_json::Value::from(&**credential))?;
         }
         write!(f, ",\"trace_id\":\"{:032x}\"}}", self.0.call.trace().trace_id)
     }
@@ -94,6 +101,9 @@ impl fmt::Display for AsText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in fields(self.0) {
             write!(f, " {name}={value}")?;
+        }
+        if let Some(credential) = &self.0.credential {
+            write!(f, " credential={credential:?}")?;
         }
         write!(f, " trace_id={:032x}", self.0.call.trace().trace_id)
     }
@@ -124,15 +134,19 @@ mod tests {
         tracing::info!("before");
         let (service, rpc) = ("svc-test", "a.B/C");
         let call = call_of("acme");
-        let mut scope = Some(Scope { service, rpc, call: call.clone(), has_span: false });
-        scope::within(&mut scope, || {
+        let scope = |has_span| {
+            let credential = Some("a \"name\"".into());
+            Some(Scope { service, rpc: rpc.into(), call: call.clone(), credential, has_span })
+        };
+        let mut scoped = scope(false);
+        scope::within(&mut scoped, || {
             tracing::info!(n = 1, "within");
             tracing::info_span!("own").in_scope(|| tracing::info!("in a span"));
         });
-        let mut scope = Some(Scope { service, rpc, call, has_span: true });
-        scope::within(&mut scope, || tracing::info!("its span was filtered out"));
+        let mut scoped = scope(true);
+        scope::within(&mut scoped, || tracing::info!("its span was filtered out"));
         let span = tracing::info_span!("rpc", rpc, request_id = "of the span");
-        scope::within(&mut scope, || span.in_scope(|| tracing::info!("its span says it")));
+        scope::within(&mut scoped, || span.in_scope(|| tracing::info!("its span says it")));
     }
 
     #[test]
@@ -145,6 +159,8 @@ mod tests {
         assert_eq!(lines[3]["span"]["request_id"].as_str().unwrap().len(), 32);
         assert_eq!(lines[4]["span"]["request_id"], "of the span");
         assert_eq!((&lines[1]["span"]["rpc"], &lines[1]["n"]), (&"a.B/C".into(), &1.into()));
+        assert_eq!(lines[1]["span"]["tenant"], "acme");
+        assert_eq!(lines[1]["span"]["credential"], "a \"name\"");
         assert_eq!(lines[1]["span"]["request_id"].as_str().unwrap().len(), 32);
         assert_eq!(lines[1]["span"]["trace_id"].as_str().unwrap().len(), 32);
         assert_eq!((&lines[2]["span"]["name"], &lines[2]["within"]["rpc"]), (&"own".into(), &"a.B/C".into()));

@@ -21,7 +21,7 @@ impl LogProcessor for ScopeIds {
         let Some(scope) = scope::current().filter(|scope| !scope.has_span) else { return };
         record.add_attributes([
             ("service", AnyValue::from(scope.service)),
-            ("rpc", AnyValue::from(scope.rpc)),
+            ("rpc", AnyValue::from(scope.rpc.into_owned())),
             ("request_id", AnyValue::from(scope.call.request_id().to_string())),
         ]);
         // The caller's span is the nearest that is known of; a span that a handler made of its own is nearer.

@@ -5,9 +5,11 @@
 //! have one; all have a scope, which is formatted when something is logged.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     future::{Future, poll_fn},
     pin::pin,
+    sync::Arc,
 };
 
 use tracing::Instrument as _;
@@ -23,9 +25,11 @@ pub struct Scope {
     /// The service that works on it.
     pub service: &'static str,
     /// The RPC, as in metrics.
-    pub rpc: &'static str,
+    pub rpc: Cow<'static, str>,
     /// Its caller and ids.
     pub call: Call,
+    /// By its name, the credential of whoever called from outside, at the edge.
+    pub credential: Option<Arc<str>>,
     /// Whether a span says the same.
     pub has_span: bool,
 }
@@ -72,14 +76,19 @@ fn exchange(scope: &mut Option<Scope>) {
     });
 }
 
+/// Works on an RPC in a future: it is the current one whenever the future is polled.
+pub async fn during<F: Future>(scope: Scope, future: F) -> F::Output {
+    polled_within(Some(scope), future).await
+}
+
 /// Takes the current scope and span along, for work that goes on in a task of its own.
 pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let mut scope = current();
-    let carried = async move {
-        let mut future = pin!(future);
-        poll_fn(|context| within(&mut scope, || future.as_mut().poll(context))).await
-    };
-    carried.instrument(tracing::Span::current())
+    polled_within(current(), future).instrument(tracing::Span::current())
+}
+
+async fn polled_within<F: Future>(mut scope: Option<Scope>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|context| within(&mut scope, || future.as_mut().poll(context))).await
 }
 
 #[cfg(test)]
@@ -88,10 +97,16 @@ mod tests {
     use crate::testing::call_of;
 
     fn scope(rpc: &'static str) -> Scope {
-        Scope { service: "svc-test", rpc, call: call_of("acme"), has_span: false }
+        Scope {
+            service: "svc-test",
+            rpc: rpc.into(),
+            call: call_of("acme"),
+            credential: None,
+            has_span: false,
+        }
     }
 
-    fn rpc() -> Option<&'static str> {
+    fn rpc() -> Option<Cow<'static, str>> {
         current().map(|scope| scope.rpc)
     }
 
@@ -99,17 +114,17 @@ mod tests {
     fn scopes_nest_and_end_also_by_a_panic() {
         let (mut outer, mut inner) = (Some(scope("outer")), Some(scope("inner")));
         within(&mut outer, || {
-            assert_eq!(rpc(), Some("outer"));
+            assert_eq!(rpc(), Some("outer".into()));
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 within(&mut inner, || {
-                    assert_eq!(rpc(), Some("inner"));
+                    assert_eq!(rpc(), Some("inner".into()));
                     panic!("planted");
                 });
             }));
             assert!(panicked.is_err());
-            assert_eq!(rpc(), Some("outer"));
+            assert_eq!(rpc(), Some("outer".into()));
         });
-        assert_eq!((rpc(), inner.map(|scope| scope.rpc)), (None, Some("inner")));
+        assert_eq!((rpc(), inner.map(|scope| scope.rpc)), (None, Some("inner".into())));
     }
 
     #[tokio::test]
@@ -121,6 +136,6 @@ mod tests {
                 rpc()
             }))
         });
-        assert_eq!((work.await.unwrap(), rpc()), (Some("outer"), None));
+        assert_eq!((work.await.unwrap(), rpc()), (Some("outer".into()), None));
     }
 }

@@ -120,10 +120,11 @@ impl Connection {
     fn handle(&self, rpc: Rpc, call: Call, request: Request<Incoming>) -> State {
         let deadline = call.deadline();
         let trace = call.trace();
-        let span =
-            if trace.sampled && telemetry::is_exporting() { self.span(rpc, &call) } else { Span::none() };
-        let (service, has_span) = (self.stack.service, !span.is_none());
-        let mut scope = Some(Scope { service, rpc: rpc.name(), call: call.clone(), has_span });
+        let span = if telemetry::is_recorded(trace) { self.span(rpc, &call) } else { Span::none() };
+        let (service, has_span) = (self.stack.service, !span.is_disabled());
+        let rpc_name = rpc.name().into();
+        let mut scope =
+            Some(Scope { service, rpc: rpc_name, call: call.clone(), credential: None, has_span });
         let mut request = request.map(|body| RequestBody::new(body, self.stack.message_bytes_max));
         request.extensions_mut().insert(call);
         let called = within(&mut scope, || {

@@ -123,6 +123,11 @@ pub(crate) fn is_exporting() -> bool {
     EXPORTING.load(Ordering::Relaxed)
 }
 
+/// Whether the spans of a trace go anywhere.
+pub fn is_recorded(trace: TraceContext) -> bool {
+    trace.sampled && is_exporting()
+}
+
 /// Keeps the exporters alive; flushes them when told.
 #[derive(Default)]
 pub struct Telemetry {

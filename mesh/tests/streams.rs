@@ -65,7 +65,7 @@ impl Stream for Events {
         if !std::mem::replace(&mut self.sent, true) {
             let scope = mesh::scope::current().map(|scope| scope.rpc.to_owned());
             return Poll::Ready(Some(Ok(PaymentEvent {
-                payment_id: scope.unwrap_or_default(),
+                payment_id: scope.unwrap_or_default().into_owned(),
                 ..PaymentEvent::default()
             })));
         }
