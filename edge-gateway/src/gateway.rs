@@ -305,7 +305,7 @@ impl Gateway {
             deadline = grpc_web::deadline(headers, caller.began, deadline)?;
         }
         let call = self.call_until(caller, tenant, idempotency_key, deadline);
-        let span = self.span(route, caller, principal.as_ref());
+        let span = span(route, caller, principal.as_ref());
         let scope = Scope {
             service: "edge",
             rpc: String::from(&*route.rpc).into(),
@@ -332,24 +332,6 @@ impl Gateway {
             }
         };
         scope::during(scope, forwarded.instrument(span)).await
-    }
-
-    /// The request's span, where its trace is recorded. Otherwise its scope is enough for the log.
-    fn span(&self, route: &Route, caller: &Caller, principal: Option<&Principal>) -> Span {
-        if !telemetry::is_recorded(caller.trace) {
-            return Span::none();
-        }
-        // At this level it is there, however little is logged.
-        let span = tracing::error_span!(
-            "edge",
-            rpc = &*route.rpc,
-            request_id = &*caller.request_id,
-            trace_id = format_args!("{:032x}", caller.trace.trace_id),
-            tenant = principal.map(|principal| principal.tenant.as_str()),
-            credential = principal.map(|principal| &*principal.credential),
-        );
-        telemetry::adopt(&span, caller.trace);
-        span
     }
 
     fn not_documented(path: &str) -> Fault {
@@ -428,6 +410,24 @@ impl Gateway {
             all.extend_from_slice(&data);
         }
     }
+}
+
+/// The request's span, where its trace is recorded. Otherwise its scope is enough for the log.
+fn span(route: &Route, caller: &Caller, principal: Option<&Principal>) -> Span {
+    if !telemetry::is_recorded(caller.trace) {
+        return Span::none();
+    }
+    // At this level it is there, however little is logged.
+    let span = tracing::error_span!(
+        "edge",
+        rpc = &*route.rpc,
+        request_id = &*caller.request_id,
+        trace_id = format_args!("{:032x}", caller.trace.trace_id),
+        tenant = principal.map(|principal| principal.tenant.as_str()),
+        credential = principal.map(|principal| &*principal.credential),
+    );
+    telemetry::adopt(&span, caller.trace);
+    span
 }
 
 fn too_large(limit: usize) -> Fault {

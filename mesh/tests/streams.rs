@@ -63,9 +63,9 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if !std::mem::replace(&mut self.sent, true) {
-            let scope = mesh::scope::current().map(|scope| scope.rpc.to_owned());
+            let scope = mesh::scope::current().map(|scope| scope.rpc.into_owned());
             return Poll::Ready(Some(Ok(PaymentEvent {
-                payment_id: scope.unwrap_or_default().into_owned(),
+                payment_id: scope.unwrap_or_default(),
                 ..PaymentEvent::default()
             })));
         }
