@@ -41,7 +41,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         // The log's filter may have left the span out; and an object has the innermost one only.
-        let is_its = |span: tracing_subscriber::registry::SpanRef<'_, S>| span.name() == scope::SPAN;
+        let is_its = |span: tracing_subscriber::registry::SpanRef<'_, S>| scope::SPANS.contains(&span.name());
         let shows_span = || {
             if self.json {
                 context.lookup_current().is_some_and(is_its)

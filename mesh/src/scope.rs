@@ -16,8 +16,8 @@ use tracing::Instrument as _;
 
 use crate::call::Call;
 
-/// The name of the span that says the same as a scope.
-pub(crate) const SPAN: &str = "rpc";
+/// The names of spans that say the same as a scope: a service's and the edge's.
+pub(crate) const SPANS: [&str; 2] = ["rpc", "edge"];
 
 /// The RPC that is being worked on. Cheap to clone.
 #[derive(Debug, Clone)]
