@@ -9,6 +9,10 @@ use crate::tools;
 
 /// What is at least of medium severity, and what could not be judged at all.
 const FINDINGS: [&str; 5] = ["MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL"];
+/// What it sometimes cannot judge (WARN), and that is no matter of the server: it ends its first connection at
+/// once, often before a ticket has come that the second could show. `edge-gateway/tests/tls.rs` takes sessions up
+/// again. A finding under these names counts as any other.
+const EXCUSED_WARNINGS: [&str; 2] = ["sessionresumption_ticket", "sessionresumption_ID"];
 /// Fewer results than this are no judgement; a whole run has well over a hundred.
 const RESULTS_MIN: usize = 100;
 
@@ -48,6 +52,7 @@ fn verdict(results: &[Entry]) -> Verdict {
     let found: Vec<String> = results
         .iter()
         .filter(|result| FINDINGS.contains(&result.severity.as_str()))
+        .filter(|result| !(result.severity == "WARN" && EXCUSED_WARNINGS.contains(&result.id.as_str())))
         .map(|result| format!("{} {}: {}", result.severity, result.id, result.finding))
         .collect();
     if !found.is_empty() {
@@ -115,6 +120,8 @@ mod tests {
             let said = judged(&[("HSTS", severity), end]).unwrap_err();
             assert_eq!(said, format!("{severity} HSTS: it is: so"));
         }
+        assert!(judged(&[("sessionresumption_ticket", "WARN"), end]).is_ok());
+        assert!(judged(&[("sessionresumption_ticket", "MEDIUM"), end]).is_err());
         assert!(judged(&[]).unwrap_err().starts_with("it did not come to its end"));
         assert!(judged(&[("scanTime", "WARN")]).is_err());
         assert!(verdict(&results(&report(&[end]))).is_err(), "too few");
