@@ -5,7 +5,6 @@
 //! [`service_main`] makes a process of it. Every RPC passes through the same stack (`stack`), every
 //! refusal through the same table ([`fault`]), every fixed cost through the same primitive ([`batch`]).
 
-mod at_once;
 pub mod batch;
 pub mod body;
 pub mod call;

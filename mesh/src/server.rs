@@ -1,14 +1,8 @@
 //! Accepts connections, over mutual TLS or from the Linkerd proxy, and hands their requests to the stack, until told to drain.
 
-use std::{
-    future::{Future, poll_fn},
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -17,7 +11,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    at_once::Arrivals,
     caller::Caller,
     drain::Drain,
     linkerd::Linkerd,
@@ -107,11 +100,10 @@ async fn converse(
     drain: &Drain,
 ) {
     let service = connection.service();
-    let arrivals = Arrivals::default();
-    let connection = http2(arrivals.clone()).serve_connection(TokioIo::new(stream), connection);
+    let connection = http2().serve_connection(TokioIo::new(stream), connection);
     tokio::pin!(connection);
     let ended = tokio::select! {
-        ended = attending(connection.as_mut(), &arrivals) => Some(ended),
+        ended = &mut connection => Some(ended),
         () = drain.started() => None,
         () = parting => None,
     };
@@ -119,7 +111,7 @@ async fn converse(
         Ok(ended)
     } else {
         connection.as_mut().graceful_shutdown();
-        tokio::time::timeout(DRAIN_DEADLINE, attending(connection, &arrivals)).await
+        tokio::time::timeout(DRAIN_DEADLINE, connection).await
     };
     match ended {
         Ok(Ok(())) => {}
@@ -128,16 +120,6 @@ async fn converse(
             tracing::warn!(service, %address, "a connection did not end in time and was cut off");
         }
     }
-}
-
-/// Polls a connection, and each time what has arrived on it.
-async fn attending<C: Future>(mut connection: Pin<&mut C>, arrivals: &Arrivals) -> C::Output {
-    poll_fn(|context| {
-        let polled = connection.as_mut().poll(context);
-        arrivals.attend();
-        polled
-    })
-    .await
 }
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
@@ -171,8 +153,8 @@ async fn meet(transport: &Transport, stream: TcpStream, address: SocketAddr) -> 
     }
 }
 
-fn http2(arrivals: Arrivals) -> hyper::server::conn::http2::Builder<Arrivals> {
-    let mut builder = hyper::server::conn::http2::Builder::new(arrivals);
+fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
