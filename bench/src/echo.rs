@@ -32,7 +32,7 @@ pub(crate) struct EchoArgs {
     /// How long to measure, in seconds, after a second of warm-up
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     duration: u64,
-    /// How often to measure each, in turn; the median round is reported
+    /// How often to measure each, in turn; the median of the rounds' ratios is reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
     /// What the mesh's stack logs: `info` as a service does, `warn` as `paymesh dev` does. Each call has a

@@ -41,7 +41,7 @@ pub(crate) struct EdgeArgs {
     /// How long to measure each case, in seconds, after a second of warm-up
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     duration: u64,
-    /// How often to measure each, in turn; the median round is reported
+    /// How often to measure each, in turn; the median of the rounds' ratios is reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
     /// Connections over HTTP/1.1; each has one request under way

@@ -149,7 +149,7 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     done.inspect_err(|_| tracing::error!("a batch panicked")).ok()
 }
 
-/// A caller that has gone away is no error; a caller without an answer sees [`BatchError::Closed`].
+/// A caller that has gone away is no error; a caller without an answer sees [`BatchError::Broken`].
 fn answer<Resp>(callers: Vec<oneshot::Sender<Resp>>, answers: Vec<Resp>) {
     debug_assert_eq!(callers.len(), answers.len(), "a batch answers each of its items");
     for (caller, answer) in callers.into_iter().zip(answers) {

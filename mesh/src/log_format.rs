@@ -65,26 +65,12 @@ where
     }
 }
 
-/// The names that a span of an RPC has, too. None of the values needs an escape: each is checked where it
-/// comes in, or is a name of ours.
-fn fields(scope: &Scope) -> impl Iterator<Item = (&'static str, &str)> {
-    let tenant = scope.call.tenant().ok().map(|tenant| ("tenant", tenant.as_str()));
-    [
-        ("service", scope.service),
-        ("rpc", &scope.rpc),
-        ("request_id", scope.call.request_id()),
-        ("peer", scope.call.peer().name()),
-    ]
-    .into_iter()
-    .chain(tenant)
-}
-
 struct AsJson<'a>(&'a Scope);
 
 impl fmt::Display for AsJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{\"name\":\"rpc\"")?;
-        for (name, value) in fields(self.0) {
+        for (name, value) in self.0.fields() {
             write!(f, ",\"{name}\":\"{value}\"")?;
         }
         // Its name may be of an identity provider's making.
@@ -99,7 +85,7 @@ struct AsText<'a>(&'a Scope);
 
 impl fmt::Display for AsText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in fields(self.0) {
+        for (name, value) in self.0.fields() {
             write!(f, " {name}={value}")?;
         }
         if let Some(credential) = &self.0.credential {

@@ -19,11 +19,9 @@ pub(crate) struct ScopeIds;
 impl LogProcessor for ScopeIds {
     fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
         let Some(scope) = scope::current().filter(|scope| !scope.has_span) else { return };
-        record.add_attributes([
-            ("service", AnyValue::from(scope.service)),
-            ("rpc", AnyValue::from(scope.rpc.into_owned())),
-            ("request_id", AnyValue::from(scope.call.request_id().to_string())),
-        ]);
+        let credential = scope.credential.as_deref().map(|credential| ("credential", credential));
+        let fields = scope.fields().chain(credential);
+        record.add_attributes(fields.map(|(name, value)| (name, AnyValue::from(value.to_owned()))));
         // The caller's span is the nearest that is known of; a span that a handler made of its own is nearer.
         if !Context::map_current(TraceContextExt::has_active_span) {
             let trace = scope.call.trace();

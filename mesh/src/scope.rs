@@ -34,6 +34,22 @@ pub struct Scope {
     pub has_span: bool,
 }
 
+impl Scope {
+    /// The names that a span of an RPC has, too, but for the trace's id and the credential. None of the values
+    /// needs an escape: each is checked where it comes in, or is a name of ours.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let tenant = self.call.tenant().ok().map(|tenant| ("tenant", tenant.as_str()));
+        [
+            ("service", self.service),
+            ("rpc", &self.rpc),
+            ("request_id", self.call.request_id()),
+            ("peer", self.call.peer().name()),
+        ]
+        .into_iter()
+        .chain(tenant)
+    }
+}
+
 thread_local! {
     static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }

@@ -316,6 +316,7 @@ pub(crate) struct UnderWay {
     stack: Arc<Stack>,
     verdict: Verdict,
     began: Instant,
+    /// How many of its kind there are.
     count: i64,
     permit: Option<Permit>,
     is_answered: bool,
@@ -323,7 +324,7 @@ pub(crate) struct UnderWay {
 
 impl UnderWay {
     fn enter(stack: Arc<Stack>, verdict: Verdict, began: Instant) -> Self {
-        let count = stack.metrics.begin();
+        let count = stack.metrics.begin(verdict.rpc.is_some_and(Rpc::streams));
         Self { stack, verdict, began, count, permit: None, is_answered: false }
     }
 
@@ -352,6 +353,6 @@ impl Drop for UnderWay {
         if !self.is_answered {
             self.answered(Code::Cancelled, None);
         }
-        self.stack.metrics.end();
+        self.stack.metrics.end(self.streams());
     }
 }

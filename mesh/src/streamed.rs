@@ -81,7 +81,11 @@ impl hyper::body::Body for Streamed {
         if stream.is_over {
             return Poll::Ready(None);
         }
-        // Before the messages: what was to be said before the parting is then there to be read.
+        // Before the messages, of which there may be no end.
+        if stream.around.is_too_late(context) {
+            return Poll::Ready(Some(Ok(Frame::trailers(stream.give_up(too_late())))));
+        }
+        // Before them, too: what was to be said before the parting is then there to be read.
         let parts = stream.parting.has_begun(context);
         let Self { body, around, .. } = &mut *stream;
         let Surroundings { scope, span, .. } = around;
@@ -109,7 +113,6 @@ impl hyper::body::Body for Streamed {
             Ok(Poll::Pending) if parts => {
                 Fault::new(Reason::Unavailable, "This service is stopping.").retry_after_s(1)
             }
-            Ok(Poll::Pending) if stream.around.is_too_late(context) => too_late(),
             Ok(Poll::Pending) => return Poll::Pending,
             Err(fault) => fault,
         };

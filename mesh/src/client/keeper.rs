@@ -72,12 +72,14 @@ impl Pool {
         match found {
             Ok(found) if !self.settings.replicated && !is_one_instance(&found) => {
                 // Which of them holds what was begun nobody here can know: none is called.
-                let addresses = found.len();
-                tracing::error!(
-                    upstream = &*self.name,
-                    addresses,
-                    "the name has several addresses and the service is not `replicated`: no call goes there"
-                );
+                let is_news = !self.endpoints.load().is_empty() || self.looked_up().is_none();
+                if is_news {
+                    tracing::error!(
+                        upstream = &*self.name,
+                        addresses = found.len(),
+                        "the name has several addresses and the service is not `replicated`: no call goes there"
+                    );
+                }
                 self.use_addresses(&[]);
             }
             Ok(found) if !found.is_empty() => self.use_addresses(&found),

@@ -70,7 +70,7 @@ pub(super) fn decide(
         // It has been made, and is only asked what came of it: as often as there is time.
         Failure::Underway => {
             return match pushback {
-                Some(Pushback::After(wait)) => Again::After(wait),
+                Some(Pushback::After(wait)) => Again::After(somewhat_later(dice, wait)),
                 Some(Pushback::Never) | None => Again::No,
             };
         }
@@ -83,12 +83,17 @@ pub(super) fn decide(
     }
     match pushback {
         Some(Pushback::Never) => Again::No,
-        Some(Pushback::After(wait)) => Again::After(wait),
+        Some(Pushback::After(wait)) => Again::After(somewhat_later(dice, wait)),
         None => {
             let most = doubled(ms(settings.backoff_base_ms), retries, ms(settings.backoff_max_ms));
             Again::After(up_to(dice, most))
         }
     }
+}
+
+/// Whoever was told to wait equally long is not to come back all at once.
+fn somewhat_later(dice: &dyn Dice, wait: Duration) -> Duration {
+    wait.saturating_add(up_to(dice, wait / 5))
 }
 
 /// What a server wishes.
@@ -157,7 +162,7 @@ mod tests {
             headers.insert(RETRY_PUSHBACK, HeaderValue::from_static(text));
             Pushback::read(&headers)
         };
-        assert_eq!(wait(0, read("1500")), Again::After(ms(1_500)));
+        assert_eq!(wait(0, read("1500")), Again::After(ms(1_500 + 300)), "and at most a fifth more");
         for never in ["-1", "soon", "", "99999999999"] {
             assert_eq!(wait(0, read(never)), Again::No, "{never}");
         }

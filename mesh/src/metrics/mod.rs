@@ -30,6 +30,8 @@ struct Inner {
     registry: Mutex<Registry>,
     red: Arc<Red>,
     in_flight: Gauge<i64, AtomicI64>,
+    /// Those of them that are streams.
+    streams: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -38,9 +40,10 @@ impl Metrics {
         let labels = [("service".into(), service.into())];
         let mut registry = Registry::with_prefix_and_labels("paymesh", labels.into_iter());
         let red = Red::register(service, &mut registry);
-        let in_flight = Gauge::default();
+        let (in_flight, streams) = (Gauge::default(), Gauge::default());
         registry.register("rpc_server_in_flight", "RPCs being worked on", in_flight.clone());
-        Self(Arc::new(Inner { registry: Mutex::new(registry), red, in_flight }))
+        registry.register("rpc_server_streams", "Streams of answers that are open", streams.clone());
+        Self(Arc::new(Inner { registry: Mutex::new(registry), red, in_flight, streams }))
     }
 
     /// Adds a metric of the service's own; its name gets the prefix `paymesh_`.
@@ -79,13 +82,18 @@ impl Metrics {
         text::prometheus(&self.open_metrics())
     }
 
-    /// An RPC has begun; returns how many are under way, this one included.
-    pub(crate) fn begin(&self) -> i64 {
-        self.0.in_flight.inc() + 1
+    /// An RPC has begun; returns how many of its kind are under way, this one included: streams, most of
+    /// which wait for something to happen, take no place from the others.
+    pub(crate) fn begin(&self, streams: bool) -> i64 {
+        let in_flight = self.0.in_flight.inc() + 1;
+        if streams { self.0.streams.inc() + 1 } else { in_flight - self.0.streams.get() }
     }
 
     /// An RPC is over, one way or another.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, streams: bool) {
+        if streams {
+            self.0.streams.dec();
+        }
         self.0.in_flight.dec();
     }
 
