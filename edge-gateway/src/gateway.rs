@@ -99,6 +99,8 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// Whether it came by TLS.
     pub(crate) secure: bool,
+    /// Whether it is a trusted proxy, which speaks for many clients.
+    pub(crate) is_proxy: bool,
 }
 
 /// What is known of a request before its route is.

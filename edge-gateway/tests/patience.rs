@@ -168,6 +168,28 @@ async fn streams_that_are_not_taken_hold_up_nobody_else() {
     edge.stop().await;
 }
 
+/// Other users' answers come over the same connection.
+#[tokio::test]
+async fn a_trusted_proxy_that_gives_no_window_is_closed_only_when_the_edge_drains() {
+    let edge = edge(|config| {
+        config.patience.answer_timeout_ms = 20;
+        config.limits.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    })
+    .await;
+    let mut proxy = h2::open(edge.connect().await, &h2::NO_WINDOW).await;
+    let headers = h2::block(&h2::request("GET", "/v1/payments"));
+    for id in [1, 3] {
+        let asked = h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, id, &headers);
+        proxy.write_all(&asked).await.unwrap();
+        while h2::next(&mut proxy).await.expect("a frame").0 != h2::HEADERS {}
+    }
+    // Many turns: anybody else is closed after two.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.write_all(&h2::frame(h2::WINDOW_UPDATE, 0, 3, &[0, 0, 255, 255])).await.unwrap();
+    while h2::next(&mut proxy).await.expect("the connection goes on").0 != h2::DATA {}
+    tokio::time::timeout(PATIENCE, edge.stop()).await.expect("it is cut off");
+}
+
 /// A drain takes up to 35 seconds for who makes progress.
 #[tokio::test]
 async fn who_takes_nothing_does_not_hold_a_drain_up() {

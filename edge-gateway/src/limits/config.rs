@@ -33,6 +33,7 @@ pub struct LimitsConfig {
     /// Default: 65536.
     pub keys_max: usize,
     /// Networks whose hosts are proxies that may say for which address they speak, such as `10.0.0.0/8`.
+    /// Their connections are not closed for one answer that is not taken: see `patience.answer_timeout_ms`.
     /// Default: none, so that the client is who connects.
     pub trusted_proxies: Vec<String>,
     /// The header in which they say it: `x-forwarded-for` or `forwarded` (RFC 7239). Default: the first.

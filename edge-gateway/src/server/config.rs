@@ -15,7 +15,9 @@ pub struct PatienceConfig {
     /// bytes per second; else the connection is closed. Default: 1024.
     pub answer_rate_min: u32,
     /// How long answers, and what streams say, may wait for a client that does not take them, in
-    /// milliseconds; up to twice as long where it holds them up by the window of HTTP/2. Default: 20000.
+    /// milliseconds; then the connection is closed, after up to twice as long where it holds them up by the
+    /// window of HTTP/2. A trusted proxy may hold up single answers by it for longer, as the connection is that
+    /// of other clients, too: until the edge drains or a stream has gone on for too long. Default: 20000.
     pub answer_timeout_ms: u64,
     /// How long a connection may be kept without a request, in milliseconds. Default: 300000.
     pub idle_timeout_ms: u64,

@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
@@ -24,25 +24,18 @@ const STREAM_GRACE: Duration = Duration::from_secs(5);
 const DRAINING_TURN: Duration = Duration::from_secs(5);
 
 /// Serves a connection without TLS.
-pub(super) async fn plain(server: &Server, stream: TcpStream, address: IpAddr, drain: Drain) {
-    let stream = server.paced(stream);
-    serve(server, server.protocols.agreed(None), stream, Peer { address, secure: false }, drain).await;
+pub(super) async fn plain(server: &Server, stream: TcpStream, peer: Peer, drain: Drain) {
+    serve(server, server.protocols.agreed(None), server.paced(stream), peer, drain).await;
 }
 
 /// Serves a connection with TLS.
-pub(super) async fn tls(
-    server: &Server,
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    address: IpAddr,
-    drain: Drain,
-) {
+pub(super) async fn tls(server: &Server, acceptor: TlsAcceptor, stream: TcpStream, peer: Peer, drain: Drain) {
     let handshake = acceptor.accept(server.paced(stream));
     let handshake = tokio::time::timeout(server.patience.header_timeout, handshake);
     match drain.unless_started(handshake).await {
         Some(Ok(Ok(stream))) => {
             let protocol = server.protocols.agreed(stream.get_ref().1.alpn_protocol());
-            serve(server, protocol, stream, Peer { address, secure: true }, drain).await;
+            serve(server, protocol, stream, peer, drain).await;
         }
         Some(Ok(Err(error))) => tracing::debug!(%error, "a handshake failed"),
         Some(Err(_elapsed)) => tracing::debug!("a handshake took too long"),
@@ -114,7 +107,9 @@ where
                 farewell.as_mut().reset(Instant::now() + FAREWELL);
             }
             _ = turns.tick() => {
-                if watch.turn(Instant::now().into_std()) {
+                // One user's answer does not cost all others theirs.
+                let waits_for_many = peer.is_proxy && !draining;
+                if watch.turn(Instant::now().into_std(), waits_for_many) {
                     tracing::debug!("a client did not take its answers");
                     return;
                 }

@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Peer};
 use config::PatienceConfig;
 use crowd::Crowd;
 
@@ -92,7 +92,8 @@ impl Server {
         Arc::new(Self { gateway, protocols, patience, crowd: Arc::default() })
     }
 
-    /// Takes up to `connections_max` connections at once, which are this listener's alone, and serves until the drain begins, then lets requests under way finish.
+    /// Takes up to `connections_max` connections at once, which are this listener's alone, and serves until the
+    /// drain begins, then lets requests under way finish.
     pub(crate) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
@@ -112,9 +113,10 @@ impl Server {
                 None => break,
             };
             let address = address.ip();
+            let is_proxy = self.gateway.limiter.proxies.trusts(address);
+            let peer = Peer { address, secure: tls.is_some(), is_proxy };
             // A proxy speaks for many.
-            let trusted = self.gateway.limiter.proxies.trusts(address);
-            let max = if trusted { usize::MAX } else { self.patience.connections_per_address_max };
+            let max = if is_proxy { usize::MAX } else { self.patience.connections_per_address_max };
             let Some(member) = self.crowd.join(address, max) else {
                 tracing::debug!("an address has too many connections: one was closed");
                 continue;
@@ -126,8 +128,8 @@ impl Server {
             let (server, drain) = (Arc::clone(&self), drain.clone());
             connections.spawn(async move {
                 match acceptor {
-                    Some(acceptor) => connection::tls(&server, acceptor, stream, address, drain).await,
-                    None => connection::plain(&server, stream, address, drain).await,
+                    Some(acceptor) => connection::tls(&server, acceptor, stream, peer, drain).await,
+                    None => connection::plain(&server, stream, peer, drain).await,
                 }
                 drop((place, member));
             });

@@ -76,13 +76,14 @@ impl Watch {
         self.bytes_per_turn.store(bytes, Relaxed);
     }
 
-    /// A turn of time has passed. Whether an answer has been waiting for the client for all of it, or a
-    /// stream goes on that should have ended: nobody asks it, as long as the client takes nothing.
-    pub(crate) fn turn(&self, now: Instant) -> bool {
+    /// A turn of time has passed. Whether the connection is to be closed, as an answer has been waiting for
+    /// the client for all of it, unless the client `waits_for_many`; or as a stream goes on that should have
+    /// ended: nobody asks it, as long as the client takes nothing.
+    pub(crate) fn turn(&self, now: Instant, waits_for_many: bool) -> bool {
         let next = (self.turn.load(Relaxed) + 1) % 2;
         let waiting = self.untaken[next].load(Relaxed) > 0;
         self.turn.store(next, Relaxed);
-        waiting || self.streams().first().is_some_and(|(end, _)| *end <= now)
+        (waiting && !waits_for_many) || self.streams().first().is_some_and(|(end, _)| *end <= now)
     }
 
     /// For how many turns there has been nothing to do.
@@ -289,11 +290,11 @@ mod tests {
     fn an_answer_that_waits_for_a_whole_turn_is_noticed() {
         let watch = watch(1);
         let taken = answered(&watch, "a");
-        assert!(!watch.turn(Instant::now()));
+        assert!(!watch.turn(Instant::now(), false));
         drop(taken);
         let _waiting = answered(&watch, "b");
-        assert!(!watch.turn(Instant::now()), "not for a whole turn");
-        assert!(watch.turn(Instant::now()));
+        assert!(!watch.turn(Instant::now(), false), "not for a whole turn");
+        assert!(watch.turn(Instant::now(), false));
     }
 
     /// As hyper does: it hands all of the body on, and drops it.
@@ -303,11 +304,11 @@ mod tests {
         let mut body = answered(&watch, "ab");
         let mut held = piece(&mut body);
         drop(body);
-        assert!(!watch.turn(Instant::now()));
+        assert!(!watch.turn(Instant::now(), false));
         held.advance(1);
-        assert!(watch.turn(Instant::now()), "a byte is not enough");
+        assert!(watch.turn(Instant::now(), false), "a byte is not enough");
         drop(held);
-        assert!(!watch.turn(Instant::now()));
+        assert!(!watch.turn(Instant::now(), false));
         assert_eq!(watch.quiet_turns(), 1);
     }
 
@@ -318,10 +319,10 @@ mod tests {
         let mut held = piece(&mut body);
         for _ in 0..3 {
             held.advance(BYTES_PER_TURN);
-            assert!(!watch.turn(Instant::now()));
+            assert!(!watch.turn(Instant::now(), false));
         }
         held.advance(BYTES_PER_TURN - 1);
-        assert!(watch.turn(Instant::now()));
+        assert!(watch.turn(Instant::now(), false));
     }
 
     #[test]
@@ -329,13 +330,13 @@ mod tests {
         let watch = watch(1);
         let mut body = watch.begin().answered(stream(&["one", "two"]), far);
         for _ in 0..3 {
-            assert!(!watch.turn(Instant::now()));
+            assert!(!watch.turn(Instant::now(), false));
         }
         drop(piece(&mut body));
-        assert!(!watch.turn(Instant::now()));
+        assert!(!watch.turn(Instant::now(), false));
         let _held = piece(&mut body);
-        assert!(!watch.turn(Instant::now()));
-        assert!(watch.turn(Instant::now()));
+        assert!(!watch.turn(Instant::now(), false));
+        assert!(watch.turn(Instant::now(), false));
     }
 
     #[test]
@@ -344,11 +345,31 @@ mod tests {
         let (before, second) = (Instant::now(), Duration::from_secs(1));
         let end = before + second;
         let (body, longer) = (watch.begin().answered(stream(&[]), || end), answered(&watch, ""));
-        assert!(!watch.turn(before));
+        assert!(!watch.turn(before, false));
         drop(longer);
-        assert!(watch.turn(end));
+        assert!(watch.turn(end, false));
         drop(body);
-        assert!(!watch.turn(end));
+        assert!(!watch.turn(end, false));
+    }
+
+    /// Several users' answers come over one connection of a proxy.
+    #[test]
+    fn who_waits_for_many_may_let_answers_wait_but_no_stream_beyond_its_end() {
+        let watch = watch(1);
+        let before = Instant::now();
+        let end = before + Duration::from_secs(1);
+        let _waiting = answered(&watch, "a");
+        let mut endless = watch.begin().answered(stream(&["one"]), || end);
+        let held = piece(&mut endless);
+        for _ in 0..3 {
+            assert!(!watch.turn(before, true));
+        }
+        assert_eq!(watch.quiet_turns(), 0);
+        assert!(watch.turn(end, true));
+        drop((held, endless));
+        assert!(!watch.turn(end, true));
+        // While the edge drains, it waits no longer than for others.
+        assert!(watch.turn(end, false));
     }
 
     #[test]
