@@ -1,9 +1,11 @@
 //! The headers of an HTTP request as a map of texts, for RPCs that ask for them by an option.
 //!
 //! What belongs to the connection, to the edge or to the mesh stays here (RFC 9110, section 7.6.1), and
-//! so do credentials: whoever asks for headers checks signatures, not keys.
+//! so do credentials: whoever asks for headers checks signatures, not keys. A value that is no UTF-8 is no
+//! text and is left out: on the way, others add such as a place's name in Latin-1. Whoever needs one does
+//! without, and a signature over it does not hold.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use http::HeaderMap;
 
@@ -38,7 +40,7 @@ const WITHHELD: [&str; 19] = [
 const WITHHELD_PREFIXES: [&str; 4] = ["grpc-", "l5d-", "paymesh-", "x-forwarded-"];
 
 /// Appends the headers as the entries of the map with this number.
-pub(crate) fn put(out: &mut Vec<u8>, number: u32, headers: &HeaderMap) -> Result<(), Cow<'static, str>> {
+pub(crate) fn put(out: &mut Vec<u8>, number: u32, headers: &HeaderMap) -> Result<(), String> {
     let (mut entries, mut bytes) = (BTreeMap::<&str, String>::new(), 0);
     for (name, value) in headers {
         let name = name.as_str();
@@ -46,7 +48,7 @@ pub(crate) fn put(out: &mut Vec<u8>, number: u32, headers: &HeaderMap) -> Result
         if prefixed || WITHHELD.contains(&name) {
             continue;
         }
-        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| "must be texts in UTF-8")?;
+        let Ok(value) = std::str::from_utf8(value.as_bytes()) else { continue };
         bytes += name.len() + value.len();
         let entry = entries.entry(name).or_default();
         // Several of one name are one list (RFC 9110, section 5.3).
@@ -56,7 +58,7 @@ pub(crate) fn put(out: &mut Vec<u8>, number: u32, headers: &HeaderMap) -> Result
         entry.push_str(value);
     }
     if entries.len() > HEADERS_MAX || bytes > BYTES_MAX {
-        return Err(format!("must be at most {HEADERS_MAX} of together {BYTES_MAX} bytes").into());
+        return Err(format!("must be at most {HEADERS_MAX} of together {BYTES_MAX} bytes"));
     }
     for (name, value) in entries {
         let entry = wire::open(out, number);
