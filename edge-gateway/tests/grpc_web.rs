@@ -341,6 +341,8 @@ async fn limits_hold_and_pages_may_read_what_they_need() {
     }
     let refused = edge.call(CREATE, BINARY).body(frame(&payment(""))).await;
     assert_eq!((status(&refused), refused.header("grpc-status")), (200, Some("8")));
+    let seconds: u32 = refused.header("retry-after").expect("when to come back").parse().unwrap();
+    assert!((1..=1_800).contains(&seconds), "{seconds}");
     edge.stop().await;
 }
 

@@ -143,10 +143,14 @@ impl Form {
         }
     }
 
-    /// The answer that a fault is before there is any message: the trailers are headers.
+    /// The answer that a fault is before there is any message: the trailers are headers. When to come back
+    /// is said as it is in a problem, too.
     pub(super) fn refused(self, fault: Fault) -> Answer {
         let meant = StatusCode::from_u16(fault.reason().http_status());
         let mut answer = plain(StatusCode::OK, self.content_type(), Bytes::new());
+        if let Some(seconds) = fault.retry_after() {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         answer.headers_mut().extend(trailers(&fault.into()));
         answer.extensions_mut().insert(Meant(meant.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)));
         answer
