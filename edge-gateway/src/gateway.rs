@@ -121,7 +121,8 @@ impl Gateway {
         let (parts, mut body) = request.into_parts();
         let caller = self.caller(&parts.headers, peer.address);
         let path = parts.uri.path();
-        let page = Page::at(path).filter(|_| matches!(parts.method, Method::GET | Method::HEAD));
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let page = reads.then(|| Page::at(path)).flatten();
         let kind = page.map_or(Kind::Rpc, Page::kind);
         let web = self.grpc_web.asked(&parts);
         let mut under_way = self.metrics.begin(kind != Kind::Probe, &self.no_rpc, caller.began);

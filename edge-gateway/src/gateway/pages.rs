@@ -27,8 +27,8 @@ impl Page {
             "/healthz" => Some(Self::Alive),
             "/readyz" => Some(Self::Ready),
             "/openapi.json" => Some(Self::OpenApi),
-            path if path.starts_with(problem::TYPE_PREFIX) => problem::reason_at(path).map(Self::Problem),
-            path => docs::is_asset(path).then_some(Self::Documentation),
+            path if docs::is_asset(path) => Some(Self::Documentation),
+            path => problem::reason_at(path).map(Self::Problem),
         }
     }
 
