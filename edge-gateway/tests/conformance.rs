@@ -98,6 +98,10 @@ fn integers() {
         ("ExactInQuotes", "i64", "\"9007199254740993.0\"", Some("9007199254740993")),
         ("ExactInQuotes", "u64", "\"1844674407370955161.5e1\"", Some("18446744073709551615")),
         ("ExactInQuotes", "i64", "\"-90071992547409930e-1\"", Some("-9007199254740993")),
+        // Zeros before the first digit make no number longer.
+        ("ExactInQuotes", "i64", "\"0.0000000000000000000001e22\"", Some("1")),
+        ("ExactInQuotes", "i64", "\"-0.0000000000000000000000123e25\"", Some("-123")),
+        ("NoIntegerInQuotes", "i64", "\"0.0000000000000000000001e21\"", None),
         ("NoIntegerInQuotes", "i64", "\"9007199254740993.5\"", None),
         ("NoIntegerInQuotes", "i64", "\"1.00000000000000000001\"", None),
         ("TooLargeInQuotes", "u64", "\"18446744073709551616.0\"", None),

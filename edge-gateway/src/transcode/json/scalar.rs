@@ -164,6 +164,7 @@ fn integer_of_decimal(text: &str) -> Option<i128> {
         return Some(0);
     }
     let zeros = i64::try_from(digits.len() - significant.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+    let significant = significant.trim_start_matches('0');
     // An exponent that is no i64 has been found to be out of a double's range, or makes no integer.
     let zeros = u32::try_from(zeros.checked_add(exponent.parse().ok()?)?).ok()?;
     let value = (significant.len() <= 20)
