@@ -295,11 +295,11 @@ impl Gateway {
         }
         let (query, headers) = (parts.uri.query(), &parts.headers);
         let message = if let Some(form) = web {
-            form.message(headers, body, limit)
+            form.message(headers, body, limit)?
         } else {
             let body = self.readable(route, headers, body)?;
-            let request = &route.request;
-            request.encode(&self.api.schema, &found.captures, query, headers, &body).map_err(Fault::from)
+            let encoded = route.request.encode(&self.api.schema, &found.captures, query, headers, &body);
+            encoded.map_err(Fault::from)?
         };
         let tenant = principal.as_ref().map(|principal| principal.tenant.clone());
         let mut deadline =
@@ -316,7 +316,6 @@ impl Gateway {
             credential: principal.as_ref().map(|principal| Arc::clone(&principal.credential)),
             has_span: !span.is_disabled(),
         };
-        let message = message?;
         let forwarded = async {
             // Within the span, so that the call carries it as its parent.
             let request = call.forward(message);
