@@ -1,9 +1,9 @@
 //! How many things one of many does at once, so that none takes all places: requests and streams of a tenant.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher as _, Hash, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 const SHARDS: usize = 16;
@@ -21,38 +21,38 @@ impl<K: Clone + Eq + Hash> Places<K> {
     }
 
     /// A place for as long as it is held, if `whose` are fewer than `max`.
+    #[allow(clippy::cast_possible_truncation)] // a few bits choose a shard
     pub(crate) fn take(self: &Arc<Self>, whose: &K, max: usize) -> Option<Place<K>> {
-        let mut taken = self.shard(whose).lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(whose) {
-            Some(count) if *count >= max => return None,
-            Some(count) => *count += 1,
-            None if max == 0 => return None,
-            None => {
-                taken.insert(whose.clone(), 1);
+        let shard = self.hasher.hash_one(whose) as usize % SHARDS;
+        match self.taken(shard).entry(whose.clone()) {
+            Entry::Occupied(mut count) if *count.get() < max => *count.get_mut() += 1,
+            Entry::Vacant(none) if max > 0 => {
+                none.insert(1);
             }
+            _ => return None,
         }
-        Some(Place { places: Arc::clone(self), whose: whose.clone() })
+        Some(Place { places: Arc::clone(self), shard, whose: whose.clone() })
     }
 
-    #[allow(clippy::cast_possible_truncation)] // a few bits choose
-    fn shard(&self, whose: &K) -> &Mutex<HashMap<K, usize>> {
-        &self.taken[self.hasher.hash_one(whose) as usize % SHARDS]
+    fn taken(&self, shard: usize) -> MutexGuard<'_, HashMap<K, usize>> {
+        self.taken[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place that is taken until this is dropped.
 pub(crate) struct Place<K: Clone + Eq + Hash> {
     places: Arc<Places<K>>,
+    /// Where `whose` are counted.
+    shard: usize,
     whose: K,
 }
 
 impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.shard(&self.whose).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.whose) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.whose);
+        if let Entry::Occupied(mut count) = self.places.taken(self.shard).entry(self.whose.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }
