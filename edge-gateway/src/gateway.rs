@@ -46,7 +46,7 @@ use crate::{
     stream::Streams,
     transcode::{NoMatch, Route, Transcoder},
 };
-use grpc_web::{Form, GrpcWeb};
+use grpc_web::{GrpcWeb, WebForm};
 use headers::{idempotency_key, is_json};
 
 /// How much of a body that is refused is read all the same, and for how long.
@@ -259,7 +259,7 @@ impl Gateway {
         &self,
         parts: &Parts,
         body: &mut Incoming,
-        web: Option<Form>,
+        web: Option<WebForm>,
         caller: &Caller,
         rpc: &mut Arc<str>,
     ) -> Result<Answer, Refusal> {

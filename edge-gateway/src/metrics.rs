@@ -19,8 +19,9 @@ use prometheus_client::{
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// What requests count as whose client did not wait for the answer: no status of HTTP, and never sent.
-const CLIENT_GONE: u16 = 499;
+/// What requests count as that got no answer, as the connection or the stream had ended before, whoever ended
+/// it: no status of HTTP, and never sent.
+const NO_ANSWER: u16 = 499;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -65,7 +66,7 @@ impl EdgeMetrics {
     }
 }
 
-/// A request under way, also when its client goes away in the middle.
+/// A request under way, also when its connection ends in the middle.
 pub(crate) struct UnderWay<'a> {
     metrics: &'a EdgeMetrics,
     /// How many there were before this one.
@@ -109,8 +110,8 @@ impl Drop for UnderWay<'_> {
             self.ended(StatusCode::INTERNAL_SERVER_ERROR.as_u16());
             return;
         }
-        let (took_us, rpc) = (self.ended(CLIENT_GONE), &*self.rpc);
-        tracing::debug!(rpc, status = CLIENT_GONE, took_us, "a client went away before its answer");
+        let (took_us, rpc) = (self.ended(NO_ANSWER), &*self.rpc);
+        tracing::debug!(rpc, status = NO_ANSWER, took_us, "a request ended without an answer");
     }
 }
 
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_take_no_place_and_who_goes_away_is_counted() {
+    fn probes_take_no_place_and_who_gets_no_answer_is_counted() {
         let registry = Metrics::new("edge");
         let metrics = EdgeMetrics::new(&registry);
         let (none, now) = (Arc::from("none"), Instant::now());

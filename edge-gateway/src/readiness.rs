@@ -1,4 +1,5 @@
-//! `/readyz`: whether every service that requests need says SERVING (grpc.health.v1).
+//! `/readyz`: whether every service that requests need says SERVING (grpc.health.v1). The connections that
+//! streams have of their own are not asked: a service is ready or not, whichever way it is reached.
 
 use std::{
     collections::BTreeMap,

@@ -51,16 +51,19 @@ impl GrpcWeb {
     }
 
     /// The form in which a request asks to be answered, where it is one of gRPC-web.
-    pub(super) fn asked(&self, parts: &Parts) -> Option<Form> {
+    pub(super) fn asked(&self, parts: &Parts) -> Option<WebForm> {
         if self.routes.is_empty() || parts.method != Method::POST {
             return None;
         }
         let content_type = parts.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "application/grpc-web" | "application/grpc-web+proto" => Some(Form::Binary),
-            "application/grpc-web-text" | "application/grpc-web-text+proto" => Some(Form::Text),
-            _ => None,
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let is = |names: [&str; 2]| names.iter().any(|name| essence.eq_ignore_ascii_case(name));
+        if is(["application/grpc-web", "application/grpc-web+proto"]) {
+            Some(WebForm::Binary)
+        } else if is(["application/grpc-web-text", "application/grpc-web-text+proto"]) {
+            Some(WebForm::Text)
+        } else {
+            None
         }
     }
 
@@ -77,13 +80,13 @@ impl GrpcWeb {
 
 /// How frames are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum WebForm {
     Binary,
     /// In base64, for clients that cannot read bytes as they come.
     Text,
 }
 
-impl Form {
+impl WebForm {
     fn content_type(self) -> &'static str {
         match self {
             Self::Binary => "application/grpc-web+proto",
@@ -220,7 +223,7 @@ impl Gateway {
     /// One message, one answer.
     pub(super) async fn web_unary(
         &self,
-        form: Form,
+        form: WebForm,
         route: &Route,
         request: tonic::Request<Bytes>,
         deadline: Instant,
@@ -239,7 +242,7 @@ impl Gateway {
     /// One message, and a stream of answers.
     pub(super) async fn web_stream(
         &self,
-        form: Form,
+        form: WebForm,
         route: &Route,
         request: tonic::Request<Bytes>,
         (caller, deadline): (&Caller, Instant),
@@ -267,7 +270,7 @@ impl Gateway {
 /// A stream's messages, and its trailers at the end. A message is asked for only when the connection can take
 /// it.
 struct Frames {
-    form: Form,
+    form: WebForm,
     messages: Streaming<Bytes>,
     /// The stream's longest duration, or the drain.
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
