@@ -4,7 +4,7 @@
 
 mod bare_hop;
 mod client;
-mod stand_in;
+pub(crate) mod stand_in;
 
 use std::time::Duration;
 
@@ -20,7 +20,11 @@ use crate::load::Bound;
 use crate::report::{self, Figures};
 use crate::{
     cpu,
-    edge::{bare_hop::BareHop, client::Case},
+    edge::{
+        bare_hop::BareHop,
+        client::Case,
+        stand_in::{Capacity, Payments},
+    },
 };
 
 /// The least part of the echo limit that the hop should reach.
@@ -28,7 +32,7 @@ const RATIO_MIN: f64 = 0.4;
 /// The most that the hop should add to a call at p50 when nothing else is under way.
 const ADDED_MAX: Duration = Duration::from_micros(150);
 const WARM_UP: Duration = Duration::from_secs(1);
-const API_KEY: &str = "bench-key-for-the-edge";
+pub(crate) const API_KEY: &str = "bench-key-for-the-edge";
 
 /// Measure the edge's hop: REST in, mTLS gRPC out
 ///
@@ -73,7 +77,7 @@ pub(crate) fn run(args: &EdgeArgs) -> Result<(), BenchError> {
             note(&format!("bare hop{name}"), figures, bare);
         }
         drop(bare_hop);
-        let ground = Ground::start()?;
+        let ground = Ground::start(Capacity::default(), EdgeConfig::default())?;
         for ((name, version, in_flight), _, edge) in &mut hops {
             let figures = rest(&ground.url, *version, *in_flight, bound)?;
             note(&format!("edge{name}"), figures, edge);
@@ -107,22 +111,22 @@ fn metered(drive: impl FnOnce() -> Result<(Figures, u64), BenchError>) -> Result
 }
 
 /// A running edge and the stand-in behind it, on the mesh's own runtime.
-struct Ground {
+pub(crate) struct Ground {
     runtime: tokio::runtime::Runtime,
     harness: Harness,
     stand_in: Running,
     edge: Running,
-    url: String,
+    pub(crate) url: String,
     _directory: TempDir,
 }
 
 impl Ground {
-    fn start() -> Result<Self, BenchError> {
+    pub(crate) fn start(capacity: Capacity, config: EdgeConfig) -> Result<Self, BenchError> {
         let directory = tempfile::tempdir().map_err(BenchError::io("a temporary directory"))?;
         let mut harness = Harness::new(directory.path())?;
         let runtime = mesh::run::runtime()?;
         let (stand_in, edge, url, harness) = runtime.block_on(async {
-            let stand_in = harness.start::<stand_in::Payments>(()).await?;
+            let stand_in = harness.start::<Payments>(capacity).await?;
             for absent in ["svc-crypto", "svc-ledger", "svc-tax"] {
                 harness.add_upstream(absent, "127.0.0.1:9");
             }
@@ -133,7 +137,7 @@ impl Ground {
             let config = EdgeConfig {
                 listener: Some(listener),
                 api_keys: vec![ApiKeyConfig::of_key(tenant, "bench", API_KEY)],
-                ..EdgeConfig::default()
+                ..config
             };
             let edge = harness.start::<Edge>(config).await?;
             Ok::<_, StartError>((stand_in, edge, format!("http://{address}"), harness))
@@ -149,7 +153,7 @@ impl Ground {
         metered(|| client::drive(&Case::Direct(upstream), connections, bound))
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.runtime.block_on(async {
             self.edge.stop().await;
             self.stand_in.stop().await;
@@ -163,8 +167,11 @@ mod tests {
 
     #[test]
     fn all_ways_lead_to_an_answer() {
-        let (ground, bare_hop, bound) =
-            (Ground::start().unwrap(), BareHop::start().unwrap(), Bound::Count(100));
+        let (ground, bare_hop, bound) = (
+            Ground::start(Capacity::default(), EdgeConfig::default()).unwrap(),
+            BareHop::start().unwrap(),
+            Bound::Count(100),
+        );
         let figures = ground.direct(2, bound).unwrap();
         assert_eq!(figures.latencies_us.len(), 100);
         for version in [Version::HTTP_11, Version::HTTP_2] {
