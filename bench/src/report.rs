@@ -81,13 +81,23 @@ pub(crate) fn row(name: &str, figures: &Figures) -> String {
 }
 
 /// One case beside the one that is its limit, round by round: what else the machine does then burdens both.
-/// The middle of the rates' ratios, and of those of CPU time where known.
+/// The middle of the rates' ratios, and of those of CPU time where known; and the least CPU time of all rounds
+/// of each, as others only ever add to it.
 pub(crate) fn ratios(part: &[Figures], whole: &[Figures]) -> String {
-    let cpu = middle(part.iter().zip(whole).filter_map(|(part, whole)| {
-        let (part, whole) = (part.cpu_per_request?, whole.cpu_per_request?);
+    let times = |part: Option<Duration>, whole: Option<Duration>| {
+        let (part, whole) = (part?, whole?);
         (!whole.is_zero()).then(|| part.as_secs_f64() / whole.as_secs_f64())
-    }));
-    let cpu = cpu.map_or_else(String::new, |cpu| format!(", CPU per request {cpu:.2} times"));
+    };
+    let pairs = part.iter().zip(whole);
+    let typical =
+        middle(pairs.filter_map(|(part, whole)| times(part.cpu_per_request, whole.cpu_per_request)));
+    let least = |rounds: &[Figures]| rounds.iter().filter_map(|round| round.cpu_per_request).min();
+    let cpu = match (typical, times(least(part), least(whole))) {
+        (Some(typical), Some(least)) => {
+            format!(", CPU per request {typical:.2} times (its least {least:.2} times the other's)")
+        }
+        _ => String::new(),
+    };
     format!("{} of the rate{cpu}", ratio(part, whole))
 }
 
@@ -162,6 +172,18 @@ mod tests {
         assert_eq!(ratio(&rounds, &[figures(20, 1), figures(1_000, 1), figures(50, 1)]), "0.600");
         assert_eq!(ratio_p50(&[figures(300, 1)], &[figures(1, 1)]), "1.000");
         assert_eq!(ratio_p50(&[figures(300, 1)], &[figures(0, 1)]), "-");
+    }
+
+    #[test]
+    fn the_least_cpu_time_of_each_is_compared_too() {
+        let rounds = |cpu_us: [u64; 3]| {
+            cpu_us.map(|cpu_us| Figures {
+                cpu_per_request: Some(Duration::from_micros(cpu_us)),
+                ..figures(100, 1)
+            })
+        };
+        let text = ratios(&rounds([30, 24, 12]), &rounds([15, 10, 10]));
+        assert_eq!(text, "1.000 of the rate, CPU per request 2.00 times (its least 1.20 times the other's)");
     }
 
     #[test]
