@@ -242,7 +242,11 @@ fn readable(file: &Path, kind: FileKind) -> Result<(), String> {
         return Err(format!("{} is not a file", name.display()));
     }
     if kind == FileKind::Secret && pki::is_open_to_everybody(&about) {
-        return Err(format!("{} holds a secret and is open to everybody: chmod o= it (of a Kubernetes Secret: defaultMode: 0440 and an fsGroup)", name.display()));
+        return Err(format!(
+            "{} holds a secret and is open to everybody: chmod o= it (of a Kubernetes Secret: \
+             `defaultMode: 0440` and an fsGroup)",
+            name.display()
+        ));
     }
     Ok(())
 }

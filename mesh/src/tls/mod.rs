@@ -53,7 +53,11 @@ pub enum TlsError {
     #[error("the workload's certificate has no SPIFFE id of this mesh in its only URI SAN")]
     NoIdentity,
     /// Everybody on this machine could be this workload.
-    #[error("{} holds the workload's key and is open to everybody: chmod o= it (of a Kubernetes Secret: defaultMode: 0440 and an fsGroup)", .0.display())]
+    #[error(
+        "{} holds the workload's key and is open to everybody: chmod o= it (of a Kubernetes Secret: \
+         `defaultMode: 0440` and an fsGroup)",
+        .0.display()
+    )]
     OpenKey(PathBuf),
     /// The workload's certificate is no longer valid.
     #[error("the workload's certificate has expired: renew it")]
