@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use mesh::policy::{PolicyFile, Rpc, Rules};
+use mesh::{
+    config::nearest,
+    policy::{PolicyFile, Rpc, Rules},
+};
 
 use crate::{args::PolicyCommand, dev::SERVICES};
 
@@ -48,8 +51,8 @@ fn checked(name: &str, rules: &Rules) -> String {
     );
     // Writing to a String does not fail.
     for workload in rules.0.keys().filter(|name| !Rules::standard().0.contains_key(*name)) {
-        let nearest = SERVICES.iter().find(|known| strsim::damerau_levenshtein(known, workload) <= 2);
-        let meant = nearest.map_or(String::new(), |name| format!("; did you mean {name}?"));
+        let meant =
+            nearest(workload, SERVICES).map_or(String::new(), |name| format!("; did you mean {name}?"));
         let _ = writeln!(text, "Note: {workload} is none of the mesh's own workloads{meant}");
     }
     let differences = Rules::standard().differences(rules);

@@ -25,5 +25,5 @@ pub use check::Checked;
 pub use explain::Entry;
 pub use given::Origin;
 pub use load::{Loaded, Sources};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use tree::{MeshConfig, Tree};

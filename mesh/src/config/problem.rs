@@ -54,7 +54,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// The name among those known that was probably meant, if any is near.
-pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let normal = |text: &str| text.to_lowercase().replace('-', "_");
     let name = normal(name);
     let known: Vec<&str> = known.into_iter().collect();

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Rpc, Rules, rules::matching, table};
-use crate::identity::SpiffeId;
+use crate::{config::nearest, identity::SpiffeId};
 
 /// A policy as a file says it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -114,12 +114,9 @@ fn granted(grant: &GrantEntry, place: &str, faults: &mut Vec<String>) -> BTreeSe
 fn unknown(pattern: &str) -> String {
     let mut known: BTreeSet<String> = Rpc::all().map(|rpc| rpc.to_string()).collect();
     known.extend(Rpc::all().map(|rpc| format!("{}/*", rpc.service())));
-    let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(pattern, name));
-    match nearest {
-        Some(name) if strsim::damerau_levenshtein(pattern, name) <= name.len() / 3 => {
-            format!("the contract has no {pattern}; did you mean {name}?")
-        }
-        _ => format!(
+    match nearest(pattern, known.iter().map(String::as_str)) {
+        Some(name) => format!("the contract has no {pattern}; did you mean {name}?"),
+        None => format!(
             "the contract has no {pattern}; write package.Service/Method or package.Service/*, as in \
              `paymesh policy show`"
         ),
