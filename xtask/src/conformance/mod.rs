@@ -39,7 +39,7 @@ pub(crate) struct ConformanceArgs {
     #[arg(long, default_value_t = 400, value_name = "NUMBER")]
     examples: u32,
     /// How long schemathesis may go on, in seconds
-    #[arg(long, default_value_t = 240, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 480, value_name = "SECONDS")]
     seconds: u32,
     /// From which all its requests follow; another one finds other things
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
@@ -48,7 +48,7 @@ pub(crate) struct ConformanceArgs {
 
 impl Default for ConformanceArgs {
     fn default() -> Self {
-        Self { only: Vec::new(), examples: 400, seconds: 240, seed: 1 }
+        Self { only: Vec::new(), examples: 400, seconds: 480, seed: 1 }
     }
 }
 
