@@ -19,7 +19,7 @@ use crate::call::Call;
 /// The names of spans that say the same as a scope: a service's and the edge's.
 pub(crate) const SPANS: [&str; 2] = ["rpc", "edge"];
 
-/// The RPC that is being worked on. Cheap to clone.
+/// The RPC that is being worked on. Cloned where something is logged, and for work that goes on in a task.
 #[derive(Debug, Clone)]
 pub struct Scope {
     /// The service that works on it.
