@@ -247,7 +247,7 @@ impl Demo {
             let number = |field: &str| line[field].as_i64().unwrap_or_default();
             println!(
                 "  {:<16}{:>18}{:>16}{:>17}{:>12}",
-                line["currency"].as_str().unwrap_or_default(),
+                line["ledger"].as_str().unwrap_or_default(),
                 number("debits_posted"),
                 number("credits_posted"),
                 number("debits_pending"),

@@ -258,7 +258,7 @@ async fn tax_is_calculated_and_set_aside() {
     post(&rest, &format!("{path}/refunds"), "r3", &json!({})).await;
     books_are_right(&rest).await;
     nothing_is_pending(&rest).await;
-    let accounts = get(&rest, "/v1/ledger/accounts?code=tax_payable&currency=EUR").await;
+    let accounts = get(&rest, "/v1/ledger/accounts?code=tax_payable&ledger=EUR").await;
     let account = &accounts["accounts"][0];
     assert_eq!(account["debits_posted"], account["credits_posted"], "all of the tax is back: {account}");
     assert_eq!(&get(&rest, &format!("/v1/ledger/accounts/{}", id_of(account))).await, account);

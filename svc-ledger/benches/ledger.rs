@@ -66,7 +66,7 @@ impl Workload {
             credit: Given::Nothing,
             amount: 1,
             post_full_amount: false,
-            currency: Given::Value("EUR".parse().unwrap()),
+            ledger: Given::Value("EUR".parse().unwrap()),
             code: Given::Value("payment_authorization".parse().unwrap()),
             pending: Given::Nothing,
             timeout_s: 0,
@@ -111,9 +111,13 @@ fn working_set(accounts: u128) -> WorkingSet {
         set.add_account(Account {
             id: AccountId::new(bits).unwrap(),
             tenant: "acme".parse().unwrap(),
-            currency: "EUR".parse().unwrap(),
+            ledger: "EUR".parse().unwrap(),
             code: "clearing".parse().unwrap(),
-            flags: AccountFlags::None,
+            flags: AccountFlags::NONE,
+            user_data: 0,
+            reference: Reference::default(),
+            limit: 0,
+            closed: false,
             balances: Balances::default(),
             created_at: Timestamp::from_nanos(i64::try_from(bits).unwrap()),
         });
@@ -174,9 +178,9 @@ async fn opened(store: &EmbeddedStore) {
         .map(|bits| NewAccount {
             id: Given::Value(AccountId::new(bits).unwrap()),
             tenant: Given::Value("acme".parse().unwrap()),
-            currency: Given::Value("EUR".parse().unwrap()),
+            ledger: Given::Value("EUR".parse().unwrap()),
             code: Given::Value("clearing".parse().unwrap()),
-            flags: Some(AccountFlags::None),
+            flags: Some(AccountFlags::NONE),
             balances_are_zero: true,
         })
         .collect();

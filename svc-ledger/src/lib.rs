@@ -1,5 +1,5 @@
 //! svc-ledger: double-entry accounts and transfers. Every transfer debits one account and credits
-//! another by the same amount, so that per currency debits and credits are always equal.
+//! another by the same amount, so that per ledger debits and credits are always equal.
 //!
 //! - [`domain`]: the state machine. Pure.
 //! - [`store`]: where the ledger is kept; every store keeps the same contract.

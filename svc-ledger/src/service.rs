@@ -170,7 +170,7 @@ fn audit_fault(error: StoreError) -> Fault {
 }
 
 fn page_of(query: &AccountQuery) -> page::Query<'_> {
-    page::Query { tenant: &query.tenant, currency: query.currency, code: query.code.as_ref() }
+    page::Query { tenant: &query.tenant, ledger: query.ledger, code: query.code.as_ref() }
 }
 
 fn list_query(tenant: money::TenantId, request: &ListAccountsRequest) -> Result<AccountQuery, Fault> {
@@ -185,10 +185,10 @@ fn list_query(tenant: money::TenantId, request: &ListAccountsRequest) -> Result<
         }
     };
     let filter = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let currency = filter(&request.currency)
-        .and_then(|text| violations.check("currency", text.parse::<money::Currency>()));
+    let ledger = filter(&request.ledger)
+        .and_then(|text| violations.check("ledger", text.parse::<crate::domain::LedgerCode>()));
     let code = filter(&request.code).and_then(|text| violations.check("code", text.parse::<Code>()));
-    let mut query = AccountQuery { tenant, currency, code, before: None, limit };
+    let mut query = AccountQuery { tenant, ledger, code, before: None, limit };
     if !request.page_token.is_empty() {
         query.before = violations.check("page_token", page_of(&query).position(&request.page_token));
     }

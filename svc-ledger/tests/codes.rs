@@ -23,10 +23,10 @@ fn ledger() -> WorkingSet {
     for bits in 1..=8 {
         let mut account = account(bits);
         match bits {
-            3 => account.flags = AccountFlags::DebitsMustNotExceedCredits,
-            4 => account.currency = "USD".parse().unwrap(),
+            3 => account.flags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS,
+            4 => account.ledger = "USD".parse().unwrap(),
             5 => account.tenant = "other".parse().unwrap(),
-            6 => account.flags = AccountFlags::CreditsMustNotExceedDebits,
+            6 => account.flags = AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS,
             7 => {
                 account.balances = Balances {
                     debits_posted: i64::MAX - 5,
@@ -54,7 +54,7 @@ fn one(set: &mut WorkingSet, item: &NewTransfer) -> C {
 fn history() -> WorkingSet {
     let mut set = ledger();
     let mut usd = account(9);
-    usd.currency = "USD".parse().unwrap();
+    usd.ledger = "USD".parse().unwrap();
     set.add_account(usd);
     let mut foreign = account(10);
     foreign.tenant = "other".parse().unwrap();
@@ -68,7 +68,7 @@ fn history() -> WorkingSet {
         void(105, 104),
         pending(106, 1),
         NewTransfer { tenant: given("other"), debit: id(5), credit: id(10), ..pending(107, 0) },
-        NewTransfer { debit: id(4), credit: id(9), currency: given("USD"), ..pending(108, 0) },
+        NewTransfer { debit: id(4), credit: id(9), ledger: given("USD"), ..pending(108, 0) },
     ];
     let results = execute(&batch, at(NOW - 10 * SECOND), &mut set);
     assert!(results.iter().all(|result| result.code == C::Created), "{results:?}");
@@ -91,7 +91,7 @@ fn every_code_has_its_cause_in_the_order_of_precedence() {
         credit: Given::Malformed,
         amount: -1,
         post_full_amount: true,
-        currency: Given::Malformed,
+        ledger: Given::Malformed,
         code: Given::Malformed,
         pending: Given::Malformed,
         timeout_s: 1,
@@ -153,13 +153,13 @@ fn every_code_has_its_cause_in_the_order_of_precedence() {
         ("a part of a void", NewTransfer { amount: 9, ..void(105, 104) }, C::ExistsWithDifferentAmount),
         (
             "other reference",
-            NewTransfer { reference: "y".parse().unwrap(), currency: given("USD"), ..original() },
+            NewTransfer { reference: "y".parse().unwrap(), ledger: given("USD"), ..original() },
             C::ExistsWithDifferentReference,
         ),
         (
-            "other currency",
-            NewTransfer { currency: given("USD"), code: given("tax"), ..original() },
-            C::ExistsWithDifferentCurrency,
+            "other ledger",
+            NewTransfer { ledger: given("USD"), code: given("tax"), ..original() },
+            C::ExistsWithDifferentLedger,
         ),
         ("other code", NewTransfer { code: given("tax"), ..original() }, C::ExistsWithDifferentCode),
         (
@@ -245,19 +245,19 @@ fn every_code_has_its_cause_in_the_order_of_precedence() {
         ("its own pending id", NewTransfer { timeout_s: 1, ..void(1, 1) }, C::PendingIdMustBeDifferent),
         (
             "timeout of no pending",
-            NewTransfer { timeout_s: 1, currency: Given::Malformed, ..single(1) },
+            NewTransfer { timeout_s: 1, ledger: Given::Malformed, ..single(1) },
             C::TimeoutReservedForPendingTransfer,
         ),
         (
-            "malformed currency",
-            NewTransfer { currency: Given::Malformed, code: Given::Malformed, ..single(1) },
-            C::CurrencyInvalid,
+            "malformed ledger",
+            NewTransfer { ledger: Given::Malformed, code: Given::Malformed, ..single(1) },
+            C::LedgerInvalid,
         ),
-        ("no currency", NewTransfer { currency: Given::Nothing, ..single(1) }, C::CurrencyInvalid),
+        ("no ledger", NewTransfer { ledger: Given::Nothing, ..single(1) }, C::LedgerInvalid),
         (
-            "malformed currency of a void",
-            NewTransfer { currency: Given::Malformed, ..void(1, 77) },
-            C::CurrencyInvalid,
+            "malformed ledger of a void",
+            NewTransfer { ledger: Given::Malformed, ..void(1, 77) },
+            C::LedgerInvalid,
         ),
         ("malformed code", NewTransfer { code: Given::Malformed, debit: id(77), ..single(1) }, C::Invalid),
         ("no code", NewTransfer { code: Given::Nothing, ..single(1) }, C::Invalid),
@@ -270,19 +270,19 @@ fn every_code_has_its_cause_in_the_order_of_precedence() {
         ("another tenant's debit", NewTransfer { debit: id(5), ..single(1) }, C::DebitAccountNotFound),
         (
             "unknown credit",
-            NewTransfer { credit: id(78), currency: given("JPY"), ..single(1) },
+            NewTransfer { credit: id(78), ledger: given("JPY"), ..single(1) },
             C::CreditAccountNotFound,
         ),
         ("another tenant's credit", NewTransfer { credit: id(5), ..single(1) }, C::CreditAccountNotFound),
         (
             "two currencies",
-            NewTransfer { credit: id(4), currency: given("JPY"), ..single(1) },
-            C::AccountsMustHaveTheSameCurrency,
+            NewTransfer { credit: id(4), ledger: given("JPY"), ..single(1) },
+            C::AccountsMustHaveTheSameLedger,
         ),
         (
-            "third currency",
-            NewTransfer { currency: given("JPY"), debit: id(7), ..single(1) },
-            C::TransferMustHaveTheSameCurrencyAsAccounts,
+            "third ledger",
+            NewTransfer { ledger: given("JPY"), debit: id(7), ..single(1) },
+            C::TransferMustHaveTheSameLedgerAsAccounts,
         ),
         ("unknown pending", NewTransfer { debit: id(8), ..post_full(1, 77) }, C::PendingTransferNotFound),
         ("another tenant's pending", post_full(1, 107), C::PendingTransferNotFound),
@@ -299,13 +299,13 @@ fn every_code_has_its_cause_in_the_order_of_precedence() {
         ),
         (
             "pending of another credit",
-            NewTransfer { credit: id(8), currency: given("USD"), ..post_full(1, 101) },
+            NewTransfer { credit: id(8), ledger: given("USD"), ..post_full(1, 101) },
             C::PendingTransferHasDifferentCreditAccountId,
         ),
         (
-            "pending of another currency",
-            NewTransfer { currency: given("USD"), code: given("tax"), ..post_full(1, 101) },
-            C::PendingTransferHasDifferentCurrency,
+            "pending of another ledger",
+            NewTransfer { ledger: given("USD"), code: given("tax"), ..post_full(1, 101) },
+            C::PendingTransferHasDifferentLedger,
         ),
         (
             "pending of another code",

@@ -37,9 +37,9 @@ fn accounts() -> Vec<Account> {
         .map(|bits| {
             let mut account = account(bits);
             match bits {
-                3 => account.flags = AccountFlags::DebitsMustNotExceedCredits,
-                4 => account.flags = AccountFlags::CreditsMustNotExceedDebits,
-                5 => account.currency = "USD".parse().unwrap(),
+                3 => account.flags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS,
+                4 => account.flags = AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS,
+                5 => account.ledger = "USD".parse().unwrap(),
                 6 | 7 => account.tenant = "other".parse().unwrap(),
                 _ => {}
             }
@@ -135,7 +135,7 @@ fn resolve(item: &mut NewTransfer, draft: &Draft, earlier: &[NewTransfer]) {
     item.pending = Given::Value(target.unwrap_or(transfer_id(99)));
     if draft.noise % 8 != 1 {
         (item.debit, item.credit) = (Given::Nothing, Given::Nothing);
-        (item.currency, item.code) = (Given::Nothing, Given::Nothing);
+        (item.ledger, item.code) = (Given::Nothing, Given::Nothing);
     }
     if item.flags.contains(TransferFlags::VOID_PENDING) && !draft.noise.is_multiple_of(3) {
         item.amount = 0;
@@ -155,7 +155,7 @@ fn spoil(item: &mut NewTransfer, field: u8, noise: u8) {
         3 => item.tenant = given("other"),
         4 => item.debit = if is_even { Given::Malformed } else { Given::Value(account_id(2)) },
         5 => item.credit = if is_even { Given::Nothing } else { Given::Value(account_id(1)) },
-        6 => item.currency = if is_even { given("USD") } else { Given::Malformed },
+        6 => item.ledger = if is_even { given("USD") } else { Given::Malformed },
         7 => item.code = if is_even { given("tax") } else { Given::Malformed },
         8 => item.pending = if is_even { Given::Malformed } else { item.id },
         9 => item.timeout_s = u32::from(noise),
@@ -166,7 +166,7 @@ fn spoil(item: &mut NewTransfer, field: u8, noise: u8) {
             item.debit = Given::Value(account_id(6));
             item.credit = Given::Value(account_id(7));
         }
-        13 => item.currency = given("JPY"),
+        13 => item.ledger = given("JPY"),
         14 => item.debit = Given::Value(account_id(5)),
         15 => item.amount = i64::from(noise),
         _ => {}

@@ -49,7 +49,7 @@ async fn setup_with(config: Config) -> Setup {
 }
 
 fn account(id: &str, code: &str) -> Account {
-    Account { id: id.into(), currency: "EUR".into(), code: code.into(), ..Account::default() }
+    Account { id: id.into(), ledger: "EUR".into(), code: code.into(), ..Account::default() }
 }
 
 fn transfer(id: &str, amount: i64) -> Transfer {
@@ -58,7 +58,7 @@ fn transfer(id: &str, amount: i64) -> Transfer {
         debit_account_id: A.into(),
         credit_account_id: B.into(),
         amount,
-        currency: "EUR".into(),
+        ledger: "EUR".into(),
         code: "payment_authorization".into(),
         reference: "pay_1".into(),
         ..Transfer::default()
@@ -168,7 +168,7 @@ async fn an_item_may_name_its_tenant_and_bad_items_have_codes_of_their_own() {
         named("Not A Tenant", 3),
         Transfer { id: "nonsense".into(), ..transfer("", 1) },
         Transfer { debit_account_id: "nonsense".into(), ..transfer(&id(4), 1) },
-        Transfer { currency: "eur".into(), ..transfer(&id(5), 1) },
+        Transfer { ledger: "eur".into(), ..transfer(&id(5), 1) },
         Transfer { code: "No Code".into(), ..transfer(&id(6), 1) },
         Transfer { pending_id: "nonsense".into(), ..transfer(&id(7), 1) },
     ];
@@ -178,7 +178,7 @@ async fn an_item_may_name_its_tenant_and_bad_items_have_codes_of_their_own() {
         Code::TenantInvalid,
         Code::IdInvalid,
         Code::DebitAccountIdInvalid,
-        Code::CurrencyInvalid,
+        Code::LedgerInvalid,
         Code::Invalid,
         Code::PendingIdMustBeEmpty,
     ];
@@ -296,8 +296,8 @@ async fn accounts_are_listed_in_pages_with_tokens_of_their_query() {
         let answer = client.list_accounts(list(ListAccountsRequest { page_size, ..all.clone() })).await;
         assert_eq!(fault(answer), invalid(&["page_size"]));
     }
-    let wrong = ListAccountsRequest { currency: "eur".into(), code: "No Code".into(), ..all.clone() };
-    assert_eq!(fault(client.list_accounts(list(wrong)).await), invalid(&["currency", "code"]));
+    let wrong = ListAccountsRequest { ledger: "eur".into(), code: "No Code".into(), ..all.clone() };
+    assert_eq!(fault(client.list_accounts(list(wrong)).await), invalid(&["ledger", "code"]));
     for (page_token, code) in [("nonsense", ""), (&*token, "cash")] {
         let wrong = ListAccountsRequest { page_token: page_token.into(), code: code.into(), ..all.clone() };
         assert_eq!(fault(client.list_accounts(list(wrong)).await), invalid(&["page_token"]));

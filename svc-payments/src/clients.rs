@@ -179,7 +179,7 @@ impl Clients {
         let accounts = AccountCode::ALL
             .map(|code| ledger::Account {
                 id: code.account_id(tenant, currency).to_string(),
-                currency: currency.code().to_owned(),
+                ledger: currency.code().to_owned(),
                 code: code.name().to_owned(),
                 tenant: tenant.to_string(),
                 ..Default::default()
@@ -293,7 +293,7 @@ fn to_proto(posting: &Posting, transfer: &PostingTransfer, linked: bool) -> ledg
         debit_account_id: account(transfer.debit),
         credit_account_id: account(transfer.credit),
         amount: transfer.amount,
-        currency: posting.currency.code().to_owned(),
+        ledger: posting.currency.code().to_owned(),
         code: transfer.code.clone(),
         flags: linked.into_iter().chain(flag).map(i32::from).collect(),
         pending_id: pending_id.map(|id| id.to_string()).unwrap_or_default(),

@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, hash::BuildHasher};
 
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 
 use super::{
     AccountCode,
-    text::Code,
+    ledger::LedgerCode,
+    text::{Code, Reference},
     types::{Account, AccountFlags, AccountId, Balances, Given},
     working::next_timestamp,
 };
@@ -22,7 +23,7 @@ pub struct NewAccount {
     /// The owner.
     pub tenant: Given<TenantId>,
     /// Of all its transfers.
-    pub currency: Given<Currency>,
+    pub ledger: Given<LedgerCode>,
     /// Its place in the chart of accounts.
     pub code: Given<Code>,
     /// `None` for flags that are unknown or exclude each other.
@@ -72,14 +73,26 @@ fn open<S: BuildHasher>(
     if let Some(existing) = known.get(&id) {
         return Err(compare(item, existing));
     }
-    let currency = *item.currency.value().ok_or(AccountCode::CurrencyInvalid)?;
+    let ledger = *item.ledger.value().ok_or(AccountCode::LedgerInvalid)?;
     let code = item.code.value().ok_or(CODE_INVALID)?.clone();
     let flags = item.flags.ok_or(AccountCode::FlagsInvalid)?;
     if !item.balances_are_zero {
         return Err(AccountCode::BalanceMustBeZero);
     }
     let tenant = item.tenant.value().ok_or(AccountCode::TenantInvalid)?.clone();
-    Ok(Account { id, tenant, currency, code, flags, balances: Balances::default(), created_at })
+    Ok(Account {
+        id,
+        tenant,
+        ledger,
+        code,
+        flags,
+        user_data: 0,
+        reference: Reference::default(),
+        limit: 0,
+        closed: flags.contains(AccountFlags::CLOSED),
+        balances: Balances::default(),
+        created_at,
+    })
 }
 
 /// What an item is whose id is taken. Of another tenant's account nothing but that it is another
@@ -87,8 +100,8 @@ fn open<S: BuildHasher>(
 fn compare(item: &NewAccount, existing: &Account) -> AccountCode {
     if !item.tenant.is(&existing.tenant) {
         AccountCode::ExistsWithDifferentTenant
-    } else if !item.currency.is(&existing.currency) {
-        AccountCode::ExistsWithDifferentCurrency
+    } else if !item.ledger.is(&existing.ledger) {
+        AccountCode::ExistsWithDifferentLedger
     } else if !item.code.is(&existing.code) {
         AccountCode::ExistsWithDifferentCode
     } else if item.flags != Some(existing.flags) {
@@ -106,9 +119,9 @@ mod tests {
         NewAccount {
             id: Given::parse(&uuid::Uuid::from_u128(bits).to_string(), AccountId::parse),
             tenant: Given::Value("acme".parse().unwrap()),
-            currency: Given::Value("EUR".parse().unwrap()),
+            ledger: Given::Value("EUR".parse().unwrap()),
             code: Given::Value("cash".parse().unwrap()),
-            flags: Some(AccountFlags::None),
+            flags: Some(AccountFlags::NONE),
             balances_are_zero: true,
         }
     }
@@ -125,16 +138,16 @@ mod tests {
             (item(1), C::Exists),
             (NewAccount { balances_are_zero: false, ..item(1) }, C::Exists),
             (
-                NewAccount { currency: Given::Value("USD".parse().unwrap()), ..item(1) },
-                C::ExistsWithDifferentCurrency,
+                NewAccount { ledger: Given::Value("USD".parse().unwrap()), ..item(1) },
+                C::ExistsWithDifferentLedger,
             ),
-            (NewAccount { currency: Given::Nothing, ..item(1) }, C::ExistsWithDifferentCurrency),
+            (NewAccount { ledger: Given::Nothing, ..item(1) }, C::ExistsWithDifferentLedger),
             (
                 NewAccount { code: Given::Value("fees".parse().unwrap()), ..item(1) },
                 C::ExistsWithDifferentCode,
             ),
             (
-                NewAccount { flags: Some(AccountFlags::CreditsMustNotExceedDebits), ..item(1) },
+                NewAccount { flags: Some(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS), ..item(1) },
                 C::ExistsWithDifferentFlags,
             ),
             (NewAccount { flags: None, ..item(1) }, C::ExistsWithDifferentFlags),
@@ -150,11 +163,8 @@ mod tests {
             (NewAccount { id: Given::Nothing, ..item(1) }, C::IdInvalid),
             (item(0), C::IdInvalid),
             (item(u128::MAX), C::IdInvalid),
-            (
-                NewAccount { currency: Given::Malformed, code: Given::Malformed, ..item(2) },
-                C::CurrencyInvalid,
-            ),
-            (NewAccount { currency: Given::Nothing, ..item(2) }, C::CurrencyInvalid),
+            (NewAccount { ledger: Given::Malformed, code: Given::Malformed, ..item(2) }, C::LedgerInvalid),
+            (NewAccount { ledger: Given::Nothing, ..item(2) }, C::LedgerInvalid),
             (NewAccount { code: Given::Malformed, flags: None, ..item(2) }, C::Invalid),
             (NewAccount { flags: None, balances_are_zero: false, ..item(2) }, C::FlagsInvalid),
             (

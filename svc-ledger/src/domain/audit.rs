@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 
-use super::types::{
-    Account, AccountFlags, AccountId, Balances, Kind, ReservationState, Transfer, TransferId,
+use super::{
+    ledger::LedgerCode,
+    types::{Account, AccountFlags, AccountId, Balances, Kind, ReservationState, Transfer, TransferId},
 };
 
 /// The most offences that a report names.
@@ -63,7 +64,7 @@ pub struct Auditor {
 #[derive(Debug)]
 struct Replayed {
     tenant: TenantId,
-    currency: Currency,
+    ledger: LedgerCode,
     flags: AccountFlags,
     created_at: Timestamp,
     stored: Balances,
@@ -96,11 +97,10 @@ impl Auditor {
     /// An account as stored.
     pub fn account(&mut self, account: &Account) {
         self.found.accounts += 1;
-        let Account { id, tenant, currency, flags, created_at, balances, .. } = account.clone();
+        let Account { id, tenant, ledger, flags, created_at, balances, .. } = account.clone();
         let stored = balances;
         let outcome = Balances::default();
-        let known =
-            self.accounts.insert(id, Replayed { tenant, currency, flags, created_at, stored, outcome });
+        let known = self.accounts.insert(id, Replayed { tenant, ledger, flags, created_at, stored, outcome });
         self.require(known.is_none(), || format!("account {id} is stored twice"));
     }
 
@@ -139,23 +139,23 @@ impl Auditor {
         self.require(stored == replayed, || format!("{stored} reservations are stored, {replayed} replay"));
         let mut accounts: Vec<(AccountId, Replayed)> = self.accounts.drain().collect();
         accounts.sort_unstable_by_key(|(_, account)| account.created_at);
-        let mut sums: BTreeMap<Currency, [i128; 4]> = BTreeMap::new();
+        let mut sums: BTreeMap<LedgerCode, [i128; 4]> = BTreeMap::new();
         for (id, account) in &accounts {
             let (stored, replayed) = (account.stored, account.outcome);
             self.require(stored == replayed, || {
                 format!("account {id} is stored with {stored:?} and replays to {replayed:?}")
             });
-            let sum = sums.entry(account.currency).or_default();
+            let sum = sums.entry(account.ledger).or_default();
             for (sum, part) in sum.iter_mut().zip(parts(&stored)) {
                 *sum += i128::from(part);
             }
         }
-        for (currency, [debits_pending, debits_posted, credits_pending, credits_posted]) in sums {
+        for (ledger, [debits_pending, debits_posted, credits_pending, credits_posted]) in sums {
             self.require(debits_pending == credits_pending, || {
-                format!("{currency}: {debits_pending} debits and {credits_pending} credits are reserved")
+                format!("{ledger}: {debits_pending} debits and {credits_pending} credits are reserved")
             });
             self.require(debits_posted == credits_posted, || {
-                format!("{currency}: {debits_posted} debits and {credits_posted} credits are posted")
+                format!("{ledger}: {debits_posted} debits and {credits_posted} credits are posted")
             });
         }
         self.found
@@ -170,11 +170,11 @@ impl Auditor {
             let account = self.accounts.get(&account_id);
             let fits = account.is_some_and(|account| {
                 account.tenant == transfer.tenant
-                    && account.currency == transfer.currency
+                    && account.ledger == transfer.ledger
                     && account.created_at < transfer.timestamp
             });
             self.require(fits, || {
-                format!("transfer {id} does not fit the tenant, currency or age of account {account_id}")
+                format!("transfer {id} does not fit the tenant, ledger or age of account {account_id}")
             });
         }
         let (pending, posted) = match transfer.kind {
@@ -268,11 +268,11 @@ impl Replayed {
     fn is_within_limit(&self) -> bool {
         let [debits_pending, debits_posted, credits_pending, credits_posted] =
             parts(&self.outcome).map(i128::from);
-        match self.flags {
-            AccountFlags::None => true,
-            AccountFlags::DebitsMustNotExceedCredits => debits_pending + debits_posted <= credits_posted,
-            AccountFlags::CreditsMustNotExceedDebits => credits_pending + credits_posted <= debits_posted,
-        }
+        let held = |flag| self.flags.contains(flag);
+        (!held(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS)
+            || debits_pending + debits_posted <= credits_posted)
+            && (!held(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS)
+                || credits_pending + credits_posted <= debits_posted)
     }
 }
 
@@ -296,7 +296,7 @@ fn add([pending, posted]: [&mut i64; 2], movement: &Movement) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Code, Reference};
+    use crate::domain::{Code, Reference, TransferFlags};
 
     fn at(nanos: i64) -> Timestamp {
         Timestamp::from_nanos(nanos)
@@ -306,9 +306,13 @@ mod tests {
         Account {
             id: AccountId::new(bits).unwrap(),
             tenant: "acme".parse().unwrap(),
-            currency: "EUR".parse().unwrap(),
+            ledger: "EUR".parse().unwrap(),
             code: "cash".parse::<Code>().unwrap(),
             flags,
+            user_data: 0,
+            reference: Reference::default(),
+            limit: 0,
+            closed: false,
             balances,
             created_at: at(i64::try_from(bits).unwrap()),
         }
@@ -320,12 +324,14 @@ mod tests {
             timestamp: at(i64::try_from(bits).unwrap()),
             tenant: "acme".parse().unwrap(),
             kind,
-            linked: false,
+            modifiers: TransferFlags::default(),
             debit: AccountId::new(1).unwrap(),
             credit: AccountId::new(2).unwrap(),
             amount,
-            currency: "EUR".parse().unwrap(),
+            requested: Some(amount),
+            ledger: "EUR".parse().unwrap(),
             code: "fee".parse().unwrap(),
+            user_data: 0,
             reference: Reference::default(),
         }
     }
@@ -369,7 +375,7 @@ mod tests {
     #[test]
     fn a_sound_ledger_has_no_offence() {
         let accounts =
-            [account(1, AccountFlags::None, debits(5, 30)), account(2, AccountFlags::None, credits(5, 30))];
+            [account(1, AccountFlags::NONE, debits(5, 30)), account(2, AccountFlags::NONE, credits(5, 30))];
         let expiry = Entry::Expired { timestamp: at(2_000_000_000), pending: TransferId::new(12).unwrap() };
         let entries =
             [pending(10, 0, 40), post(11, 10, 30), pending(12, 1, 9), expiry, pending(2_000_000_001, 0, 5)];
@@ -383,7 +389,7 @@ mod tests {
 
     #[test]
     fn each_planted_offence_is_named() {
-        let none = AccountFlags::None;
+        let none = AccountFlags::NONE;
         let two = |d, c| vec![account(1, none, d), account(2, none, c)];
         let single = |bits, amount| Entry::Made(transfer(bits, Kind::Single, amount));
         let cases: Vec<Case> = vec![
@@ -414,7 +420,7 @@ mod tests {
             (
                 "beyond its limit",
                 vec![
-                    account(1, AccountFlags::DebitsMustNotExceedCredits, debits(0, 1)),
+                    account(1, AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS, debits(0, 1)),
                     account(2, none, credits(0, 1)),
                 ],
                 vec![single(10, 1)],
@@ -429,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_report_is_bounded() {
-        let accounts: Vec<_> = (1..300).map(|n| account(n, AccountFlags::None, debits(0, 1))).collect();
+        let accounts: Vec<_> = (1..300).map(|n| account(n, AccountFlags::NONE, debits(0, 1))).collect();
         assert_eq!(audit(&accounts, &[], &[]).len(), OFFENCES_MAX);
     }
 }

@@ -31,8 +31,8 @@ pub(super) fn compare(item: &NewTransfer, existing: &Transfer, set: &WorkingSet)
         C::ExistsWithDifferentAmount
     } else if item.reference != existing.reference {
         C::ExistsWithDifferentReference
-    } else if !matches(&item.currency, &existing.currency, resolves) {
-        C::ExistsWithDifferentCurrency
+    } else if !matches(&item.ledger, &existing.ledger, resolves) {
+        C::ExistsWithDifferentLedger
     } else if !matches(&item.code, &existing.code, resolves) {
         C::ExistsWithDifferentCode
     } else {

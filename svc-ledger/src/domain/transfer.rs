@@ -1,12 +1,13 @@
 //! The decision on one transfer: the result codes in their order of precedence, and the balances
 //! that follow. Decides only; [`super::WorkingSet`] carries out.
 
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 
 use super::{
     TransferCode as C,
     batch::TransferResult,
     exists,
+    ledger::LedgerCode,
     text::{Code, Reference},
     types::{
         Account, AccountFlags, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferFlags,
@@ -36,7 +37,7 @@ pub struct NewTransfer {
     /// Post whatever was reserved; the amount is then left at zero.
     pub post_full_amount: bool,
     /// May be left out of a post or void.
-    pub currency: Given<Currency>,
+    pub ledger: Given<LedgerCode>,
     /// May be left out of a post or void.
     pub code: Given<Code>,
     /// The reservation that a post or void resolves.
@@ -80,7 +81,7 @@ impl Intent {
         }
     }
 
-    /// Whether it resolves a reservation, whose accounts, currency and code it may leave out.
+    /// Whether it resolves a reservation, whose accounts, ledger and code it may leave out.
     fn resolves(self) -> bool {
         matches!(self, Self::Post | Self::Void)
     }
@@ -128,7 +129,7 @@ fn check_fields(item: &NewTransfer, id: TransferId, intent: Intent) -> Result<()
         refuse(item.pending != Given::Nothing, C::PendingIdMustBeEmpty)?;
     }
     refuse(item.timeout_s != 0 && intent != Intent::Reserve, C::TimeoutReservedForPendingTransfer)?;
-    refuse(is_wrong(&item.currency, absent), C::CurrencyInvalid)?;
+    refuse(is_wrong(&item.ledger, absent), C::LedgerInvalid)?;
     refuse(is_wrong(&item.code, absent), CODE_INVALID)
 }
 
@@ -159,8 +160,8 @@ fn begin(
     };
     let debit = find(&item.debit).ok_or(C::DebitAccountNotFound)?;
     let credit = find(&item.credit).ok_or(C::CreditAccountNotFound)?;
-    refuse(debit.currency != credit.currency, C::AccountsMustHaveTheSameCurrency)?;
-    refuse(!item.currency.is(&debit.currency), C::TransferMustHaveTheSameCurrencyAsAccounts)?;
+    refuse(debit.ledger != credit.ledger, C::AccountsMustHaveTheSameLedger)?;
+    refuse(!item.ledger.is(&debit.ledger), C::TransferMustHaveTheSameLedgerAsAccounts)?;
     let code = item.code.value().ok_or(CODE_INVALID)?.clone();
 
     let amount = item.amount;
@@ -174,12 +175,14 @@ fn begin(
         timestamp,
         tenant: tenant.clone(),
         kind,
-        linked: item.flags.contains(TransferFlags::LINKED),
+        modifiers: item.flags.without(TransferFlags::KINDS),
         debit: debit.id,
         credit: credit.id,
         amount,
-        currency: debit.currency,
+        requested: (!item.post_full_amount).then_some(item.amount),
+        ledger: debit.ledger,
         code,
+        user_data: 0,
         reference: item.reference.clone(),
     };
     refuse(item.timeout_s != 0 && transfer.expires_at().is_none(), C::OverflowsTimeout)?;
@@ -207,7 +210,7 @@ fn resolve(
     };
     refuse(!item.debit.agrees(&pending.debit), C::PendingTransferHasDifferentDebitAccountId)?;
     refuse(!item.credit.agrees(&pending.credit), C::PendingTransferHasDifferentCreditAccountId)?;
-    refuse(!item.currency.agrees(&pending.currency), C::PendingTransferHasDifferentCurrency)?;
+    refuse(!item.ledger.agrees(&pending.ledger), C::PendingTransferHasDifferentLedger)?;
     refuse(!item.code.agrees(&pending.code), C::PendingTransferHasDifferentCode)?;
     refuse(item.amount > pending.amount, C::ExceedsPendingTransferAmount)?;
     let amount = match intent {
@@ -238,23 +241,25 @@ fn resolve(
         timestamp,
         tenant: tenant.clone(),
         kind,
-        linked: item.flags.contains(TransferFlags::LINKED),
+        modifiers: item.flags.without(TransferFlags::KINDS),
         debit: pending.debit,
         credit: pending.credit,
         amount,
-        currency: pending.currency,
+        requested: (!item.post_full_amount).then_some(item.amount),
+        ledger: pending.ledger,
         code: pending.code.clone(),
+        user_data: 0,
         reference: item.reference.clone(),
     };
     Ok(Decision { transfer, debit_after, credit_after })
 }
 
 fn exceeds_credits(account: &Account, after: &Balances) -> bool {
-    account.flags == AccountFlags::DebitsMustNotExceedCredits && after.debits_exceed_credits()
+    account.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS) && after.debits_exceed_credits()
 }
 
 fn exceeds_debits(account: &Account, after: &Balances) -> bool {
-    account.flags == AccountFlags::CreditsMustNotExceedDebits && after.credits_exceed_debits()
+    account.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS) && after.credits_exceed_debits()
 }
 
 impl Balances {

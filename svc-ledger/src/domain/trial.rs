@@ -1,12 +1,10 @@
-//! The trial balance: sums over accounts, per currency.
+//! The trial balance: sums over accounts, per ledger.
 
 use std::collections::BTreeMap;
 
-use money::Currency;
+use super::{ledger::LedgerCode, types::Balances};
 
-use super::types::Balances;
-
-/// Sums over all accounts of one currency, in minor units. Wide, because the sum of many legal
+/// Sums over all accounts of one ledger, in minor units. Wide, because the sum of many legal
 /// balances need not be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrialLine {
@@ -29,17 +27,17 @@ impl TrialLine {
     }
 }
 
-/// A line per currency, in the order of their codes.
+/// A line per ledger, in the order of their codes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrialBalance {
     /// The lines.
-    pub lines: BTreeMap<Currency, TrialLine>,
+    pub lines: BTreeMap<LedgerCode, TrialLine>,
 }
 
 impl TrialBalance {
     /// Adds one account.
-    pub fn add(&mut self, currency: Currency, balances: &Balances) {
-        let line = self.lines.entry(currency).or_default();
+    pub fn add(&mut self, ledger: LedgerCode, balances: &Balances) {
+        let line = self.lines.entry(ledger).or_default();
         line.debits_pending += i128::from(balances.debits_pending);
         line.debits_posted += i128::from(balances.debits_posted);
         line.credits_pending += i128::from(balances.credits_pending);

@@ -3,9 +3,12 @@
 
 use std::fmt;
 
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 
-use super::text::{Code, Reference};
+use super::{
+    ledger::LedgerCode,
+    text::{Code, Reference},
+};
 
 /// Something a request may leave out or get wrong.
 ///
@@ -103,16 +106,42 @@ id!(
     TransferId
 );
 
-/// Which side of an account may not outgrow the other.
+/// What an account is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AccountFlags {
-    /// No limit.
-    #[default]
-    None,
-    /// `debits_pending + debits_posted ≤ credits_posted`.
-    DebitsMustNotExceedCredits,
-    /// `credits_pending + credits_posted ≤ debits_posted`.
-    CreditsMustNotExceedDebits,
+pub struct AccountFlags(u8);
+
+impl AccountFlags {
+    /// Held to nothing.
+    pub const NONE: Self = Self(0);
+    /// `debits_pending + debits_posted ≤ credits_posted + limit`.
+    pub const DEBITS_MUST_NOT_EXCEED_CREDITS: Self = Self(1);
+    /// `credits_pending + credits_posted ≤ debits_posted + limit`.
+    pub const CREDITS_MUST_NOT_EXCEED_DEBITS: Self = Self(2);
+    /// Its balances after each transfer are kept, to be listed and asked for as of any time.
+    pub const HISTORY: Self = Self(4);
+    /// Opened closed.
+    pub const CLOSED: Self = Self(8);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in this set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The set as bits, as it is stored.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of these bits; none where a bit has no meaning.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits < 16 { Some(Self(bits)) } else { None }
+    }
 }
 
 /// The four sums of an account, in minor units; none is ever negative.
@@ -136,11 +165,19 @@ pub struct Account {
     /// The owner.
     pub tenant: TenantId,
     /// Of all its transfers.
-    pub currency: Currency,
+    pub ledger: LedgerCode,
     /// Its place in the chart of accounts.
     pub code: Code,
-    /// Its limit.
+    /// What it is held to.
     pub flags: AccountFlags,
+    /// The caller's own number. Not interpreted.
+    pub user_data: i64,
+    /// The caller's own.
+    pub reference: Reference,
+    /// By how much its balance limit may be passed, in minor units; never negative.
+    pub limit: i64,
+    /// Whether it takes no transfers now.
+    pub closed: bool,
     /// Its sums.
     pub balances: Balances,
     /// When it was opened: unique over all accounts, transfers and expiries.
@@ -160,6 +197,32 @@ impl TransferFlags {
     pub const POST_PENDING: Self = Self(4);
     /// Voids a reservation.
     pub const VOID_PENDING: Self = Self(8);
+    /// Moves at most what the debit account has over its limit.
+    pub const BALANCING_DEBIT: Self = Self(16);
+    /// Moves at most what the credit account has over its limit.
+    pub const BALANCING_CREDIT: Self = Self(32);
+    /// Closes the debit account while it is pending.
+    pub const CLOSING_DEBIT: Self = Self(64);
+    /// Closes the credit account while it is pending.
+    pub const CLOSING_CREDIT: Self = Self(128);
+    /// Those that say what a transfer does, which [`Kind`] says of one that was made.
+    pub const KINDS: Self = Self(2 | 4 | 8);
+
+    /// The set as bits, as it is stored.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of these bits: each has a meaning.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// This set but for what is in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
 
     /// Both sets together.
     #[must_use]
@@ -206,18 +269,23 @@ pub struct Transfer {
     pub tenant: TenantId,
     /// What it does.
     pub kind: Kind,
-    /// Whether it was linked to the item after it.
-    pub linked: bool,
+    /// The flags it was sent with but for its kind's.
+    pub modifiers: TransferFlags,
     /// The account debited.
     pub debit: AccountId,
     /// The account credited.
     pub credit: AccountId,
-    /// In minor units. Of a post the part posted, of a void the part released.
+    /// In minor units. Of a post the part posted, of a void the part released, of a balancing transfer what
+    /// was there to move.
     pub amount: i64,
+    /// The amount it was sent with; `None` for a post of whatever was reserved.
+    pub requested: Option<i64>,
     /// Of both accounts.
-    pub currency: Currency,
+    pub ledger: LedgerCode,
     /// What it is for.
     pub code: Code,
+    /// The caller's own number. Not interpreted.
+    pub user_data: i64,
     /// The caller's own.
     pub reference: Reference,
 }
@@ -231,7 +299,7 @@ impl Transfer {
             Kind::Post { .. } => TransferFlags::POST_PENDING,
             Kind::Void { .. } => TransferFlags::VOID_PENDING,
         };
-        if self.linked { kind.with(TransferFlags::LINKED) } else { kind }
+        kind.with(self.modifiers)
     }
 
     /// The reservation it resolves.

@@ -4,10 +4,10 @@
 //! of the tenant and the filters. Accounts opened meanwhile are newer than every token, so that pages
 //! neither repeat nor skip an account.
 
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::Code;
+use crate::domain::{Code, LedgerCode};
 
 /// The page was asked for with a token that is none, or one of another query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,7 @@ pub(crate) struct TokenError;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Query<'a> {
     pub(crate) tenant: &'a TenantId,
-    pub(crate) currency: Option<Currency>,
+    pub(crate) ledger: Option<LedgerCode>,
     pub(crate) code: Option<&'a Code>,
 }
 
@@ -49,10 +49,10 @@ impl Query<'_> {
 
     /// Guards against mistakes, not against forgery: the tenant is in the query itself anyway.
     fn fingerprint(&self) -> [u8; 8] {
-        let currency = self.currency.as_ref().map_or("", Currency::code);
+        let ledger = self.ledger.as_ref().map_or("", LedgerCode::as_str);
         let code = self.code.map_or("", Code::as_str);
         // None of the three can hold the separator.
-        let name = format!("{}/{currency}/{code}", self.tenant);
+        let name = format!("{}/{ledger}/{code}", self.tenant);
         let (first, _) = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).as_u64_pair();
         first.to_be_bytes()
     }
@@ -66,14 +66,14 @@ mod tests {
     fn a_token_reads_back_for_its_own_query_only() {
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
         let code: Code = "cash".parse().unwrap();
-        let query = Query { tenant: &acme, currency: None, code: Some(&code) };
+        let query = Query { tenant: &acme, ledger: None, code: Some(&code) };
         let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
         let token = query.token(at);
         assert_eq!(query.position(&token), Ok(at));
         for foreign in [
             Query { tenant: &other, ..query },
             Query { code: None, ..query },
-            Query { currency: "EUR".parse().ok(), ..query },
+            Query { ledger: "EUR".parse().ok(), ..query },
         ] {
             assert_eq!(foreign.position(&token), Err(TokenError));
         }

@@ -81,7 +81,7 @@ pub(super) fn new_accounts(call: &Call, accounts: Vec<proto::Account>) -> Result
         Ok(Some(NewAccount {
             id: Given::parse(&account.id, AccountId::parse),
             tenant: tenants.of_item(account.tenant)?,
-            currency: Given::parse(&account.currency, str::parse),
+            ledger: Given::parse(&account.ledger, str::parse),
             code: Given::parse(&account.code, str::parse),
             flags: account_flags(&account.flags),
             balances_are_zero: balances == [0; 4],
@@ -89,21 +89,23 @@ pub(super) fn new_accounts(call: &Call, accounts: Vec<proto::Account>) -> Result
     })
 }
 
+const BOTH: AccountFlags =
+    AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS.with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
+
 /// Unknown flags, and limits on both sides, are none.
 fn account_flags(flags: &[i32]) -> Option<AccountFlags> {
     let flags: BTreeSet<i32> = flags.iter().copied().collect();
-    let mut flags = flags.into_iter();
-    let first = flags.next();
-    match (first.map(AccountFlag::try_from), flags.next()) {
-        (None, None) => Some(AccountFlags::None),
-        (Some(Ok(AccountFlag::DebitsMustNotExceedCredits)), None) => {
-            Some(AccountFlags::DebitsMustNotExceedCredits)
-        }
-        (Some(Ok(AccountFlag::CreditsMustNotExceedDebits)), None) => {
-            Some(AccountFlags::CreditsMustNotExceedDebits)
-        }
-        _ => None,
-    }
+    let set =
+        flags.into_iter().try_fold(AccountFlags::NONE, |all, flag| match AccountFlag::try_from(flag) {
+            Ok(AccountFlag::DebitsMustNotExceedCredits) => {
+                Some(all.with(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS))
+            }
+            Ok(AccountFlag::CreditsMustNotExceedDebits) => {
+                Some(all.with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS))
+            }
+            Ok(AccountFlag::Unspecified) | Err(_) => None,
+        })?;
+    (!set.contains(BOTH)).then_some(set)
 }
 
 /// The transfers that a request asks for.
@@ -126,7 +128,7 @@ pub(super) fn new_transfers(call: &Call, transfers: Vec<proto::Transfer>) -> Res
             credit: Given::parse(&transfer.credit_account_id, AccountId::parse),
             amount: transfer.amount,
             post_full_amount: transfer.post_full_amount,
-            currency: Given::parse(&transfer.currency, str::parse),
+            ledger: Given::parse(&transfer.ledger, str::parse),
             code: Given::parse(&transfer.code, str::parse),
             pending: Given::parse(&transfer.pending_id, TransferId::parse),
             timeout_s: transfer.timeout_s,
@@ -160,16 +162,19 @@ pub(super) fn ids<T, E: std::fmt::Display>(
 
 /// An account as the contract says it.
 pub(super) fn account(account: &Account) -> proto::Account {
-    let flag = match account.flags {
-        AccountFlags::None => None,
-        AccountFlags::DebitsMustNotExceedCredits => Some(AccountFlag::DebitsMustNotExceedCredits),
-        AccountFlags::CreditsMustNotExceedDebits => Some(AccountFlag::CreditsMustNotExceedDebits),
-    };
+    let flags = [
+        (AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS, AccountFlag::DebitsMustNotExceedCredits),
+        (AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS, AccountFlag::CreditsMustNotExceedDebits),
+    ];
     proto::Account {
         id: account.id.to_string(),
-        currency: account.currency.to_string(),
+        ledger: account.ledger.to_string(),
         code: account.code.as_str().to_owned(),
-        flags: flag.into_iter().map(i32::from).collect(),
+        flags: flags
+            .iter()
+            .filter(|(flag, _)| account.flags.contains(*flag))
+            .map(|(_, flag)| (*flag).into())
+            .collect(),
         debits_pending: account.balances.debits_pending,
         debits_posted: account.balances.debits_posted,
         credits_pending: account.balances.credits_pending,
@@ -193,7 +198,7 @@ pub(super) fn transfer(transfer: &Transfer) -> proto::Transfer {
         debit_account_id: transfer.debit.to_string(),
         credit_account_id: transfer.credit.to_string(),
         amount: transfer.amount,
-        currency: transfer.currency.to_string(),
+        ledger: transfer.ledger.to_string(),
         code: transfer.code.as_str().to_owned(),
         flags: flags
             .iter()
@@ -224,9 +229,9 @@ pub(super) fn trial_balance(trial: &TrialBalance) -> Result<proto::TrialBalance,
             Fault::new(Reason::Internal, "A sum over all accounts is beyond what the answer can say.")
         })
     };
-    let lines = trial.lines.iter().map(|(currency, line)| {
+    let lines = trial.lines.iter().map(|(ledger, line)| {
         Ok(Line {
-            currency: currency.to_string(),
+            ledger: ledger.to_string(),
             debits_pending: narrow(line.debits_pending)?,
             debits_posted: narrow(line.debits_posted)?,
             credits_pending: narrow(line.credits_pending)?,
@@ -244,9 +249,9 @@ mod tests {
 
     #[test]
     fn account_flags_are_a_set_of_at_most_one() {
-        assert_eq!(account_flags(&[]), Some(AccountFlags::None));
-        assert_eq!(account_flags(&[1, 1]), Some(AccountFlags::DebitsMustNotExceedCredits));
-        assert_eq!(account_flags(&[2]), Some(AccountFlags::CreditsMustNotExceedDebits));
+        assert_eq!(account_flags(&[]), Some(AccountFlags::NONE));
+        assert_eq!(account_flags(&[1, 1]), Some(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS));
+        assert_eq!(account_flags(&[2]), Some(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS));
         for wrong in [&[0][..], &[3], &[-1], &[1, 2], &[0, 1]] {
             assert_eq!(account_flags(wrong), None, "{wrong:?}");
         }

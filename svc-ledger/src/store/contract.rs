@@ -33,7 +33,7 @@ fn new_account(bits: u128, owner: &str, code: &str, flags: AccountFlags) -> NewA
     NewAccount {
         id: Given::Value(account_id(bits)),
         tenant: Given::Value(tenant(owner)),
-        currency: Given::Value("EUR".parse().unwrap()),
+        ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value(code.parse().unwrap()),
         flags: Some(flags),
         balances_are_zero: true,
@@ -49,7 +49,7 @@ fn single(bits: u128, debit: u128, credit: u128, amount: i64) -> NewTransfer {
         credit: Given::Value(account_id(credit)),
         amount,
         post_full_amount: false,
-        currency: Given::Value("EUR".parse().unwrap()),
+        ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value("fee".parse().unwrap()),
         pending: Given::Nothing,
         timeout_s: 0,
@@ -73,10 +73,10 @@ fn post_full(bits: u128, of: u128) -> NewTransfer {
 /// Accounts 1, 2 and 3 of acme, 3 with limited debits, and 4 of other.
 async fn open<S: Store>(store: &S) {
     let batch = vec![
-        new_account(1, "acme", "clearing", AccountFlags::None),
-        new_account(2, "acme", "payable", AccountFlags::None),
-        new_account(3, "acme", "payable", AccountFlags::DebitsMustNotExceedCredits),
-        new_account(4, "other", "clearing", AccountFlags::None),
+        new_account(1, "acme", "clearing", AccountFlags::NONE),
+        new_account(2, "acme", "payable", AccountFlags::NONE),
+        new_account(3, "acme", "payable", AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS),
+        new_account(4, "other", "clearing", AccountFlags::NONE),
     ];
     assert_eq!(store.open_accounts(batch, at(10)).await.unwrap(), [AccountCode::Created; 4]);
 }
@@ -100,11 +100,11 @@ async fn assert_sound<S: Store>(store: &S) {
 pub(super) async fn accounts_are_opened_once<S: Store>(store: S) {
     open(&store).await;
     let again = vec![
-        new_account(1, "acme", "clearing", AccountFlags::None),
-        new_account(1, "acme", "payable", AccountFlags::None),
-        new_account(4, "acme", "clearing", AccountFlags::None),
-        new_account(5, "acme", "clearing", AccountFlags::None),
-        new_account(5, "acme", "clearing", AccountFlags::None),
+        new_account(1, "acme", "clearing", AccountFlags::NONE),
+        new_account(1, "acme", "payable", AccountFlags::NONE),
+        new_account(4, "acme", "clearing", AccountFlags::NONE),
+        new_account(5, "acme", "clearing", AccountFlags::NONE),
+        new_account(5, "acme", "clearing", AccountFlags::NONE),
     ];
     let results = store.open_accounts(again, at(5)).await.unwrap();
     let expected = [
@@ -173,32 +173,32 @@ pub(super) async fn what_is_looked_up_comes_in_the_order_asked_and_is_the_tenant
 pub(super) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Store>(store: S) {
     let batch = (1..=9).map(|bits| {
         let code = if bits % 3 == 0 { "payable" } else { "clearing" };
-        let mut account = new_account(bits, "acme", code, AccountFlags::None);
+        let mut account = new_account(bits, "acme", code, AccountFlags::NONE);
         if bits % 2 == 0 {
-            account.currency = Given::Value("USD".parse().unwrap());
+            account.ledger = Given::Value("USD".parse().unwrap());
         }
         account
     });
     store.open_accounts(batch.collect(), at(NOW)).await.unwrap();
     store
-        .open_accounts(vec![new_account(50, "other", "clearing", AccountFlags::None)], at(NOW))
+        .open_accounts(vec![new_account(50, "other", "clearing", AccountFlags::NONE)], at(NOW))
         .await
         .unwrap();
-    let all = AccountQuery { tenant: tenant("acme"), currency: None, code: None, before: None, limit: 4 };
+    let all = AccountQuery { tenant: tenant("acme"), ledger: None, code: None, before: None, limit: 4 };
     let bits = |page: &[Account]| page.iter().map(|a| a.id.bits()).collect::<Vec<_>>();
 
     let first = store.list_accounts(all.clone()).await.unwrap();
     assert_eq!(bits(&first), [9, 8, 7, 6]);
-    let newcomer = vec![new_account(51, "acme", "clearing", AccountFlags::None)];
+    let newcomer = vec![new_account(51, "acme", "clearing", AccountFlags::NONE)];
     store.open_accounts(newcomer, at(1)).await.unwrap();
     let next = AccountQuery { before: Some(first[3].created_at), ..all.clone() };
     assert_eq!(bits(&store.list_accounts(next).await.unwrap()), [5, 4, 3, 2]);
 
     let payable = AccountQuery { code: Some("payable".parse().unwrap()), ..all.clone() };
     assert_eq!(bits(&store.list_accounts(payable.clone()).await.unwrap()), [9, 6, 3]);
-    let dollars = AccountQuery { currency: Some("USD".parse().unwrap()), ..payable };
+    let dollars = AccountQuery { ledger: Some("USD".parse().unwrap()), ..payable };
     assert_eq!(bits(&store.list_accounts(dollars).await.unwrap()), [6]);
-    let dollars = AccountQuery { currency: Some("USD".parse().unwrap()), ..all };
+    let dollars = AccountQuery { ledger: Some("USD".parse().unwrap()), ..all };
     assert_eq!(bits(&store.list_accounts(dollars).await.unwrap()), [8, 6, 4, 2]);
 }
 

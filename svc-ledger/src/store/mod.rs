@@ -10,11 +10,11 @@ pub mod embedded;
 use std::future::Future;
 
 use mesh::store::StoreError;
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 
 use crate::domain::{
-    Account, AccountId, AccountResult, AuditReport, Code, NewAccount, NewTransfer, Transfer, TransferId,
-    TransferResult, TrialBalance,
+    Account, AccountId, AccountResult, AuditReport, Code, LedgerCode, NewAccount, NewTransfer, Transfer,
+    TransferId, TransferResult, TrialBalance,
 };
 
 pub use embedded::EmbeddedStore;
@@ -27,8 +27,8 @@ pub const EXPIRE_MAX: usize = 8_190;
 pub struct AccountQuery {
     /// The owner.
     pub tenant: TenantId,
-    /// Only of this currency.
-    pub currency: Option<Currency>,
+    /// Only of this ledger.
+    pub ledger: Option<LedgerCode>,
     /// Only of this code.
     pub code: Option<Code>,
     /// Only accounts opened before this.

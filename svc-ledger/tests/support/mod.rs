@@ -33,9 +33,13 @@ pub fn account(bits: u128) -> Account {
     Account {
         id: account_id(bits),
         tenant: "acme".parse().unwrap(),
-        currency: "EUR".parse().unwrap(),
+        ledger: "EUR".parse().unwrap(),
         code: "cash".parse().unwrap(),
-        flags: AccountFlags::None,
+        flags: AccountFlags::NONE,
+        user_data: 0,
+        reference: Reference::default(),
+        limit: 0,
+        closed: false,
         balances: Balances::default(),
         created_at: at(i64::try_from(bits).unwrap()),
     }
@@ -45,7 +49,7 @@ pub fn new_account(account: &Account) -> NewAccount {
     NewAccount {
         id: Given::Value(account.id),
         tenant: Given::Value(account.tenant.clone()),
-        currency: Given::Value(account.currency),
+        ledger: Given::Value(account.ledger),
         code: Given::Value(account.code.clone()),
         flags: Some(account.flags),
         balances_are_zero: true,
@@ -62,7 +66,7 @@ pub fn single(bits: u128) -> NewTransfer {
         credit: Given::Value(account_id(2)),
         amount: 10,
         post_full_amount: false,
-        currency: given("EUR"),
+        ledger: given("EUR"),
         code: given("fee"),
         pending: Given::Nothing,
         timeout_s: 0,
@@ -91,7 +95,7 @@ fn resolution(bits: u128, of: u128) -> NewTransfer {
         pending: Given::Value(transfer_id(of)),
         debit: Given::Nothing,
         credit: Given::Nothing,
-        currency: Given::Nothing,
+        ledger: Given::Nothing,
         code: Given::Nothing,
         amount: 0,
         ..single(bits)

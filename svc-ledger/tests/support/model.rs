@@ -235,8 +235,8 @@ impl Model {
                 asked != Some(e.amount)
             }),
             C::ExistsWithDifferentReference => differs(&|e| e.reference != item.reference),
-            C::ExistsWithDifferentCurrency => {
-                differs(&|e| unlike(&item.currency, &e.currency, e.pending_id().is_some()))
+            C::ExistsWithDifferentLedger => {
+                differs(&|e| unlike(&item.ledger, &e.ledger, e.pending_id().is_some()))
             }
             C::ExistsWithDifferentCode => differs(&|e| unlike(&item.code, &e.code, e.pending_id().is_some())),
             C::ExistsWithDifferentTenant => {
@@ -258,8 +258,8 @@ impl Model {
             C::PendingIdInvalid => resolves && !matches!(item.pending, Given::Value(_)),
             C::PendingIdMustBeDifferent => resolves && item.pending == item.id,
             C::TimeoutReservedForPendingTransfer => !is_pending && item.timeout_s > 0,
-            C::CurrencyInvalid => {
-                absent_or_wrong(item.currency == Given::Nothing, item.currency == Given::Malformed)
+            C::LedgerInvalid => {
+                absent_or_wrong(item.ledger == Given::Nothing, item.ledger == Given::Malformed)
             }
             C::Invalid => absent_or_wrong(item.code == Given::Nothing, item.code == Given::Malformed),
             C::OverflowsBalance | C::OverflowsTimeout | C::ExceedsCredits | C::ExceedsDebits if resolves => {
@@ -280,7 +280,7 @@ impl Model {
             C::PendingTransferNotPending => has(&|t| !matches!(t.kind, Kind::Pending { .. })),
             C::PendingTransferHasDifferentDebitAccountId => has(&|t| unlike(&item.debit, &t.debit, true)),
             C::PendingTransferHasDifferentCreditAccountId => has(&|t| unlike(&item.credit, &t.credit, true)),
-            C::PendingTransferHasDifferentCurrency => has(&|t| unlike(&item.currency, &t.currency, true)),
+            C::PendingTransferHasDifferentLedger => has(&|t| unlike(&item.ledger, &t.ledger, true)),
             C::PendingTransferHasDifferentCode => has(&|t| unlike(&item.code, &t.code, true)),
             C::ExceedsPendingTransferAmount => has(&|t| item.amount > t.amount),
             C::PendingTransferHasDifferentAmount => {
@@ -311,8 +311,8 @@ impl Model {
         let debited = debits.debits_pending + debits.debits_posted + amount;
         let credited = credits.credits_pending + credits.credits_posted + amount;
         match code {
-            C::AccountsMustHaveTheSameCurrency => debit.currency != credit.currency,
-            C::TransferMustHaveTheSameCurrencyAsAccounts => item.currency != Given::Value(debit.currency),
+            C::AccountsMustHaveTheSameLedger => debit.ledger != credit.ledger,
+            C::TransferMustHaveTheSameLedgerAsAccounts => item.ledger != Given::Value(debit.ledger),
             C::OverflowsBalance => debited.max(credited) > i128::from(i64::MAX),
             C::OverflowsTimeout => {
                 is_pending
@@ -320,10 +320,12 @@ impl Model {
                         > i128::from(i64::MAX)
             }
             C::ExceedsCredits => {
-                debit.flags == AccountFlags::DebitsMustNotExceedCredits && debited > debits.credits_posted
+                debit.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS)
+                    && debited > debits.credits_posted
             }
             C::ExceedsDebits => {
-                credit.flags == AccountFlags::CreditsMustNotExceedDebits && credited > credits.debits_posted
+                credit.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS)
+                    && credited > credits.debits_posted
             }
             _ => false,
         }
@@ -333,7 +335,8 @@ impl Model {
         let (is_pending, is_post, is_void) = kinds(item);
         let id = *item.id.value().unwrap();
         let tenant = item.tenant.value().unwrap().clone();
-        let linked = item.flags.contains(TransferFlags::LINKED);
+        let modifiers = item.flags.without(TransferFlags::KINDS);
+        let requested = (!item.post_full_amount).then_some(item.amount);
         let timestamp = at(nanos);
         let reference = item.reference.clone();
         if is_post || is_void {
@@ -342,7 +345,7 @@ impl Model {
             let kind = if is_post { Kind::Post { pending } } else { Kind::Void { pending } };
             let whole = is_void || item.post_full_amount;
             let amount = if whole { target.amount } else { item.amount };
-            return Transfer { id, timestamp, kind, linked, amount, reference, ..target };
+            return Transfer { id, timestamp, kind, modifiers, amount, requested, reference, ..target };
         }
         let kind = if is_pending { Kind::Pending { timeout_s: item.timeout_s } } else { Kind::Single };
         Transfer {
@@ -350,12 +353,14 @@ impl Model {
             timestamp,
             tenant,
             kind,
-            linked,
+            modifiers,
             debit: *item.debit.value().unwrap(),
             credit: *item.credit.value().unwrap(),
             amount: item.amount,
-            currency: *item.currency.value().unwrap(),
+            requested,
+            ledger: *item.ledger.value().unwrap(),
             code: item.code.value().unwrap().clone(),
+            user_data: 0,
             reference,
         }
     }

@@ -1,12 +1,14 @@
 //! The jobs that read. Each sees one consistent, durable state.
 
 use mesh::store::StoreError;
-use money::{Currency, TenantId, Timestamp};
+use money::{TenantId, Timestamp};
 use rusqlite::{Connection, params, params_from_iter, types::Value};
 
 use super::rows::{self, Key};
 use crate::{
-    domain::{Account, AccountId, AuditReport, Auditor, Entry, Transfer, TransferId, TrialBalance},
+    domain::{
+        Account, AccountId, AuditReport, Auditor, Entry, LedgerCode, Transfer, TransferId, TrialBalance,
+    },
     store::AccountQuery,
 };
 
@@ -69,9 +71,9 @@ pub(super) fn list_accounts(
         text.push_str(" AND code = ?");
         values.push(code.as_str().to_owned().into());
     }
-    if let Some(currency) = &query.currency {
-        text.push_str(" AND currency = ?");
-        values.push(currency.code().to_owned().into());
+    if let Some(ledger) = &query.ledger {
+        text.push_str(" AND ledger = ?");
+        values.push(ledger.as_str().to_owned().into());
     }
     if let Some(before) = query.before {
         text.push_str(" AND created_at < ?");
@@ -91,14 +93,14 @@ pub(super) fn list_accounts(
 /// Sums over a tenant's accounts. Added up here, because the engine's `sum` fails beyond 64 bits.
 pub(super) fn trial_balance(connection: &Connection, tenant: &TenantId) -> Result<TrialBalance, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT currency, debits_pending, debits_posted, credits_pending, credits_posted
+        "SELECT ledger, debits_pending, debits_posted, credits_pending, credits_posted
          FROM accounts WHERE tenant = ?1",
     )?;
     let mut found = statement.query([tenant.as_str()])?;
     let mut trial = TrialBalance::default();
     while let Some(row) = found.next()? {
-        let currency: Currency = rows::parsed(row, 0, "currency")?;
-        trial.add(currency, &rows::balances(row, 1)?);
+        let ledger: LedgerCode = rows::parsed(row, 0, "ledger")?;
+        trial.add(ledger, &rows::balances(row, 1)?);
     }
     Ok(trial)
 }

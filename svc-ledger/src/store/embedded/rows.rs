@@ -5,16 +5,17 @@ use money::Timestamp;
 use rusqlite::{Row, ToSql, types::ToSqlOutput};
 
 use crate::domain::{
-    Account, AccountFlags, AccountId, Balances, Kind, Reference, ReservationState, Transfer, TransferId,
+    Account, AccountFlags, AccountId, Balances, Kind, Reference, ReservationState, Transfer, TransferFlags,
+    TransferId,
 };
 
 /// The columns that [`account`] reads, in order.
-pub(super) const ACCOUNT_COLUMNS: &str = "created_at, id, tenant, currency, code, flags, \
+pub(super) const ACCOUNT_COLUMNS: &str = "created_at, id, tenant, ledger, code, flags, \
      debits_pending, debits_posted, credits_pending, credits_posted";
 
 /// The columns of `transfers t` that [`transfer`] reads, in order.
 pub(super) const TRANSFER_COLUMNS: &str = "t.timestamp, t.id, t.tenant, t.kind, t.linked, t.debit, t.credit, \
-     t.amount, t.currency, t.code, t.pending_id, t.timeout_s, t.reference";
+     t.amount, t.ledger, t.code, t.pending_id, t.timeout_s, t.reference, t.requested";
 
 /// An id as a key: 16 bytes, most significant first, so that ids that begin with the time sort by it.
 pub(super) struct Key([u8; 16]);
@@ -75,9 +76,13 @@ pub(super) fn account(row: &Row<'_>) -> Result<Account, StoreError> {
         created_at: timestamp(row, 0)?,
         id: account_id(row, 1)?,
         tenant: parsed(row, 2, "tenant")?,
-        currency: parsed(row, 3, "currency")?,
+        ledger: parsed(row, 3, "ledger")?,
         code: parsed(row, 4, "code")?,
         flags: account_flags(row.get(5)?)?,
+        user_data: 0,
+        reference: Reference::default(),
+        limit: 0,
+        closed: false,
         balances: balances(row, 6)?,
     })
 }
@@ -110,12 +115,14 @@ pub(super) fn transfer(row: &Row<'_>) -> Result<Transfer, StoreError> {
         id: transfer_id(row, 1)?,
         tenant: parsed(row, 2, "tenant")?,
         kind,
-        linked: row.get(4)?,
+        modifiers: if row.get(4)? { TransferFlags::LINKED } else { TransferFlags::default() },
         debit: account_id(row, 5)?,
         credit: account_id(row, 6)?,
         amount: row.get(7)?,
-        currency: parsed(row, 8, "currency")?,
+        requested: row.get(13)?,
+        ledger: parsed(row, 8, "ledger")?,
         code: parsed(row, 9, "code")?,
+        user_data: 0,
         reference: parsed::<Reference>(row, 12, "reference")?,
     })
 }
@@ -130,22 +137,8 @@ pub(super) fn kind_number(kind: Kind) -> i64 {
     }
 }
 
-/// The number of an account's flags.
-pub(super) fn account_flags_number(flags: AccountFlags) -> i64 {
-    match flags {
-        AccountFlags::None => 0,
-        AccountFlags::DebitsMustNotExceedCredits => 1,
-        AccountFlags::CreditsMustNotExceedDebits => 2,
-    }
-}
-
-fn account_flags(number: i64) -> Result<AccountFlags, StoreError> {
-    match number {
-        0 => Ok(AccountFlags::None),
-        1 => Ok(AccountFlags::DebitsMustNotExceedCredits),
-        2 => Ok(AccountFlags::CreditsMustNotExceedDebits),
-        _ => Err(corrupt("flag of an account")),
-    }
+fn account_flags(bits: u8) -> Result<AccountFlags, StoreError> {
+    AccountFlags::from_bits(bits).ok_or_else(|| corrupt("flag of an account"))
 }
 
 /// The number of a reservation's state.

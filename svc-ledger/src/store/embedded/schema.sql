@@ -2,7 +2,7 @@ CREATE TABLE accounts (
   created_at INTEGER PRIMARY KEY,
   id BLOB NOT NULL UNIQUE,
   tenant TEXT NOT NULL,
-  currency TEXT NOT NULL,
+  ledger TEXT NOT NULL,
   code TEXT NOT NULL,
   flags INTEGER NOT NULL,
   debits_pending INTEGER NOT NULL,
@@ -22,11 +22,12 @@ CREATE TABLE transfers (
   debit BLOB NOT NULL,
   credit BLOB NOT NULL,
   amount INTEGER NOT NULL,
-  currency TEXT NOT NULL,
+  ledger TEXT NOT NULL,
   code TEXT NOT NULL,
   pending_id BLOB,
   timeout_s INTEGER NOT NULL,
-  reference TEXT NOT NULL
+  reference TEXT NOT NULL,
+  requested INTEGER
 ) STRICT;
 
 CREATE TABLE transfer_ids (

@@ -23,9 +23,9 @@ fn account(bits: u128) -> NewAccount {
     NewAccount {
         id: Given::Value(AccountId::new(bits).unwrap()),
         tenant: Given::Value("acme".parse().unwrap()),
-        currency: Given::Value("EUR".parse().unwrap()),
+        ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value("cash".parse().unwrap()),
-        flags: Some(crate::domain::AccountFlags::None),
+        flags: Some(crate::domain::AccountFlags::NONE),
         balances_are_zero: true,
     }
 }
@@ -39,7 +39,7 @@ fn transfer(bits: u128, flags: TransferFlags, pending: Given<TransferId>) -> New
         credit: Given::Value(AccountId::new(2).unwrap()),
         amount: 10,
         post_full_amount: false,
-        currency: Given::Value("EUR".parse().unwrap()),
+        ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value("fee".parse().unwrap()),
         pending,
         timeout_s: 0,
@@ -91,7 +91,7 @@ async fn the_audit_finds_what_was_tampered_with() {
         ("INSERT INTO expiries VALUES (500, 101)", "lapsed and was Posted already"),
         (
             "INSERT INTO transfers SELECT 500, randomblob(16), tenant, kind, linked, debit, credit, amount,
-             currency, code, pending_id, timeout_s, reference FROM transfers WHERE timestamp = 102",
+             ledger, code, pending_id, timeout_s, reference FROM transfers WHERE timestamp = 102",
             "which was Posted already",
         ),
     ];

@@ -11,7 +11,8 @@ use super::rows::{self, Key};
 use crate::{
     domain::{
         Account, AccountId, AccountResult, Change, Kind, Known, NewAccount, NewTransfer, ReservationState,
-        Touched, Transfer, TransferId, TransferResult, WorkingSet, execute, expire, open_accounts as open,
+        Touched, Transfer, TransferFlags, TransferId, TransferResult, WorkingSet, execute, expire,
+        open_accounts as open,
     },
     store::EXPIRE_MAX,
 };
@@ -37,9 +38,9 @@ pub(super) fn open_accounts(
             account.created_at.as_nanos(),
             Key::from(account.id),
             account.tenant.as_str(),
-            account.currency.code(),
+            account.ledger.as_str(),
             account.code.as_str(),
-            rows::account_flags_number(account.flags),
+            account.flags.bits(),
         ])?;
     }
     Ok(results)
@@ -142,7 +143,7 @@ fn load(connection: &Connection, touched: Touched, set: &mut WorkingSet) -> Resu
             let transfer = Arc::new(rows::transfer(row)?);
             if matches!(transfer.kind, Kind::Pending { .. }) {
                 accounts.extend([transfer.debit, transfer.credit]);
-                Known::Reserved(transfer, rows::state(row, 13)?)
+                Known::Reserved(transfer, rows::state(row, 14)?)
             } else {
                 Known::Made(transfer)
             }
@@ -193,7 +194,7 @@ impl<'a> Writer<'a> {
     fn prepare(connection: &'a Connection) -> Result<Self, StoreError> {
         Ok(Self {
             transfer: connection.prepare_cached(
-                "INSERT INTO transfers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                "INSERT INTO transfers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?,
             id: connection.prepare_cached("INSERT INTO transfer_ids VALUES (?1, ?2)")?,
             reserve: connection.prepare_cached("INSERT INTO reservations VALUES (?1, 0, ?2)")?,
@@ -216,15 +217,16 @@ impl<'a> Writer<'a> {
             Key::from(transfer.id),
             transfer.tenant.as_str(),
             rows::kind_number(transfer.kind),
-            transfer.linked,
+            transfer.modifiers.contains(TransferFlags::LINKED),
             Key::from(transfer.debit),
             Key::from(transfer.credit),
             transfer.amount,
-            transfer.currency.code(),
+            transfer.ledger.as_str(),
             transfer.code.as_str(),
             transfer.pending_id().map(Key::from),
             transfer.timeout_s(),
             transfer.reference.as_str(),
+            transfer.requested,
         ])?;
         self.id.execute(params![Key::from(transfer.id), timestamp])?;
         match transfer.kind {
