@@ -11,6 +11,7 @@
 mod account;
 mod audit;
 mod batch;
+mod event;
 mod exists;
 mod expiry;
 mod ledger;
@@ -23,6 +24,7 @@ mod working;
 pub use account::{AccountResult, NewAccount, open_accounts};
 pub use audit::{AuditReport, Auditor, Entry, OFFENCES_MAX};
 pub use batch::{TransferResult, execute};
+pub use event::{Event, Side};
 pub use expiry::expire;
 pub use ledger::{EXPONENT_MAX, LEDGER_CODE_LENGTH_MAX, LedgerCode, LedgerError, Ledgers};
 pub use text::{CODE_LENGTH_MAX, Code, REFERENCE_LENGTH_MAX, Reference, TextError};

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod contract;
 pub mod embedded;
+pub mod ports;
 
 use std::future::Future;
 

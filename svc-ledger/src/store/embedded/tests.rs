@@ -91,7 +91,7 @@ async fn the_audit_finds_what_was_tampered_with() {
         ("INSERT INTO expiries VALUES (500, 101)", "lapsed and was Posted already"),
         (
             "INSERT INTO transfers SELECT 500, randomblob(16), tenant, kind, linked, debit, credit, amount,
-             ledger, code, pending_id, timeout_s, reference FROM transfers WHERE timestamp = 102",
+             ledger, code, pending_id, timeout_s, reference, requested FROM transfers WHERE timestamp = 102",
             "which was Posted already",
         ),
     ];

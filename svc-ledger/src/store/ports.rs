@@ -1,0 +1,215 @@
+//! What the engine needs of the world: a journal that makes records durable, and an index that answers
+//! what is no longer in memory. Each store brings one of each; the engine is the same for all.
+
+use std::{future::Future, sync::Arc};
+
+use mesh::store::StoreError;
+use money::{TenantId, Timestamp};
+
+use crate::domain::{
+    Account, AccountId, Balances, Code, Event, Known, LedgerCode, Transfer, TransferFlags, TransferId,
+};
+
+/// The place of a record in the journal: 1, 2, 3, … without a gap. 0 is the empty journal.
+pub type Sequence = u64;
+
+/// A BLAKE3 hash, keyed with the journal's own key.
+pub type Hash = [u8; 32];
+
+/// A record as it is kept: header, events and hash in one piece, the same bytes in every store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its place.
+    pub sequence: Sequence,
+    /// Its hash, which is over the hash of the one before, too.
+    pub hash: Hash,
+    /// The whole of it.
+    pub bytes: Arc<[u8]>,
+}
+
+/// Why the journal could not make something durable, or could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another writer has taken over. What was being written was not.
+    #[error("another writer leads this ledger: {leader}")]
+    Fenced {
+        /// The other's name.
+        leader: String,
+    },
+    /// Whether it was written is not known: the writer must stop and read what is there.
+    #[error("the journal's outcome is unknown: {0}")]
+    Unknown(String),
+    /// A record that is not the last is damaged, or does not follow the one before it.
+    #[error("journal record {sequence} is damaged: {what}")]
+    Damaged {
+        /// Its place.
+        sequence: Sequence,
+        /// What is wrong.
+        what: String,
+    },
+    /// Written by another cluster's key, or by a newer program.
+    #[error("{0}")]
+    Foreign(String),
+    /// The file or the server failed while reading.
+    #[error("journal: {0}")]
+    Failed(String),
+}
+
+/// Where records become durable. Owned by one thread of its own, so that an implementation may block.
+pub trait Journal: Send + 'static {
+    /// Writes the frames, which follow one another and what was written before, in one durable step. On an
+    /// error nothing more may be appended.
+    fn append(&mut self, frames: &[Frame]) -> impl Future<Output = Result<(), JournalError>> + Send;
+}
+
+/// What happened in one durable record.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// The record's place.
+    pub sequence: Sequence,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its events, in order.
+    pub events: Arc<[Event]>,
+}
+
+/// What is derived from the journal for looking things up. It follows the journal at a distance; how far
+/// it has come is kept in the same commit as what it holds.
+pub trait Index: Clone + Send + Sync + 'static {
+    /// How far it has come.
+    fn applied(&self) -> impl Future<Output = Result<Sequence, StoreError>> + Send;
+
+    /// Takes up what follows, in order, in one commit.
+    fn apply(&self, records: Vec<Happened>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Those of the ids that are taken. A reservation comes with its state.
+    fn known(
+        &self,
+        ids: Vec<TransferId>,
+    ) -> impl Future<Output = Result<Vec<(TransferId, Known)>, StoreError>> + Send;
+
+    /// Transfers that pass a filter.
+    fn transfers(
+        &self,
+        filter: TransferFilter,
+    ) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
+
+    /// Ids of accounts that pass a filter.
+    fn accounts(
+        &self,
+        filter: AccountFilter,
+    ) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send;
+
+    /// Balances of an account that keeps its history, one after each movement.
+    fn balances(
+        &self,
+        filter: BalanceFilter,
+    ) -> impl Future<Output = Result<Vec<BalanceAt>, StoreError>> + Send;
+}
+
+/// From when to when, both included; in nanoseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// The earliest.
+    pub from: Timestamp,
+    /// The latest.
+    pub to: Timestamp,
+}
+
+/// In which order, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Newest first.
+    pub newest_first: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which transfers. Every condition that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferFilter {
+    /// The owner; `None` for all, which only the ledger's own duties may ask.
+    pub tenant: Option<TenantId>,
+    /// When.
+    pub period: Period,
+    /// The account debited or credited.
+    pub account: Option<AccountId>,
+    /// The account debited.
+    pub debit: Option<AccountId>,
+    /// The account credited.
+    pub credit: Option<AccountId>,
+    /// Of this ledger.
+    pub ledger: Option<LedgerCode>,
+    /// Of this code.
+    pub code: Option<Code>,
+    /// With all of these flags.
+    pub flags: TransferFlags,
+    /// With exactly this reference.
+    pub reference: Option<crate::domain::Reference>,
+    /// With this user data.
+    pub user_data: Option<i64>,
+    /// Of at least this amount.
+    pub amount_min: Option<i64>,
+    /// Of at most this amount.
+    pub amount_max: Option<i64>,
+    /// Which resolve this reservation.
+    pub pending: Option<TransferId>,
+    /// Order and number.
+    pub window: Window,
+}
+
+/// Which accounts. Every condition that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountFilter {
+    /// The owner.
+    pub tenant: TenantId,
+    /// When it was opened.
+    pub period: Period,
+    /// Of this ledger.
+    pub ledger: Option<LedgerCode>,
+    /// Of this code.
+    pub code: Option<Code>,
+    /// With this reference.
+    pub reference: Option<crate::domain::Reference>,
+    /// With this user data.
+    pub user_data: Option<i64>,
+    /// Order and number.
+    pub window: Window,
+}
+
+/// Which balances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalanceFilter {
+    /// The owner.
+    pub tenant: TenantId,
+    /// The account.
+    pub account: AccountId,
+    /// After which movements.
+    pub period: Period,
+    /// Order and number.
+    pub window: Window,
+}
+
+/// An account's balances after a movement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BalanceAt {
+    /// The movement's time: a transfer's, or that of a reservation's lapse.
+    pub timestamp: Timestamp,
+    /// The balances after it.
+    pub balances: Balances,
+}
+
+/// All that recovery needs of the past: the state after a record, checked when it is read.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The last record in it; 0 for the empty journal.
+    pub sequence: Sequence,
+    /// That record's hash; zeros for the empty journal.
+    pub hash: Hash,
+    /// The latest time of any event.
+    pub last: Timestamp,
+    /// All accounts.
+    pub accounts: Vec<Account>,
+    /// All reservations that are open.
+    pub reservations: Vec<Arc<Transfer>>,
+}
