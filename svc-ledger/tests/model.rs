@@ -14,8 +14,8 @@ use proptest::{
 use support::{SECOND, account, account_id, at, given, model::Model, new_account, single, transfer_id};
 use svc_ledger::{
     domain::{
-        Account, AccountCode, AccountFlags, Given, Known, NewTransfer, TransferCode as C, TransferFlags,
-        TransferResult, WorkingSet, execute, expire,
+        Account, AccountCode, AccountFlags, Event, Given, Known, NewTransfer, TransferCode as C,
+        TransferFlags, TransferResult, WorkingSet, execute, expire,
     },
     store::{EmbeddedStore, Store},
 };
@@ -225,6 +225,8 @@ fn paired(results: &[TransferResult]) -> Vec<(C, Option<Timestamp>)> {
 /// The state machine on a working set that holds everything.
 struct Core {
     set: WorkingSet,
+    /// The same, by nothing but the events of the first.
+    replayed: WorkingSet,
 }
 
 impl Core {
@@ -233,7 +235,25 @@ impl Core {
         for account in accounts() {
             set.add_account(account);
         }
-        Self { set }
+        Self { replayed: set.clone(), set }
+    }
+
+    /// Replays what happened. Sides say what the accounts' balances are after each event.
+    fn replay(&mut self) {
+        for event in self.set.take_events() {
+            self.replayed.apply(&event);
+            let (Event::Made { transfer: by, debit, credit }
+            | Event::Expired { pending: by, debit, credit, .. }) = event
+            else {
+                continue;
+            };
+            for (id, side) in [(by.debit, debit), (by.credit, credit)] {
+                let account = self.replayed.account(id).unwrap();
+                let replayed = (account.created_at, account.balances, account.closed);
+                assert_eq!((side.number, side.after, side.closed), replayed);
+            }
+        }
+        assert_eq!(self.replayed.last(), self.set.last());
     }
 
     fn sweep(&mut self, now: Timestamp) {
@@ -268,9 +288,15 @@ fn run_on_core(history: &[(i64, Step)], seen: &mut BTreeMap<&'static str, u64>) 
                 *seen.entry(code.as_str_name()).or_default() += 1;
             }
         }
+        core.replay();
         for account in &model.accounts {
+            prop_assert_eq!(core.set.account(account.id), core.replayed.account(account.id));
             prop_assert_eq!(core.set.account(account.id).unwrap().balances, model.balances(account.id));
         }
+        for (id, known) in core.set.transfers() {
+            prop_assert_eq!(Some(known), core.replayed.known(id));
+        }
+        prop_assert_eq!(core.set.transfers().count(), core.replayed.transfers().count());
         for transfer in model.transfers() {
             if let Some(Known::Reserved(stored, state)) = core.set.known(transfer.id) {
                 prop_assert_eq!((&**stored, *state), (transfer, model.state(transfer.id)));

@@ -1,7 +1,5 @@
 //! Opening accounts.
 
-use std::{collections::HashMap, hash::BuildHasher};
-
 use money::{TenantId, Timestamp};
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     ledger::LedgerCode,
     text::{Code, Reference},
     types::{Account, AccountFlags, AccountId, Balances, Given},
-    working::next_timestamp,
+    working::WorkingSet,
 };
 
 /// `CODE_INVALID`, whose name the generator shortens.
@@ -35,42 +33,22 @@ pub struct NewAccount {
 /// What became of one [`NewAccount`].
 pub type AccountResult = AccountCode;
 
-/// Opens accounts, in the order given.
-///
-/// `known` holds those of the batch's ids that exist already, and afterwards all that were opened.
-/// Returns a result per item and the accounts opened, whose times are unique and follow `last`.
-pub fn open_accounts<S: BuildHasher>(
-    batch: &[NewAccount],
-    now: Timestamp,
-    mut last: Timestamp,
-    known: &mut HashMap<AccountId, Account, S>,
-) -> (Vec<AccountResult>, Vec<Account>) {
-    let mut opened = Vec::new();
-    let results = batch
-        .iter()
-        .map(|item| {
-            let created_at = next_timestamp(now, last);
-            match open(item, created_at, known) {
-                Ok(account) => {
-                    last = created_at;
-                    known.insert(account.id, account.clone());
-                    opened.push(account);
-                    AccountCode::Created
-                }
-                Err(code) => code,
-            }
-        })
-        .collect();
-    (results, opened)
+/// Opens accounts, in the order given. The set must hold those of the batch's ids that exist already.
+/// Returns a result per item.
+pub fn open_accounts(batch: &[NewAccount], now: Timestamp, set: &mut WorkingSet) -> Vec<AccountResult> {
+    let open = |item: &NewAccount| match decide(item, set.next_timestamp(now), set) {
+        Ok(account) => {
+            set.open(account);
+            AccountCode::Created
+        }
+        Err(code) => code,
+    };
+    batch.iter().map(open).collect()
 }
 
-fn open<S: BuildHasher>(
-    item: &NewAccount,
-    created_at: Timestamp,
-    known: &HashMap<AccountId, Account, S>,
-) -> Result<Account, AccountCode> {
+fn decide(item: &NewAccount, created_at: Timestamp, set: &WorkingSet) -> Result<Account, AccountCode> {
     let id = *item.id.value().ok_or(AccountCode::IdInvalid)?;
-    if let Some(existing) = known.get(&id) {
+    if let Some(existing) = set.account(id) {
         return Err(compare(item, existing));
     }
     let ledger = *item.ledger.value().ok_or(AccountCode::LedgerInvalid)?;
@@ -126,8 +104,8 @@ mod tests {
         }
     }
 
-    fn open_at(batch: &[NewAccount], known: &mut HashMap<AccountId, Account>) -> Vec<AccountResult> {
-        open_accounts(batch, Timestamp::from_nanos(1_000), Timestamp::from_nanos(5), known).0
+    fn set() -> WorkingSet {
+        WorkingSet::new(Timestamp::from_nanos(9))
     }
 
     #[test]
@@ -176,20 +154,21 @@ mod tests {
             // None of the refusals above took the id.
             (item(2), C::Created),
         ];
-        let mut known = HashMap::new();
+        let mut set = set();
         for (index, (item, code)) in cases.into_iter().enumerate() {
-            assert_eq!(open_at(&[item], &mut known), [code], "case {index}");
+            let now = Timestamp::from_nanos(1_000);
+            assert_eq!(open_accounts(&[item], now, &mut set), [code], "case {index}");
         }
     }
 
     #[test]
     fn one_batch_sees_its_own_accounts_and_their_times_are_unique() {
-        let mut known = HashMap::new();
+        let mut set = set();
         let now = Timestamp::from_nanos(7);
-        let (results, opened) =
-            open_accounts(&[item(1), item(1), item(2)], now, Timestamp::from_nanos(9), &mut known);
+        let results = open_accounts(&[item(1), item(1), item(2)], now, &mut set);
         assert_eq!(results, [AccountCode::Created, AccountCode::Exists, AccountCode::Created]);
-        let times: Vec<i64> = opened.iter().map(|a| a.created_at.as_nanos()).collect();
+        let times: Vec<_> =
+            set.take_events().iter().map(|event| event.timestamp().unwrap().as_nanos()).collect();
         assert_eq!(times, [10, 11]);
     }
 }

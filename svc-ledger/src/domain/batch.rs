@@ -69,7 +69,7 @@ fn execute_chain(
         return;
     }
     let start = results.len();
-    let mark = set.mark();
+    let mark = set.begin_chain();
     for item in chain {
         let result = attempt(item, now, set);
         results.push(result);
@@ -83,6 +83,7 @@ fn execute_chain(
             return;
         }
     }
+    set.keep_chain();
 }
 
 /// A chain that was made as a whole and is sent again answers `EXISTS` for each item, so that its
@@ -111,7 +112,7 @@ fn burn_if_transient(item: &NewTransfer, result: TransferResult, set: &mut Worki
             | C::ExceedsCredits
             | C::ExceedsDebits
     );
-    if let (true, Some(id)) = (is_transient, item.id.value()) {
-        set.burn(*id);
+    if let (true, Some(tenant), Some(id)) = (is_transient, item.tenant.value(), item.id.value()) {
+        set.burn(tenant.clone(), *id);
     }
 }

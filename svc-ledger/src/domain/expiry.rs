@@ -3,8 +3,8 @@
 use money::Timestamp;
 
 use super::{
-    types::{ReservationState, TransferId},
-    working::{Known, WorkingSet},
+    types::{Account, Balances, ReservationState, TransferFlags, TransferId},
+    working::{Known, Standing, WorkingSet},
 };
 
 /// Releases those of `due` that are open and have lapsed by now, in the order given. The set must
@@ -19,8 +19,16 @@ fn release(id: TransferId, now: Timestamp, set: &mut WorkingSet) -> Option<()> {
     let timestamp = set.next_timestamp(now);
     pending.expires_at().filter(|at| *at <= timestamp)?;
     // Balances that do not hold the reservation are the audit's business: nothing is made up here.
-    let debit_after = set.account(pending.debit)?.balances.debited(-pending.amount, 0)?;
-    let credit_after = set.account(pending.credit)?.balances.credited(-pending.amount, 0)?;
-    set.release(timestamp, pending, [debit_after, credit_after]);
+    let released = |account: &Account, balances: Option<Balances>, closing: TransferFlags| {
+        // Like a void, the lapse of what closed an account opens it again.
+        let closed = account.closed && !pending.modifiers.contains(closing);
+        balances.map(|balances| Standing { balances, closed })
+    };
+    let (debit, credit) = (set.account(pending.debit)?, set.account(pending.credit)?);
+    let after = [
+        released(debit, debit.balances.debited(-pending.amount, 0), TransferFlags::CLOSING_DEBIT)?,
+        released(credit, credit.balances.credited(-pending.amount, 0), TransferFlags::CLOSING_CREDIT)?,
+    ];
+    set.release(timestamp, pending, after);
     Some(())
 }

@@ -1,7 +1,7 @@
 //! The ledger's state machine: what a batch of accounts or transfers does to what it touches.
 //!
 //! Pure. A store fills a [`WorkingSet`] with whatever the batch may touch ([`Touched`] says what),
-//! has it executed in memory, and writes the [`Change`]s down. Time comes in as an argument, and
+//! has it executed in memory, and writes the [`Event`]s down. Time comes in as an argument, and
 //! the same batch on the same working set at the same time gives the same results everywhere.
 //!
 //! The semantics are those of TigerBeetle's `create_accounts` and `create_transfers`, with these
@@ -34,7 +34,7 @@ pub use types::{
     Account, AccountFlags, AccountId, Balances, Given, IdError, Kind, ReservationState, Transfer,
     TransferFlags, TransferId,
 };
-pub use working::{Change, Known, Touched, WorkingSet};
+pub use working::{Known, Touched, WorkingSet};
 
 /// The closed set of a transfer's results, in the order of precedence. It is the contract's own
 /// enum, so that the two cannot drift apart.

@@ -13,7 +13,7 @@ use super::{
         Account, AccountFlags, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferFlags,
         TransferId,
     },
-    working::{Known, WorkingSet},
+    working::{Known, Standing, WorkingSet},
 };
 
 /// `CODE_INVALID`, whose name the generator shortens.
@@ -52,8 +52,8 @@ pub struct NewTransfer {
 #[derive(Debug)]
 pub(super) struct Decision {
     pub(super) transfer: Transfer,
-    pub(super) debit_after: Balances,
-    pub(super) credit_after: Balances,
+    pub(super) debit_after: Standing,
+    pub(super) credit_after: Standing,
 }
 
 /// What the flags ask for, once they are known not to exclude each other.
@@ -188,6 +188,8 @@ fn begin(
     refuse(item.timeout_s != 0 && transfer.expires_at().is_none(), C::OverflowsTimeout)?;
     refuse(exceeds_credits(debit, &debit_after), C::ExceedsCredits)?;
     refuse(exceeds_debits(credit, &credit_after), C::ExceedsDebits)?;
+    let debit_after = Standing { balances: debit_after, closed: debit.closed };
+    let credit_after = Standing { balances: credit_after, closed: credit.closed };
     Ok(Decision { transfer, debit_after, credit_after })
 }
 
@@ -251,6 +253,8 @@ fn resolve(
         user_data: 0,
         reference: item.reference.clone(),
     };
+    let debit_after = Standing { balances: debit_after, closed: debit.closed };
+    let credit_after = Standing { balances: credit_after, closed: credit.closed };
     Ok(Decision { transfer, debit_after, credit_after })
 }
 

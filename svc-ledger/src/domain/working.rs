@@ -1,15 +1,15 @@
-//! What one batch may touch, in memory: filled by the store, changed by the state machine.
+//! What batches may touch, in memory: filled by the store or the engine, changed by the state machine.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use money::Timestamp;
+use money::{TenantId, Timestamp};
 
 use super::{
+    event::{Event, Side},
     transfer::{Decision, NewTransfer},
-    types::{Account, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferId},
+    types::{
+        Account, AccountFlags, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferId,
+    },
 };
 
 /// What is known of a transfer id.
@@ -22,29 +22,6 @@ pub enum Known {
     /// Failed for a transient cause: the id is burned, so that a late retry cannot succeed after
     /// the client has been told of the failure.
     Failed,
-}
-
-/// One thing that happened, in order; what the store writes down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A transfer was made. A `Pending` one opened a reservation, a `Post` or `Void` resolved one.
-    Made {
-        /// The transfer.
-        transfer: Arc<Transfer>,
-        /// The debited account's balances before it.
-        debit_before: Balances,
-        /// The credited account's balances before it.
-        credit_before: Balances,
-    },
-    /// A reservation lapsed and was released.
-    Expired {
-        /// When it was released, in the ledger's one order of events.
-        timestamp: Timestamp,
-        /// The reservation.
-        pending: Arc<Transfer>,
-    },
-    /// An id was burned.
-    Burned(TransferId),
 }
 
 /// The ids that batches mention: what a store has to look up before they can be executed.
@@ -73,29 +50,52 @@ impl Touched {
     }
 }
 
-/// The part of the ledger that a batch may touch, and the log of what the batch did to it.
+/// Accounts and transfers in memory, and the log of what happened to them.
+///
+/// It may hold no more than one batch touches, or a whole ledger for as long as the process lives: no
+/// step costs more for what else is in it.
 #[derive(Debug, Clone)]
 pub struct WorkingSet {
     accounts: HashMap<AccountId, Account>,
     transfers: HashMap<TransferId, Known>,
     last: Timestamp,
-    log: Vec<Change>,
+    log: Vec<Event>,
+    /// How both accounts stood before each transfer of the chain that is being tried; `None` between chains.
+    undo: Option<Vec<[Standing; 2]>>,
+}
+
+/// What a movement changes of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) balances: Balances,
+    pub(super) closed: bool,
+}
+
+impl Standing {
+    pub(super) fn of(account: &Account) -> Self {
+        Self { balances: account.balances, closed: account.closed }
+    }
 }
 
 /// The time of the ledger's next event: now, unless the clock stands still or was set back.
-pub(super) fn next_timestamp(now: Timestamp, last: Timestamp) -> Timestamp {
+fn next_timestamp(now: Timestamp, last: Timestamp) -> Timestamp {
     now.max(Timestamp::from_nanos(last.as_nanos().saturating_add(1)))
 }
 
 impl WorkingSet {
     /// An empty set; `last` is the time of the ledger's last event.
     pub fn new(last: Timestamp) -> Self {
-        Self { accounts: HashMap::new(), transfers: HashMap::new(), last, log: Vec::new() }
+        Self { accounts: HashMap::new(), transfers: HashMap::new(), last, log: Vec::new(), undo: None }
     }
 
     /// The time that the next event would have.
     pub fn next_timestamp(&self, now: Timestamp) -> Timestamp {
         next_timestamp(now, self.last)
+    }
+
+    /// The time of the last event.
+    pub fn last(&self) -> Timestamp {
+        self.last
     }
 
     /// Puts in an account as the store has it.
@@ -108,9 +108,19 @@ impl WorkingSet {
         self.transfers.insert(id, known);
     }
 
+    /// Takes out what is known of a transfer id, which whoever asks next has to look up elsewhere.
+    pub fn forget_transfer(&mut self, id: TransferId) -> Option<Known> {
+        self.transfers.remove(&id)
+    }
+
     /// An account, as it stands now.
     pub fn account(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get(&id)
+    }
+
+    /// All accounts, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
     }
 
     /// What is known of a transfer id now.
@@ -118,85 +128,141 @@ impl WorkingSet {
         self.transfers.get(&id)
     }
 
-    /// Takes the log of changes out, in the order they happened.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    /// All transfer ids that are known, in no order.
+    pub fn transfers(&self) -> impl Iterator<Item = (TransferId, &Known)> {
+        self.transfers.iter().map(|(id, known)| (*id, known))
+    }
+
+    /// Takes the log of events out, in the order they happened.
+    pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.log)
     }
 
-    /// The accounts whose balances the changes moved, each once, as they stand now.
-    pub fn touched<'a>(&'a self, changes: &[Change]) -> Vec<&'a Account> {
-        let moved = |change: &Change| match change {
-            Change::Made { transfer, .. } => Some([transfer.debit, transfer.credit]),
-            Change::Expired { pending, .. } => Some([pending.debit, pending.credit]),
-            Change::Burned(_) => None,
-        };
-        let ids: HashSet<AccountId> = changes.iter().filter_map(moved).flatten().collect();
-        let mut accounts: Vec<&Account> = ids.into_iter().filter_map(|id| self.account(id)).collect();
-        accounts.sort_unstable_by_key(|account| account.created_at);
-        accounts
+    /// Takes over an event that was recorded before. Nothing is decided, and nothing logged.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Opened(account) => self.add_account(Account::clone(account)),
+            Event::Made { transfer, debit, credit } => {
+                self.settle(transfer.debit, Standing { balances: debit.after, closed: debit.closed });
+                self.settle(transfer.credit, Standing { balances: credit.after, closed: credit.closed });
+                self.record(transfer);
+            }
+            Event::Expired { pending, debit, credit, .. } => {
+                self.settle(pending.debit, Standing { balances: debit.after, closed: debit.closed });
+                self.settle(pending.credit, Standing { balances: credit.after, closed: credit.closed });
+                self.set_state(pending.id, ReservationState::Expired);
+            }
+            Event::Burned { id, .. } => {
+                self.transfers.insert(*id, Known::Failed);
+            }
+            Event::Limited { account, limit, .. } => {
+                if let Some(account) = self.accounts.get_mut(account) {
+                    account.limit = *limit;
+                }
+            }
+        }
+        self.last = event.timestamp().map_or(self.last, |timestamp| timestamp.max(self.last));
     }
 
-    pub(super) fn mark(&self) -> Mark {
+    /// Begins a chain: what follows is either kept or rolled back as a whole.
+    pub(super) fn begin_chain(&mut self) -> Mark {
+        self.undo = Some(Vec::new());
         Mark { log: self.log.len(), last: self.last }
     }
 
-    /// Makes a transfer that was decided upon.
-    pub(super) fn make(&mut self, decision: Decision) -> Timestamp {
-        let Decision { transfer, debit_after, credit_after } = decision;
-        let transfer = Arc::new(transfer);
-        let timestamp = transfer.timestamp;
-        let debit_before = self.set_balances(transfer.debit, debit_after);
-        let credit_before = self.set_balances(transfer.credit, credit_after);
-        let known = match transfer.kind {
-            Kind::Pending { .. } => Known::Reserved(transfer.clone(), ReservationState::Open),
-            Kind::Post { pending } => {
-                self.set_state(pending, ReservationState::Posted);
-                Known::Made(transfer.clone())
-            }
-            Kind::Void { pending } => {
-                self.set_state(pending, ReservationState::Voided);
-                Known::Made(transfer.clone())
-            }
-            Kind::Single => Known::Made(transfer.clone()),
-        };
-        self.transfers.insert(transfer.id, known);
-        self.last = timestamp;
-        self.log.push(Change::Made { transfer, debit_before, credit_before });
-        timestamp
+    /// Keeps what was done since the chain began.
+    pub(super) fn keep_chain(&mut self) {
+        self.undo = None;
     }
 
-    /// Releases a reservation that has lapsed.
-    pub(super) fn release(&mut self, timestamp: Timestamp, pending: Arc<Transfer>, after: [Balances; 2]) {
-        let [debit_after, credit_after] = after;
-        self.set_balances(pending.debit, debit_after);
-        self.set_balances(pending.credit, credit_after);
-        self.set_state(pending.id, ReservationState::Expired);
-        self.last = timestamp;
-        self.log.push(Change::Expired { timestamp, pending });
-    }
-
-    /// Burns an id. Outlives the rollback of the chain it was in.
-    pub(super) fn burn(&mut self, id: TransferId) {
-        self.transfers.insert(id, Known::Failed);
-        self.log.push(Change::Burned(id));
-    }
-
-    /// Undoes everything since the mark. Only transfers of one chain lie in between.
+    /// Undoes everything since the chain began. Only transfers lie in between.
     pub(super) fn roll_back(&mut self, mark: Mark) {
-        while self.log.len() > mark.log {
-            let Some(Change::Made { transfer, debit_before, credit_before }) = self.log.pop() else { break };
-            self.set_balances(transfer.credit, credit_before);
-            self.set_balances(transfer.debit, debit_before);
+        for [debit_before, credit_before] in self.undo.take().unwrap_or_default().into_iter().rev() {
+            let Some(Event::Made { transfer, .. }) = self.log.pop() else { break };
+            self.settle(transfer.credit, credit_before);
+            self.settle(transfer.debit, debit_before);
             self.transfers.remove(&transfer.id);
             if let Some(pending) = transfer.pending_id() {
                 self.set_state(pending, ReservationState::Open);
             }
         }
+        debug_assert_eq!(self.log.len(), mark.log, "a chain is rolled back to where it began");
         self.last = mark.last;
     }
 
-    fn set_balances(&mut self, id: AccountId, after: Balances) -> Balances {
-        self.accounts.get_mut(&id).map_or(after, |account| std::mem::replace(&mut account.balances, after))
+    /// Opens an account that was decided upon.
+    pub(super) fn open(&mut self, account: Account) {
+        self.last = account.created_at;
+        self.log.push(Event::Opened(Arc::new(account.clone())));
+        self.accounts.insert(account.id, account);
+    }
+
+    /// Makes a transfer that was decided upon.
+    pub(super) fn make(&mut self, decision: Decision) -> Timestamp {
+        let Decision { transfer, debit_after, credit_after } = decision;
+        let timestamp = transfer.timestamp;
+        let transfer = Arc::new(transfer);
+        let (debit_before, debit) = self.settle(transfer.debit, debit_after);
+        let (credit_before, credit) = self.settle(transfer.credit, credit_after);
+        if let Some(undo) = &mut self.undo {
+            undo.push([debit_before, credit_before]);
+        }
+        self.record(&transfer);
+        self.last = timestamp;
+        self.log.push(Event::Made { transfer, debit, credit });
+        timestamp
+    }
+
+    /// Releases a reservation that has lapsed.
+    pub(super) fn release(&mut self, timestamp: Timestamp, pending: Arc<Transfer>, after: [Standing; 2]) {
+        let [debit_after, credit_after] = after;
+        let (_, debit) = self.settle(pending.debit, debit_after);
+        let (_, credit) = self.settle(pending.credit, credit_after);
+        self.set_state(pending.id, ReservationState::Expired);
+        self.last = timestamp;
+        self.log.push(Event::Expired { timestamp, pending, debit, credit });
+    }
+
+    /// Burns an id. Comes after the rollback of the chain it was in, and thereby outlives it.
+    pub(super) fn burn(&mut self, tenant: TenantId, id: TransferId) {
+        self.transfers.insert(id, Known::Failed);
+        self.log.push(Event::Burned { tenant, id });
+    }
+
+    /// Notes a transfer, and what it did to a reservation.
+    fn record(&mut self, transfer: &Arc<Transfer>) {
+        let known = match transfer.kind {
+            Kind::Pending { .. } => Known::Reserved(Arc::clone(transfer), ReservationState::Open),
+            Kind::Post { pending } => {
+                self.set_state(pending, ReservationState::Posted);
+                Known::Made(Arc::clone(transfer))
+            }
+            Kind::Void { pending } => {
+                self.set_state(pending, ReservationState::Voided);
+                Known::Made(Arc::clone(transfer))
+            }
+            Kind::Single => Known::Made(Arc::clone(transfer)),
+        };
+        self.transfers.insert(transfer.id, known);
+    }
+
+    /// Brings an account to where a movement leaves it; where it stood before, and the movement's side.
+    fn settle(&mut self, id: AccountId, after: Standing) -> (Standing, Side) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            // Every decision was made on the accounts of this set.
+            let number = Timestamp::EPOCH;
+            let side = Side { number, after: after.balances, closed: after.closed, has_history: false };
+            return (after, side);
+        };
+        let before = Standing::of(account);
+        (account.balances, account.closed) = (after.balances, after.closed);
+        let side = Side {
+            number: account.created_at,
+            after: after.balances,
+            closed: after.closed,
+            has_history: account.flags.contains(AccountFlags::HISTORY),
+        };
+        (before, side)
     }
 
     fn set_state(&mut self, id: TransferId, to: ReservationState) {

@@ -1,6 +1,6 @@
 //! The jobs that write: load what is touched, have it executed, write what changed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use mesh::store::StoreError;
 use money::Timestamp;
@@ -10,8 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::rows::{self, Key};
 use crate::{
     domain::{
-        Account, AccountId, AccountResult, Change, Kind, Known, NewAccount, NewTransfer, ReservationState,
-        Touched, Transfer, TransferFlags, TransferId, TransferResult, WorkingSet, execute, expire,
+        Account, AccountId, AccountResult, Event, Kind, Known, NewAccount, NewTransfer, ReservationState,
+        Side, Touched, Transfer, TransferFlags, TransferId, TransferResult, WorkingSet, execute, expire,
         open_accounts as open,
     },
     store::EXPIRE_MAX,
@@ -24,16 +24,17 @@ pub(super) fn open_accounts(
     now: Timestamp,
 ) -> Result<Vec<AccountResult>, StoreError> {
     let mut find = AccountById::prepare(connection)?;
-    let mut known = HashMap::new();
+    let mut set = WorkingSet::new(last_timestamp(connection)?);
     for id in batch.iter().filter_map(|item| item.id.value()) {
         if let Some(account) = find.get(*id)? {
-            known.insert(*id, account);
+            set.add_account(account);
         }
     }
-    let (results, opened) = open(batch, now, last_timestamp(connection)?, &mut known);
+    let results = open(batch, now, &mut set);
     let mut insert =
         connection.prepare_cached("INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0)")?;
-    for account in &opened {
+    for event in set.take_events() {
+        let Event::Opened(account) = event else { continue };
         insert.execute(params![
             account.created_at.as_nanos(),
             Key::from(account.id),
@@ -163,20 +164,29 @@ fn load(connection: &Connection, touched: Touched, set: &mut WorkingSet) -> Resu
 
 /// Writes down what the set's log says: one row per transfer, one update per touched account.
 fn persist(connection: &Connection, set: &mut WorkingSet) -> Result<(), StoreError> {
-    let changes = set.take_changes();
-    if changes.is_empty() {
+    let events = set.take_events();
+    if events.is_empty() {
         return Ok(());
     }
     let mut writer = Writer::prepare(connection)?;
-    for change in &changes {
-        match change {
-            Change::Made { transfer, .. } => writer.made(transfer, set)?,
-            Change::Expired { timestamp, pending } => writer.expired(*timestamp, pending)?,
-            Change::Burned(id) => writer.burned(*id)?,
+    let mut touched = BTreeMap::new();
+    for event in &events {
+        match event {
+            Event::Made { transfer, debit, credit } => {
+                writer.made(transfer, set)?;
+                touched.extend([debit, credit].map(|side| (side.number, side)));
+            }
+            Event::Expired { timestamp, pending, debit, credit } => {
+                writer.expired(*timestamp, pending)?;
+                touched.extend([debit, credit].map(|side| (side.number, side)));
+            }
+            Event::Burned { id, .. } => writer.burned(*id)?,
+            Event::Opened(_) | Event::Limited { .. } => {}
         }
     }
-    for account in set.touched(&changes) {
-        writer.balances(account)?;
+    // Each account as its last movement left it.
+    for side in touched.values() {
+        writer.balances(side)?;
     }
     Ok(())
 }
@@ -271,10 +281,10 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn balances(&mut self, account: &Account) -> Result<(), StoreError> {
-        let balances = account.balances;
+    fn balances(&mut self, side: &Side) -> Result<(), StoreError> {
+        let balances = side.after;
         self.account.execute([
-            account.created_at.as_nanos(),
+            side.number.as_nanos(),
             balances.debits_pending,
             balances.debits_posted,
             balances.credits_pending,
