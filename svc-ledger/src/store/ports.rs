@@ -73,38 +73,60 @@ pub struct Happened {
     pub events: Arc<[Event]>,
 }
 
+/// How far an index has come: the last record that it holds. The hash tells an index of another journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watermark {
+    /// The record's place; 0 for an empty index.
+    pub sequence: Sequence,
+    /// The record's hash; zeros for an empty index.
+    pub hash: Hash,
+}
+
+/// A part of an answer. The work of one call is bounded, so that a page may be shorter than its limit, even
+/// empty, and still not be the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What was found, in the order asked.
+    pub items: Vec<T>,
+    /// Where to go on: the same filter with `period.from` (oldest first) or `period.to` (newest first) set
+    /// to this, which is always further on. `None`: there is no more.
+    pub resume: Option<Timestamp>,
+}
+
 /// What is derived from the journal for looking things up. It follows the journal at a distance; how far
-/// it has come is kept in the same commit as what it holds.
+/// it has come is kept in the same commit as what it holds. An answer holds all that was applied when it
+/// was asked for.
 pub trait Index: Clone + Send + Sync + 'static {
     /// How far it has come.
-    fn applied(&self) -> impl Future<Output = Result<Sequence, StoreError>> + Send;
+    fn applied(&self) -> impl Future<Output = Result<Watermark, StoreError>> + Send;
 
-    /// Takes up what follows, in order, in one commit.
+    /// Takes up what follows, in order, in one commit: all or nothing. Records that it holds already are
+    /// passed over; one that leaves a gap, and another record in the place of the last one, are refused.
     fn apply(&self, records: Vec<Happened>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Those of the ids that are taken. A reservation comes with its state.
+    /// Those of the ids that are taken, in any order. A reservation comes with its state.
     fn known(
         &self,
         ids: Vec<TransferId>,
     ) -> impl Future<Output = Result<Vec<(TransferId, Known)>, StoreError>> + Send;
 
-    /// Transfers that pass a filter.
+    /// Transfers that pass a filter. Times of the page are those of transfers.
     fn transfers(
         &self,
         filter: TransferFilter,
-    ) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<Transfer>, StoreError>> + Send;
 
-    /// Ids of accounts that pass a filter.
+    /// Ids of accounts that pass a filter. Times of the page are those of opening.
     fn accounts(
         &self,
         filter: AccountFilter,
-    ) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<AccountId>, StoreError>> + Send;
 
     /// Balances of an account that keeps its history, one after each movement.
     fn balances(
         &self,
         filter: BalanceFilter,
-    ) -> impl Future<Output = Result<Vec<BalanceAt>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<BalanceAt>, StoreError>> + Send;
 }
 
 /// From when to when, both included; in nanoseconds since the epoch.
@@ -121,7 +143,7 @@ pub struct Period {
 pub struct Window {
     /// Newest first.
     pub newest_first: bool,
-    /// At most so many.
+    /// At most so many; at least 1.
     pub limit: usize,
 }
 
