@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod contract;
 pub mod embedded;
+#[cfg(test)]
+mod index_contract;
 pub mod ports;
 
 use std::future::Future;
