@@ -2,6 +2,7 @@
 //! another by the same amount, so that per ledger debits and credits are always equal.
 //!
 //! - [`domain`]: the state machine. Pure.
+//! - [`journal`]: what happened, in records that are chained: the truth.
 //! - [`store`]: where the ledger is kept; every store keeps the same contract.
 //! - `service`: the contract's RPCs, spelled in the words of the domain and back.
 //! - `worker`: releases reservations that have lapsed.
@@ -12,6 +13,7 @@
 
 mod config;
 pub mod domain;
+pub mod journal;
 mod service;
 pub mod store;
 mod worker;

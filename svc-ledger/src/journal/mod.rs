@@ -1,0 +1,18 @@
+//! The journal: what happened to the ledger, in records that follow one another. It is the truth; balances,
+//! indexes and snapshots are derived from it.
+//!
+//! - [`codec`]: events as bytes, and back. Pure.
+//! - [`chain`]: records: a header, the events and a keyed hash that is over the one before, too. Pure.
+//! - [`key`]: the key of the hashes.
+//!
+//! `docs/ledger-journal.md` says every byte. Nothing here knows what a transfer may do.
+
+pub mod chain;
+pub mod codec;
+pub mod key;
+#[cfg(test)]
+pub(crate) mod samples;
+
+pub use chain::{Chain, Link};
+pub use codec::Decoder;
+pub use key::JournalKey;
