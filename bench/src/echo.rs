@@ -12,10 +12,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use mesh::{Harness, SpiffeId, tls::Identity};
 
+use crate::cpu;
 use crate::error::BenchError;
 use crate::load::Bound;
 use crate::report::{self, Figures};
-use crate::{cpu, echo::client::Shape};
 
 /// Measure unary gRPC calls over mTLS: the limit, and behind the mesh's stack
 ///
@@ -88,9 +88,9 @@ impl Case {
 pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 /// The workload that echoes, and the one that calls it; the mesh's policy lets it.
 pub(crate) const SERVER: &str = "echo";
-const CALLER: &str = "operator";
+pub(crate) const CALLER: &str = "operator";
 
-pub(crate) use client::{EchoClient, PAYLOAD, with_metadata};
+pub(crate) use client::{Connection, EchoClient, PAYLOAD, Shape, connection, with_metadata};
 pub(crate) use server::Bare;
 
 /// A connection to an echo that runs in the harness.
@@ -128,8 +128,13 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
 
 /// The limit alone, as the measure beside another figure of the same run.
 pub(crate) fn limit(measured: Duration) -> Result<Figures, BenchError> {
-    let shape = Shape::default();
-    measure(Case::Bare, &Pki::create()?, &shape, Bound::Time { warm_up: WARM_UP, measured })
+    limit_of(&Shape::default(), Bound::Time { warm_up: WARM_UP, measured })
+}
+
+/// The same in another shape.
+pub(crate) fn limit_of(shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
+    shape.check()?;
+    measure(Case::Bare, &Pki::create()?, shape, bound)
 }
 
 /// The bare echo on one thread, and the way to it.

@@ -26,6 +26,12 @@ pub(crate) enum BenchError {
     /// An echo was refused, or came back changed.
     #[error("an echo failed: {0}")]
     Echo(String),
+    /// The ledger did not do what it was asked.
+    #[error("the ledger: {0}")]
+    Ledger(String),
+    /// An RPC was refused.
+    #[error("an RPC failed: {0}")]
+    Rpc(Box<tonic::Status>),
     /// A goal of the run was not reached.
     #[error("missed: {0}")]
     Missed(String),
@@ -43,6 +49,12 @@ pub(crate) enum BenchError {
     /// A thread of the load generator panicked.
     #[error("a thread of the load generator panicked")]
     Panicked,
+}
+
+impl From<tonic::Status> for BenchError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Rpc(Box::new(status))
+    }
 }
 
 impl BenchError {

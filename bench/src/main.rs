@@ -9,7 +9,9 @@ mod echo;
 mod edge;
 mod error;
 mod interrupt;
+mod ledger;
 mod load;
+mod memory;
 mod overload;
 mod payments;
 mod report;
@@ -40,6 +42,7 @@ enum Command {
     Coalesce(coalesce::CoalesceArgs),
     Echo(echo::EchoArgs),
     Edge(edge::EdgeArgs),
+    Ledger(ledger::LedgerArgs),
     Payments(payments::PaymentsArgs),
     Overload(overload::OverloadArgs),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Coalesce(args) => coalesce::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Edge(args) => edge::run(args),
+        Command::Ledger(args) => ledger::run(args),
         Command::Payments(args) => payments::run(args),
         Command::Overload(args) => overload::run(args),
     };

@@ -134,7 +134,7 @@ pub(crate) fn ms_at(histogram: &Histogram<u64>, quantile: f64) -> String {
 }
 
 /// A rate with its thousands apart, and a decimal where it is small.
-fn grouped(rate: f64) -> String {
+pub(crate) fn grouped(rate: f64) -> String {
     if rate < 1_000.0 {
         return format!("{rate:.1}");
     }

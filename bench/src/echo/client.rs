@@ -59,6 +59,11 @@ impl Default for Shape {
 }
 
 impl Shape {
+    /// This many calls in flight on each of as many connections.
+    pub(crate) const fn of(connections: u32, in_flight: u32) -> Self {
+        Self { connections, in_flight, threads: None }
+    }
+
     /// Refuses what the mesh's own load limit would refuse.
     pub(super) fn check(&self) -> Result<(), BenchError> {
         let all = self.connections.saturating_mul(self.in_flight);
@@ -181,10 +186,7 @@ impl Clients<'_> {
 
 /// A request as a client of the mesh makes it: tenant, request id, trace and deadline are of its own, and
 /// one trace in a hundred is recorded.
-pub(crate) fn with_metadata(
-    message: EchoMessage,
-    timeout: Duration,
-) -> Result<tonic::Request<EchoMessage>, BenchError> {
+pub(crate) fn with_metadata<M>(message: M, timeout: Duration) -> Result<tonic::Request<M>, BenchError> {
     let fresh = RandomIds.uuid_v7(SystemClock.now());
     let call = Call::start(Origin {
         peer: SpiffeId::of(super::CALLER)?,
@@ -215,7 +217,15 @@ async fn work(mut client: EchoClient, metadata: bool, run: Arc<Run>) -> Result<(
 pub(crate) type EchoClient = EchoServiceClient<Connection>;
 
 pub(super) async fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<EchoClient, BenchError> {
-    let failed = || BenchError::io(format!("connecting to the echo at {address}"));
+    Ok(EchoServiceClient::with_origin(connection(address, tls).await?, Uri::from_static("http://echo")))
+}
+
+/// One connection over mTLS, which ends with the runtime.
+pub(crate) async fn connection(
+    address: SocketAddr,
+    tls: &Arc<ClientConfig>,
+) -> Result<Connection, BenchError> {
+    let failed = || BenchError::io(format!("connecting to {address}"));
     let stream = TcpStream::connect(address).await.map_err(failed())?;
     stream.set_nodelay(true).map_err(failed())?;
     let name = ServerName::try_from("localhost").map_err(|error| BenchError::Echo(error.to_string()))?;
@@ -225,7 +235,7 @@ pub(super) async fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Res
         .await
         .map_err(|error| BenchError::Echo(error.to_string()))?;
     tokio::spawn(connection);
-    Ok(EchoServiceClient::with_origin(Connection(sender), Uri::from_static("http://echo")))
+    Ok(Connection(sender))
 }
 
 /// hyper's HTTP/2 connection as the generated client wants it, without a channel's buffer and worker.

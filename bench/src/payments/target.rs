@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::PaymentsArgs;
 use super::edge::Edge;
+use crate::disk;
 use crate::error::BenchError;
 
 /// How long a mesh may take until all of it is ready.
@@ -109,16 +110,7 @@ impl Mesh {
     fn start(data_dir: Option<&Path>) -> Result<Self, BenchError> {
         let program = program()?;
         let beside = program.parent().unwrap_or(Path::new("."));
-        let temporary = match data_dir {
-            Some(_) => None,
-            // Not the system's temporary directory, which may be memory: durability would cost nothing.
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("bench-data-")
-                    .tempdir_in(beside)
-                    .map_err(BenchError::io(format!("a directory in {}", beside.display())))?,
-            ),
-        };
+        let temporary = if data_dir.is_some() { None } else { Some(disk::directory_in(beside)?) };
         let data_dir = data_dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(beside).to_path_buf();
         let failed = || BenchError::io(format!("the data directory {}", data_dir.display()));
         fs::create_dir_all(&data_dir).map_err(failed())?;

@@ -1,0 +1,107 @@
+//! The rows of all rounds, and what they say of one another.
+#![allow(clippy::float_arithmetic, reason = "rates for people; no amount is computed here")]
+
+use hdrhistogram::Histogram;
+
+use crate::report::{self, Figures};
+
+/// What a call of a case carries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit {
+    /// Transfers.
+    pub(super) transfers: u32,
+}
+
+#[derive(Debug)]
+struct Row {
+    name: String,
+    unit: Unit,
+    figures: Figures,
+}
+
+/// All that was measured, in order.
+#[derive(Debug, Default)]
+pub(super) struct Table(Vec<Row>);
+
+impl Table {
+    /// Says what the columns are.
+    pub(super) fn new() -> Self {
+        println!("{HEAD}");
+        Self::default()
+    }
+
+    /// Takes a row and says it. `sync_us` is what fdatasync took on its disk.
+    pub(super) fn add(&mut self, name: &str, unit: Unit, figures: Figures, sync_us: Option<&Histogram<u64>>) {
+        println!("{}", line(name, unit, &figures, sync_us));
+        self.0.push(Row { name: name.to_owned(), unit, figures });
+    }
+
+    /// A case's figures, round by round.
+    pub(super) fn rounds(&self, name: &str) -> Vec<Figures> {
+        self.0.iter().filter(|row| row.name == name).map(|row| row.figures.clone()).collect()
+    }
+
+    /// The most transfers a second of a case's rounds.
+    pub(super) fn best(&self, name: &str) -> Option<f64> {
+        let rows = self.0.iter().filter(|row| row.name == name);
+        rows.map(|row| row.figures.rate() * f64::from(row.unit.transfers)).max_by(f64::total_cmp)
+    }
+
+    /// Says how two cases whose calls carry the same number of transfers compare, if both were measured.
+    pub(super) fn compare(&self, part: &str, whole: &str, goal: &str) {
+        let (of_part, of_whole) = (self.rounds(part), self.rounds(whole));
+        if !of_part.is_empty() && !of_whole.is_empty() {
+            println!("{part} / {whole}: {}{goal}", report::ratios(&of_part, &of_whole));
+        }
+    }
+}
+
+const HEAD: &str =
+    "case                  transfers/s      calls/s    p50 ms    p99 ms  CPU µs/transfer  sync p50 ms";
+
+fn line(name: &str, unit: Unit, figures: &Figures, sync_us: Option<&Histogram<u64>>) -> String {
+    let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+    let cpu = figures.cpu_per_request.map_or_else(
+        || "-".to_owned(),
+        |cpu| format!("{:.2}", cpu.as_nanos() as f64 / 1_000.0 / f64::from(unit.transfers)),
+    );
+    let sync = sync_us.map_or_else(|| "-".to_owned(), |sync| format!("{:.2}", ms(sync, 0.5)));
+    format!(
+        "{name:20} {transfers:>12} {calls:>12} {p50:9.2} {p99:9.2} {cpu:>16} {sync:>12}",
+        transfers = report::grouped(figures.rate() * f64::from(unit.transfers)),
+        calls = report::grouped(figures.rate()),
+        p50 = ms(&figures.latencies_us, 0.5),
+        p99 = ms(&figures.latencies_us, 0.99),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn figures(calls: u64) -> Figures {
+        let mut latencies_us = report::histogram();
+        latencies_us.record_n(1_500, calls).unwrap();
+        let (time, cpu_per_request) = (Duration::from_secs(1), Some(Duration::from_micros(500)));
+        Figures { latencies_us, time, cpu_per_request }
+    }
+
+    #[test]
+    fn a_line_stands_under_its_head_and_counts_transfers() {
+        let line = line("batch x 4", Unit { transfers: 100 }, &figures(200), None);
+        assert_eq!(line.chars().count(), HEAD.chars().count(), "{line}");
+        assert!(line.contains("20,000") && line.contains(" 5.00 "), "{line}");
+    }
+
+    #[test]
+    fn the_best_round_is_the_one_with_most_transfers() {
+        let mut table = Table::new();
+        for calls in [100, 300, 200] {
+            table.add("batch", Unit { transfers: 10 }, figures(calls), None);
+        }
+        assert_eq!(table.best("batch").map(f64::round), Some(3_000.0));
+        assert_eq!(table.best("unary"), None);
+    }
+}

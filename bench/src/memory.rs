@@ -1,0 +1,32 @@
+//! Memory of this process, as Linux counts it; elsewhere it is not known.
+
+/// Bytes of this process that are in memory.
+pub(crate) fn resident() -> Option<u64> {
+    parse(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// The most that there ever were.
+pub(crate) fn resident_max() -> Option<u64> {
+    parse(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// A line of proc_pid_status(5), such as `VmRSS:    1234 kB`, where a kB is 1,024 bytes.
+fn parse(status: &str, name: &str) -> Option<u64> {
+    let kilobytes: u64 =
+        status.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?.parse().ok()?;
+    kilobytes.checked_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_is_asked_for_is_read() {
+        let status = "Name:\tbench\nVmHWM:\t    2048 kB\nVmRSS:\t     100 kB\n";
+        assert_eq!(
+            (parse(status, "VmRSS:"), parse(status, "VmHWM:"), parse(status, "VmSwap:")),
+            (Some(102_400), Some(2_097_152), None)
+        );
+    }
+}
