@@ -29,6 +29,9 @@ pub(crate) enum BenchError {
     /// The ledger did not do what it was asked.
     #[error("the ledger: {0}")]
     Ledger(String),
+    /// PostgreSQL, or a program of it, did not do what it was asked.
+    #[error("PostgreSQL: {0}")]
+    Postgres(String),
     /// An RPC was refused.
     #[error("an RPC failed: {0}")]
     Rpc(Box<tonic::Status>),

@@ -6,6 +6,8 @@
 mod batch;
 mod ground;
 mod growth;
+mod pgbench;
+mod postgres;
 mod table;
 mod unary;
 mod workload;
@@ -53,6 +55,7 @@ const UNARY_GOAL: f64 = 0.6;
 ///   bench ledger --case unary,unary-coalesced             beside the echo limit of the same run
 ///   bench ledger --case history --million 20              does it slow down? how long is a restart?
 ///   bench ledger --case accounts --many 1000000           memory with a million accounts
+///   cargo xtask servers --durable -- bench ledger --case postgres     on PostgreSQL, beside pgbench
 #[derive(Debug, Clone, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct LedgerArgs {
@@ -96,6 +99,9 @@ pub(crate) struct LedgerArgs {
     /// Where the ledger's directory is made; its disk is the one that is measured [default: beside this program]
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+    /// The server that `postgres` is measured on; it must be durable. What is made there is removed afterwards
+    #[arg(long, env = "PAYMESH_TEST_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
+    postgres_url: Option<String>,
     /// What the mesh's stack logs
     #[arg(long, default_value = "info")]
     log: String,
@@ -117,6 +123,8 @@ enum Case {
     History,
     /// Memory with --many accounts, and full batches between them
     Accounts,
+    /// Full batches and single transfers on the PostgreSQL of --postgres-url, beside pgbench on the same server
+    Postgres,
 }
 
 /// `bench ledger`.
@@ -163,25 +171,34 @@ impl Bench<'_> {
             let limit = echo::limit_of(&shape, self.bound(1))?;
             table.add("echo limit", Unit { transfers: 1 }, limit, None);
         }
+        let (files, callers) = (Config::default(), self.args.callers.as_slice());
         for case in &self.args.cases {
             match case {
-                Case::Batch => self.batches(table, "batch", &self.accounts)?,
-                Case::BatchHot => self.batches(table, "batch, hot", &self.hot)?,
-                Case::Unary => self.single(table, "unary", &self.accounts, Travel::Alone)?,
+                Case::Batch => self.batches(table, "batch", callers, &self.accounts, &files)?,
+                Case::BatchHot => self.batches(table, "batch, hot", callers, &self.hot, &files)?,
+                Case::Unary => self.single(table, "unary", &self.accounts, Travel::Alone, &files)?,
                 Case::UnaryCoalesced => {
                     let travel = Travel::Coalesced(self.args.batches);
-                    self.single(table, "unary, coalesced", &self.accounts, travel)?;
+                    self.single(table, "unary, coalesced", &self.accounts, travel, &files)?;
                 }
-                Case::UnaryHot => self.single(table, "unary, hot", &self.hot, Travel::Alone)?,
+                Case::UnaryHot => self.single(table, "unary, hot", &self.hot, Travel::Alone, &files)?,
+                Case::Postgres => postgres::round(self, table)?,
                 Case::History | Case::Accounts => {}
             }
         }
         Ok(())
     }
 
-    fn batches(&self, table: &mut Table, name: &str, accounts: &Accounts) -> Result<(), BenchError> {
-        for callers in &self.args.callers {
-            let ground = Ground::with_accounts(&self.parent, Config::default(), accounts)?;
+    fn batches(
+        &self,
+        table: &mut Table,
+        name: &str,
+        callers: &[u32],
+        accounts: &Accounts,
+        config: &Config,
+    ) -> Result<(), BenchError> {
+        for callers in callers {
+            let ground = Ground::with_accounts(&self.parent, config.clone(), accounts)?;
             let sync = disk::fdatasync_us(&ground.data_dir())?;
             let shape = batch::Shape { callers: *callers, per_call: self.args.per_call };
             let figures = batch::drive(&ground, accounts, shape, self.bound(self.args.per_call), 0)?;
@@ -202,8 +219,9 @@ impl Bench<'_> {
         name: &str,
         accounts: &Accounts,
         travel: Travel,
+        config: &Config,
     ) -> Result<(), BenchError> {
-        let ground = Ground::with_accounts(&self.parent, Config::default(), accounts)?;
+        let ground = Ground::with_accounts(&self.parent, config.clone(), accounts)?;
         let sync = disk::fdatasync_us(&ground.data_dir())?;
         let (connections, in_flight) = (self.args.connections, self.args.in_flight);
         let shape = unary::Shape { connections, in_flight, travel };
@@ -235,6 +253,7 @@ impl Bench<'_> {
         table.compare("unary, hot", "echo limit", &goal);
         table.compare("unary, coalesced", "echo limit", "");
         table.compare("unary, hot", "unary", &format!(" (goal: no less than {HOT_GOAL:.1})"));
+        postgres::compare(self, table);
     }
 }
 

@@ -108,7 +108,8 @@ pub(crate) fn ratio(part: &[Figures], whole: &[Figures]) -> String {
         .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"))
 }
 
-fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// The middle one of some values; the upper one of an even number.
+pub(crate) fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

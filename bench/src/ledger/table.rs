@@ -3,6 +3,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::pgbench::Said;
 use crate::report::{self, Figures};
 
 /// What a call of a case carries.
@@ -15,8 +16,10 @@ pub(super) struct Unit {
 #[derive(Debug)]
 struct Row {
     name: String,
-    unit: Unit,
-    figures: Figures,
+    /// Transfers a second.
+    rate: f64,
+    /// Of calls; not known of what another program measured.
+    figures: Option<Figures>,
 }
 
 /// All that was measured, in order.
@@ -33,18 +36,35 @@ impl Table {
     /// Takes a row and says it. `sync_us` is what fdatasync took on its disk.
     pub(super) fn add(&mut self, name: &str, unit: Unit, figures: Figures, sync_us: Option<&Histogram<u64>>) {
         println!("{}", line(name, unit, &figures, sync_us));
-        self.0.push(Row { name: name.to_owned(), unit, figures });
+        let rate = figures.rate() * f64::from(unit.transfers);
+        self.0.push(Row { name: name.to_owned(), rate, figures: Some(figures) });
+    }
+
+    /// Takes what another program measured, and says it.
+    pub(super) fn add_said(&mut self, name: &str, said: Said) {
+        let (rate, mean_ms) = (report::grouped(said.rate), said.latency_ms);
+        println!("{name:24} {rate:>12} {rate:>12}   (mean {mean_ms:.2} ms)");
+        self.0.push(Row { name: name.to_owned(), rate: said.rate, figures: None });
     }
 
     /// A case's figures, round by round.
     pub(super) fn rounds(&self, name: &str) -> Vec<Figures> {
-        self.0.iter().filter(|row| row.name == name).map(|row| row.figures.clone()).collect()
+        self.of(name).filter_map(|row| row.figures.clone()).collect()
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = &Row> {
+        self.0.iter().filter(move |row| row.name == name)
     }
 
     /// The most transfers a second of a case's rounds.
     pub(super) fn best(&self, name: &str) -> Option<f64> {
-        let rows = self.0.iter().filter(|row| row.name == name);
-        rows.map(|row| row.figures.rate() * f64::from(row.unit.transfers)).max_by(f64::total_cmp)
+        self.of(name).map(|row| row.rate).max_by(f64::total_cmp)
+    }
+
+    /// How many times another case's transfers a second, round by round; the middle of that.
+    pub(super) fn times(&self, part: &str, whole: &str) -> Option<f64> {
+        let pairs = self.of(part).zip(self.of(whole)).filter(|(_, whole)| whole.rate > 0.0);
+        report::middle(pairs.map(|(part, whole)| part.rate / whole.rate))
     }
 
     /// Says how two cases whose calls carry the same number of transfers compare, if both were measured.
@@ -57,7 +77,7 @@ impl Table {
 }
 
 const HEAD: &str =
-    "case                  transfers/s      calls/s    p50 ms    p99 ms  CPU µs/transfer  sync p50 ms";
+    "case                      transfers/s      calls/s    p50 ms    p99 ms  CPU µs/transfer  sync p50 ms";
 
 fn line(name: &str, unit: Unit, figures: &Figures, sync_us: Option<&Histogram<u64>>) -> String {
     let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
@@ -67,7 +87,7 @@ fn line(name: &str, unit: Unit, figures: &Figures, sync_us: Option<&Histogram<u6
     );
     let sync = sync_us.map_or_else(|| "-".to_owned(), |sync| format!("{:.2}", ms(sync, 0.5)));
     format!(
-        "{name:20} {transfers:>12} {calls:>12} {p50:9.2} {p99:9.2} {cpu:>16} {sync:>12}",
+        "{name:24} {transfers:>12} {calls:>12} {p50:9.2} {p99:9.2} {cpu:>16} {sync:>12}",
         transfers = report::grouped(figures.rate() * f64::from(unit.transfers)),
         calls = report::grouped(figures.rate()),
         p50 = ms(&figures.latencies_us, 0.5),
@@ -103,5 +123,10 @@ mod tests {
         }
         assert_eq!(table.best("batch").map(f64::round), Some(3_000.0));
         assert_eq!(table.best("unary"), None);
+        for rate in [500.0, 1_000.0, 1_000.0] {
+            table.add_said("pgbench", Said { rate, latency_ms: 1.0 });
+        }
+        assert_eq!(table.times("batch", "pgbench").map(f64::round), Some(2.0));
+        assert_eq!(table.times("pgbench", "unary"), None);
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct ServersArgs {
     /// Use only this source, whatever else there is
     #[arg(long, value_enum)]
     from: Option<Source>,
+    /// PostgreSQL as it should be where it is measured: what it says is committed is on disk
+    #[arg(long)]
+    durable: bool,
     /// A command to run with the variables set; without one, they are printed for a shell and the
     /// servers run until Ctrl-C
     #[arg(last = true, value_name = "COMMAND")]
@@ -157,13 +160,20 @@ pub(crate) struct Ready {
 }
 
 /// Every server that tests need, in the order in which they are started.
-const SERVERS: &[&dyn Server] =
-    &[&postgres::Postgres, &redis::Redis { tls: false }, &redis::Redis { tls: true }, &collector::Collector];
+fn servers(durable: bool) -> [&'static dyn Server; 4] {
+    let postgres =
+        if durable { &postgres::Postgres { durable: true } } else { &postgres::Postgres { durable: false } };
+    [postgres, &redis::Redis { tls: false }, &redis::Redis { tls: true }, &collector::Collector]
+}
 
 /// Finds or starts all of them.
 pub(crate) fn obtain_all(only: Option<&ServersArgs>) -> Result<Vec<Ready>, Error> {
     let host = Host::look();
-    SERVERS.iter().map(|server| obtain(*server, &host, only.and_then(|args| args.from))).collect()
+    let durable = only.is_some_and(|args| args.durable);
+    servers(durable)
+        .into_iter()
+        .map(|server| obtain(server, &host, only.and_then(|args| args.from)))
+        .collect()
 }
 
 fn obtain(server: &dyn Server, host: &Host, only: Option<Source>) -> Result<Ready, Error> {
@@ -323,7 +333,11 @@ mod tests {
     #[test]
     fn an_installed_server_that_fails_is_told_with_its_reason_and_not_to_be_installed() {
         let facts = Facts { variable: false, ..ALL };
-        let text = no_server(&postgres::Postgres, facts, &["installed: initdb failed: no space".to_owned()]);
+        let text = no_server(
+            &postgres::Postgres { durable: false },
+            facts,
+            &["installed: initdb failed: no space".to_owned()],
+        );
         assert!(text.contains("though it is installed") && text.contains("no space"), "{text}");
         assert!(!text.contains("apt-get") && text.contains("PAYMESH_TEST_POSTGRES_URL"), "{text}");
     }
@@ -331,7 +345,7 @@ mod tests {
     #[test]
     fn a_machine_with_nothing_gets_one_line_of_advice() {
         let docker = "Docker: it is not installed".to_owned();
-        let text = no_server(&postgres::Postgres, Facts::default(), &[docker]);
+        let text = no_server(&postgres::Postgres { durable: false }, Facts::default(), &[docker]);
         assert!(!text.contains('\n'), "{text}");
         assert!(text.contains("install PostgreSQL") && text.contains("PAYMESH_TEST_POSTGRES_URL"), "{text}");
     }

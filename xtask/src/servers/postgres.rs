@@ -25,7 +25,10 @@ const DEBIAN_CLUSTER_CONFIG: &str = "/etc/postgresql-common/createcluster.conf";
 
 /// The SQL store's server.
 #[derive(Debug)]
-pub(super) struct Postgres;
+pub(super) struct Postgres {
+    /// As it should be where it is measured: what it says is committed is on disk. Tests need no such thing.
+    pub(super) durable: bool,
+}
 
 impl Server for Postgres {
     fn name(&self) -> &'static str {
@@ -56,7 +59,7 @@ impl Server for Postgres {
         with_free_port(|port| {
             // A server that fails takes its cluster with it.
             let cluster = cluster.take().map_or_else(|| Cluster::make(programs, host), Ok)?;
-            start(programs, &cluster, port, host)
+            start(self, programs, &cluster, port, host)
         })
     }
 
@@ -74,7 +77,7 @@ impl Server for Postgres {
                 .env("POSTGRES_PASSWORD", &password)
                 .env("POSTGRES_DB", "postgres")
                 .arg(IMAGE)
-                .args(settings());
+                .args(self.settings());
             let stop = Stop { signal: SIGNAL, container: Some(container), ..Stop::default() };
             launch(command, &stop, address(&password, port), READY, |address| self.check(address))
         })
@@ -180,17 +183,23 @@ fn reason(said: &str) -> &str {
     telling.or_else(|| lines.next_back()).unwrap_or("it did not say why")
 }
 
-fn start(programs: &Path, cluster: &Cluster, port: u16, host: &Host) -> Result<Started, String> {
+fn start(
+    server: &Postgres,
+    programs: &Path,
+    cluster: &Cluster,
+    port: u16,
+    host: &Host,
+) -> Result<Started, String> {
     let directory = &cluster.directory;
     let mut command = host.command(&programs.join("postgres"), directory);
     command
         .arg("-D")
         .arg(directory.join("data"))
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-        .args(settings());
+        .args(server.settings());
     let stop = Stop { signal: SIGNAL, directory: Some(directory.clone()), ..Stop::default() };
     let address = address(&cluster.password, port);
-    let started = launch(command, &stop, address, READY, |address| Postgres.check(address));
+    let started = launch(command, &stop, address, READY, |address| server.check(address));
     if started.is_err() {
         // Its guardian has removed it, unless not even that could be started.
         let _ = std::fs::remove_dir_all(directory);
@@ -198,19 +207,27 @@ fn start(programs: &Path, cluster: &Cluster, port: u16, host: &Host) -> Result<S
     started
 }
 
-/// Made for tests: nothing in this cluster outlives its process, so nothing need be on disk.
-fn settings() -> [&'static str; 8] {
-    [
-        "-c",
-        "fsync=off",
-        "-c",
-        "synchronous_commit=off",
-        "-c",
-        "full_page_writes=off",
-        "-c",
-        "max_connections=200",
-    ]
+impl Postgres {
+    fn settings(&self) -> &'static [&'static str] {
+        if self.durable { DURABLE } else { FOR_TESTS }
+    }
 }
+
+/// Nothing in this cluster outlives its process, so nothing need be on disk.
+const FOR_TESTS: &[&str] = &[
+    "-c",
+    "fsync=off",
+    "-c",
+    "synchronous_commit=off",
+    "-c",
+    "full_page_writes=off",
+    "-c",
+    "max_connections=200",
+];
+
+/// As somebody who knows it would set it up on a small machine: its defaults are for a tiny one.
+const DURABLE: &[&str] =
+    &["-c", "fsync=on", "-c", "shared_buffers=1GB", "-c", "max_wal_size=4GB", "-c", "max_connections=200"];
 
 fn address(password: &str, port: u16) -> String {
     format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres")
