@@ -3,16 +3,19 @@
 //!
 //! - [`codec`]: events as bytes, and back. Pure.
 //! - [`chain`]: records: a header, the events and a keyed hash that is over the one before, too. Pure.
+//! - [`files`]: records in segment files, and what is done after a crash.
 //! - [`key`]: the key of the hashes.
 //!
 //! `docs/ledger-journal.md` says every byte. Nothing here knows what a transfer may do.
 
 pub mod chain;
 pub mod codec;
+pub mod files;
 pub mod key;
 #[cfg(test)]
 pub(crate) mod samples;
 
 pub use chain::{Chain, Link};
 pub use codec::Decoder;
+pub use files::{FileJournal, JournalReader};
 pub use key::JournalKey;

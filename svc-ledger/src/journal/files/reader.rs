@@ -1,0 +1,202 @@
+//! Reading the journal from any record to one that is durable, one record at a time, beside the writer.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    vec,
+};
+
+use super::{
+    failed,
+    recovery::{damaged, follows, gone},
+    scan::{Bad, Piece, Scan},
+    segment::{self, Segment},
+};
+use crate::{
+    journal::{
+        chain::{Chain, Header, Link},
+        key::JournalKey,
+    },
+    store::ports::{Frame, Happened, JournalError, Sequence},
+};
+
+/// Reads a journal's files. It never reads beyond the record that it is told is durable.
+#[derive(Debug, Clone)]
+pub struct JournalReader {
+    dir: PathBuf,
+    key: JournalKey,
+}
+
+impl JournalReader {
+    /// One of the journal in a directory.
+    pub fn new(dir: &Path, key: JournalKey) -> Self {
+        Self { dir: dir.to_owned(), key }
+    }
+
+    /// What happened after a record that is known, up to one that is durable: the first must follow it.
+    pub fn replay(&self, after: Link, durable: Sequence) -> Result<Replay, JournalError> {
+        Ok(Replay(self.records(after.sequence + 1, Some(after), durable)?))
+    }
+
+    /// What happened from a record on, up to one that is durable. What came before is not looked at.
+    pub fn replay_from(&self, from: Sequence, durable: Sequence) -> Result<Replay, JournalError> {
+        Ok(Replay(self.records(from, None, durable)?))
+    }
+
+    /// The records themselves, verified, as they are exported.
+    pub fn frames(&self, from: Sequence, durable: Sequence) -> Result<Frames, JournalError> {
+        Ok(Frames(self.records(from, None, durable)?))
+    }
+
+    /// How long the journal is, in bytes.
+    pub fn bytes(&self) -> Result<u64, JournalError> {
+        let segments = self.segments()?;
+        segments.iter().try_fold(0, |sum, segment| {
+            let bytes = segment.path.metadata().map_err(|error| failed(&segment.path, &error))?.len();
+            Ok(sum + bytes)
+        })
+    }
+
+    fn segments(&self) -> Result<Vec<Segment>, JournalError> {
+        segment::list(&self.dir).map_err(|error| failed(&self.dir, &error))
+    }
+
+    fn records(
+        &self,
+        from: Sequence,
+        after: Option<Link>,
+        durable: Sequence,
+    ) -> Result<Records, JournalError> {
+        let from = from.max(1);
+        let after = if from == 1 { Some(Link::EMPTY) } else { after };
+        let mut segments = self.segments()?;
+        let before = segments.iter().take_while(|segment| segment.first <= from).count();
+        if before == 0 && from <= durable {
+            return Err(JournalError::Damaged {
+                sequence: from,
+                what: format!("the segment that it was in is missing from {}", self.dir.display()),
+            });
+        }
+        segments.drain(..before.saturating_sub(1));
+        let next = segments.first().map_or(from, |segment| segment.first);
+        let chain = after.map(|link| Chain::new(self.key.clone(), link));
+        let key = self.key.clone();
+        Ok(Records { key, segments: segments.into_iter(), scan: None, chain, next, from, durable })
+    }
+}
+
+/// Records, one after the other.
+#[derive(Debug)]
+struct Records {
+    key: JournalKey,
+    segments: vec::IntoIter<Segment>,
+    scan: Option<Scan>,
+    /// None until the first record says what it follows.
+    chain: Option<Chain>,
+    /// The record that comes next in the file; those before `from` are passed over.
+    next: Sequence,
+    from: Sequence,
+    durable: Sequence,
+}
+
+impl Records {
+    /// Has the next record read; `None` behind the last, and after an error.
+    fn next<T>(
+        &mut self,
+        read: impl FnOnce(&mut Chain, &[u8]) -> Result<T, JournalError>,
+    ) -> Option<Result<T, JournalError>> {
+        if self.next.max(self.from) > self.durable {
+            return None;
+        }
+        let result = self.read(read);
+        if result.is_err() {
+            self.durable = 0;
+        }
+        Some(result)
+    }
+
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&mut Chain, &[u8]) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        let header = self.seek()?;
+        let Some(scan) = &mut self.scan else { return Err(self.ends()) };
+        let offset = scan.offset;
+        let chain = self.chain.get_or_insert_with(|| Chain::new(self.key.clone(), follows(&header)));
+        let path = scan.path.clone();
+        let bytes = scan.record(&header).map_err(|error| failed(&path, &error))?;
+        self.next += 1;
+        read(chain, bytes).map_err(|error| match error {
+            JournalError::Damaged { sequence, what } => damaged(&path, sequence, offset, &what),
+            other => other,
+        })
+    }
+
+    /// Finds the next record that is asked for.
+    fn seek(&mut self) -> Result<Header, JournalError> {
+        loop {
+            let Some(scan) = &mut self.scan else {
+                let Some(segment) = self.segments.next() else { return Err(self.ends()) };
+                if segment.first != self.next {
+                    return Err(gone(&segment, &format!("record {} was to come", self.next)));
+                }
+                let scan = Scan::open(&segment.path, &self.key);
+                self.scan = Some(scan.map_err(|error| failed(&segment.path, &error))?);
+                continue;
+            };
+            let at = |path: &Path, error: io::Error| failed(path, &error);
+            match scan.next().map_err(|error| at(&scan.path, error))? {
+                Piece::End => self.scan = None,
+                Piece::Mark(_) => {}
+                Piece::Record(header) if header.sequence != self.next => {
+                    let what = format!("record {} is in its place", header.sequence);
+                    return Err(damaged(&scan.path, self.next, scan.offset, &what));
+                }
+                Piece::Record(header) if self.next < self.from => {
+                    scan.skip(&header).map_err(|error| at(&scan.path, error))?;
+                    self.next += 1;
+                }
+                Piece::Record(header) => return Ok(header),
+                Piece::Bad(Bad::Ends) => {
+                    return Err(damaged(&scan.path, self.next, scan.offset, "the file ends before it does"));
+                }
+                Piece::Bad(Bad::Damaged(what)) => {
+                    return Err(damaged(&scan.path, self.next, scan.offset, what));
+                }
+                Piece::Bad(Bad::Foreign(error)) => return Err(error.at(self.next)),
+            }
+        }
+    }
+
+    fn ends(&self) -> JournalError {
+        let what = format!("it was durable, up to {}, and the journal ends before it", self.durable);
+        JournalError::Damaged { sequence: self.next, what }
+    }
+}
+
+/// What happened, record by record. It ends after the first error.
+#[derive(Debug)]
+pub struct Replay(Records);
+
+impl Iterator for Replay {
+    type Item = Result<Happened, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next(Chain::open)
+    }
+}
+
+/// Records, verified. It ends after the first error.
+#[derive(Debug)]
+pub struct Frames(Records);
+
+impl Iterator for Frames {
+    type Item = Result<Frame, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next(|chain, bytes| {
+            let header = chain.verify(bytes)?;
+            Ok(Frame { sequence: header.sequence, hash: chain.link().hash, bytes: bytes.into() })
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! A disk that keeps apart what was written and what is durable, and can stop at any step. It is fast, too, as
+//! it waits for no real one.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, IoSlice, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use fastrand::Rng;
+
+use super::super::disk::Disk;
+
+/// What happens to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not done.
+    Before,
+    /// It is done, but nobody learns of it.
+    After,
+    /// Of a write a part is done; another step is not done.
+    Within,
+}
+
+/// What of the bytes that were never synced is there after a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// All: the process died, the machine did not.
+    Nothing,
+    /// None.
+    All,
+    /// Those up to some byte.
+    End,
+    /// Some sectors; the file is as long as it was, and the others read as zeros.
+    Sectors,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FaultyDisk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Per file what is durable, and what was written.
+    files: BTreeMap<PathBuf, (Vec<u8>, Vec<u8>)>,
+    /// The files whose names are durable.
+    named: Vec<PathBuf>,
+    /// How many steps there were.
+    steps: usize,
+    fault: Option<(usize, Fault)>,
+    has_stopped: bool,
+    has_given_up: bool,
+    /// A planted bug: a sync says that it is done, and is not.
+    lies: bool,
+}
+
+impl FaultyDisk {
+    /// One that stops at a step.
+    pub(super) fn stopping_at(step: usize, fault: Fault) -> Self {
+        let state = State { fault: Some((step, fault)), ..State::default() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// The same, but its syncs do nothing.
+    pub(super) fn lying(self) -> Self {
+        self.state().lies = true;
+        self
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.state().has_stopped
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.state().has_given_up
+    }
+
+    /// Leaves the files as a power cut would.
+    pub(super) fn cut_power(&self, loss: Loss, rng: &mut Rng) {
+        let state = self.state();
+        for (path, (durable, written)) in &state.files {
+            if !state.named.contains(path) && loss != Loss::Nothing {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
+                    _ => continue,
+                }
+            }
+            let left = match loss {
+                Loss::Nothing => written.clone(),
+                Loss::All => durable.clone(),
+                Loss::End => written[..rng.usize(durable.len()..=written.len())].to_vec(),
+                Loss::Sectors => some_sectors(durable.len(), written, rng),
+            };
+            super::put(path, &left);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Does a step, or not, as it was planned.
+    fn step<T>(&self, done: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.state();
+        let step = state.steps;
+        state.steps += 1;
+        let error = || io::Error::other("no space left on device");
+        match state.fault {
+            _ if state.has_stopped => Err(error()),
+            Some((at, fault)) if at == step => {
+                state.has_stopped = true;
+                if fault == Fault::After {
+                    done(&mut state)?;
+                }
+                Err(error())
+            }
+            _ => done(&mut state),
+        }
+    }
+
+    fn append(state: &mut State, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let (_, written) = state.files.entry(path.to_owned()).or_default();
+        written.extend_from_slice(bytes);
+        fs::File::options().append(true).create(true).open(path)?.write_all(bytes)
+    }
+}
+
+fn some_sectors(durable: usize, written: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut left = written.to_vec();
+    let first = durable / 512;
+    for sector in first..left.len().div_ceil(512) {
+        let range = (sector * 512).max(durable)..((sector + 1) * 512).min(left.len());
+        if rng.bool() {
+            left[range].fill(0);
+        }
+    }
+    left
+}
+
+impl Disk for FaultyDisk {
+    type File = PathBuf;
+
+    fn create(&self, path: &Path) -> io::Result<PathBuf> {
+        self.step(|state| Self::append(state, path, &[]))?;
+        Ok(path.to_owned())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<PathBuf> {
+        let bytes = fs::read(path)?;
+        let mut state = self.state();
+        state.named.push(path.to_owned());
+        state.files.entry(path.to_owned()).or_insert((bytes.clone(), bytes));
+        Ok(path.to_owned())
+    }
+
+    fn write(&self, path: &mut PathBuf, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+        let is_within = {
+            let state = self.state();
+            !state.has_stopped && state.fault == Some((state.steps, Fault::Within))
+        };
+        if is_within {
+            let part = bytes.len() * 2 / 3;
+            Self::append(&mut self.state(), path, &bytes[..part])?;
+            // The rest is asked for in another step, which fails.
+            let mut state = self.state();
+            let step = state.steps + 1;
+            (state.steps, state.fault) = (step, Some((step, Fault::Before)));
+            return Ok(part);
+        }
+        self.step(|state| Self::append(state, path, &bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn sync(&self, path: &PathBuf) -> io::Result<()> {
+        self.step(|state| {
+            if let (false, Some((durable, written))) = (state.lies, state.files.get_mut(path)) {
+                durable.clone_from(written);
+            }
+            Ok(())
+        })
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        self.step(|state| {
+            state.named = state.files.keys().cloned().collect();
+            Ok(())
+        })
+    }
+
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.step(|_| fs::File::options().write(true).open(path)?.set_len(bytes))
+    }
+
+    fn give_up(&self, _: &Path, _: &io::Error) {
+        self.state().has_given_up = true;
+    }
+}
