@@ -1,0 +1,176 @@
+//! The book: the ledger's whole state in memory, as the engine keeps it from start to end.
+//!
+//! It holds all accounts, all open reservations and those transfers that the index has not taken up yet.
+//! Other transfers are brought in for the group of calls that asks for them, and forgotten after it.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use money::{TenantId, Timestamp};
+
+use super::{
+    Event, Known, NewTransfer, ReservationState, TransferResult, WorkingSet,
+    batch::execute,
+    expiry::expire,
+    types::{Account, AccountId, Kind, Transfer, TransferId},
+};
+
+/// The most reservations that one batch or one sweep releases: bounds how long it holds the writer.
+pub const EXPIRE_MAX: usize = 8_190;
+
+/// The state after some record of the journal. See the module.
+#[derive(Debug, Clone)]
+pub struct Book {
+    set: WorkingSet,
+    /// Open reservations that can lapse, those first that lapse first.
+    due: BTreeSet<(Timestamp, TransferId)>,
+    /// Brought in for the group that is under way.
+    learned: Vec<TransferId>,
+    /// Which transfers may be forgotten once the index has taken up the record.
+    unindexed: VecDeque<(u64, Vec<TransferId>)>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self::restore(Timestamp::EPOCH, Vec::new(), Vec::new())
+    }
+}
+
+impl Book {
+    /// The state of a snapshot: the latest time of any event, all accounts, all open reservations.
+    pub fn restore(
+        last: Timestamp,
+        accounts: impl IntoIterator<Item = Account>,
+        reservations: impl IntoIterator<Item = Arc<Transfer>>,
+    ) -> Self {
+        let mut set = WorkingSet::new(last);
+        for account in accounts {
+            set.add_account(account);
+        }
+        let mut due = BTreeSet::new();
+        for reservation in reservations {
+            due.extend(reservation.expires_at().map(|at| (at, reservation.id)));
+            set.add_transfer(reservation.id, Known::Reserved(reservation, ReservationState::Open));
+        }
+        Self { set, due, learned: Vec::new(), unindexed: VecDeque::new() }
+    }
+
+    /// Takes up what a record says happened. Transfers stay until the index has taken up the record.
+    pub fn replay(&mut self, sequence: u64, events: &[Event]) {
+        for event in events {
+            self.set.apply(event);
+        }
+        self.note(sequence, events);
+    }
+
+    /// Leaves those of the ids of which the book does not know whether they are taken.
+    pub fn retain_unknown(&self, ids: &mut Vec<TransferId>) {
+        ids.retain(|id| self.set.known(*id).is_none());
+    }
+
+    /// Brings in what the index said of ids that the book did not know, until the next [`Book::settle`].
+    pub fn learn(&mut self, known: impl IntoIterator<Item = (TransferId, Known)>) {
+        for (id, known) in known {
+            self.learned.push(id);
+            self.set.add_transfer(id, known);
+        }
+    }
+
+    /// Executes transfers; a result per item.
+    pub fn transfer(&mut self, items: &[NewTransfer], now: Timestamp) -> Vec<TransferResult> {
+        execute(items, now, &mut self.set)
+    }
+
+    /// Releases up to [`EXPIRE_MAX`] reservations that have lapsed, those first that lapsed first. Returns how
+    /// many; as many as the bound means that there may be more.
+    pub fn release_lapsed(&mut self, now: Timestamp) -> usize {
+        let now = self.set.next_timestamp(now);
+        let lapsed = self.due.iter().take_while(|(at, _)| *at <= now).take(EXPIRE_MAX);
+        let lapsed: Vec<TransferId> = lapsed.map(|(_, id)| *id).collect();
+        expire(&lapsed, now, &mut self.set)
+    }
+
+    /// Ends a group of calls: what happened since the last, to be recorded as this record, if anything did.
+    pub fn settle(&mut self, sequence: u64) -> Vec<Event> {
+        let events = self.set.take_events();
+        for id in std::mem::take(&mut self.learned) {
+            self.set.forget(id);
+        }
+        if !events.is_empty() {
+            self.note(sequence, &events);
+        }
+        events
+    }
+
+    /// The index has taken up all records until this one: what it holds is forgotten.
+    pub fn forget_through(&mut self, indexed: u64) {
+        while let Some((_, ids)) = self.unindexed.pop_front_if(|(sequence, _)| *sequence <= indexed) {
+            for id in ids {
+                self.set.forget(id);
+            }
+        }
+    }
+
+    /// Keeps the due times and the list of what may be forgotten. A reservation stays while it is open, and
+    /// until the index knows how it ended.
+    fn note(&mut self, sequence: u64, events: &[Event]) {
+        let mut ids = Vec::with_capacity(events.len());
+        for event in events {
+            match event {
+                Event::Made { transfer, .. } => match transfer.kind {
+                    Kind::Pending { .. } => {
+                        self.due.extend(transfer.expires_at().map(|at| (at, transfer.id)));
+                    }
+                    Kind::Single => ids.push(transfer.id),
+                    Kind::Post { pending } | Kind::Void { pending } => {
+                        ids.extend([transfer.id, pending]);
+                        self.no_longer_due(pending);
+                    }
+                },
+                Event::Expired { pending, .. } => {
+                    ids.push(pending.id);
+                    self.no_longer_due(pending.id);
+                }
+                Event::Burned { id, .. } => ids.push(*id),
+                Event::Opened(_) | Event::Limited { .. } => {}
+            }
+        }
+        self.unindexed.push_back((sequence, ids));
+    }
+
+    fn no_longer_due(&mut self, id: TransferId) {
+        if let Some(Known::Reserved(reservation, _)) = self.set.known(id)
+            && let Some(at) = reservation.expires_at()
+        {
+            self.due.remove(&(at, id));
+        }
+    }
+
+    /// Those of the accounts that exist and are the tenant's, in the order asked.
+    pub fn accounts(&self, tenant: &TenantId, ids: &[AccountId]) -> Vec<Account> {
+        let mine = |id: &AccountId| self.set.account(*id).filter(|account| account.tenant == *tenant);
+        ids.iter().filter_map(mine).cloned().collect()
+    }
+
+    /// What is known of these transfers, in the order asked; nothing of those that the book does not hold.
+    pub fn transfers(&self, ids: &[TransferId]) -> Vec<Option<Known>> {
+        ids.iter().map(|id| self.set.known(*id).cloned()).collect()
+    }
+
+    /// The latest time of any event.
+    pub fn last(&self) -> Timestamp {
+        self.set.last()
+    }
+
+    /// All accounts, in no order.
+    pub fn all_accounts(&self) -> impl Iterator<Item = &Account> {
+        self.set.accounts()
+    }
+
+    /// All open reservations, in no order.
+    pub fn open_reservations(&self) -> impl Iterator<Item = &Arc<Transfer>> {
+        self.set.reservations()
+    }
+}

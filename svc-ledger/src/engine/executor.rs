@@ -1,0 +1,143 @@
+//! The executor: one thread that owns the book.
+
+use std::{collections::VecDeque, sync::mpsc::SyncSender};
+
+use money::Timestamp;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+};
+
+use super::{EngineError, Seal, committer::Commit};
+use crate::{
+    domain::{BATCH_MAX, Book, TransferId},
+    store::ports::{Happened, Index, Sequence},
+};
+
+/// Gives a call its answer, or the reason why there is none.
+pub(super) type Release = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
+
+/// A call's turn at the book, and the time; or why it has none.
+pub(super) type Turn<'a> = Result<(&'a mut Book, Timestamp), EngineError>;
+
+/// What a call does with its turn.
+type Run = Box<dyn FnOnce(Turn<'_>) -> Release + Send>;
+
+/// The most events that the index may be behind. They are held in memory, some 300 bytes each.
+const LAG_MAX: usize = 16 * BATCH_MAX;
+
+/// One call.
+pub(super) struct Command {
+    /// The transfers that it may ask the book for.
+    pub(super) ids: Vec<TransferId>,
+    /// Its time and its place among those that wait; none for a read.
+    pub(super) writes: Option<(Timestamp, OwnedSemaphorePermit)>,
+    /// What it does.
+    pub(super) run: Run,
+}
+
+impl Command {
+    /// What it counts in a group.
+    fn weight(&self) -> usize {
+        self.writes.as_ref().map_or(1, |(_, admitted)| admitted.num_permits().max(1))
+    }
+}
+
+pub(super) struct Executor<I> {
+    book: Book,
+    sequence: Sequence,
+    seal: Seal,
+    index: I,
+    runtime: Handle,
+    indexed: watch::Receiver<Sequence>,
+    /// Records that the index has not taken up, and their events.
+    behind: VecDeque<(Sequence, usize)>,
+    lag: usize,
+}
+
+impl<I: Index> Executor<I> {
+    pub(super) fn new(
+        book: Book,
+        sequence: Sequence,
+        seal: Seal,
+        index: I,
+        runtime: Handle,
+        indexed: watch::Receiver<Sequence>,
+    ) -> Self {
+        Self { book, sequence, seal, index, runtime, indexed, behind: VecDeque::new(), lag: 0 }
+    }
+
+    /// Until the last caller or the committer is gone.
+    pub(super) fn run(mut self, mut calls: mpsc::Receiver<Command>, commits: &SyncSender<Commit>) {
+        while let Some(first) = calls.blocking_recv() {
+            let mut weight = first.weight();
+            let mut group = vec![first];
+            while weight < BATCH_MAX
+                && let Ok(next) = calls.try_recv()
+            {
+                weight += next.weight();
+                group.push(next);
+            }
+            if self.keep_within_reach().is_none() {
+                break;
+            }
+            let commit = self.carry_out(group);
+            if commits.send(commit).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Forgets what the index has taken up, and waits while it is too far behind. `None` when it is gone.
+    fn keep_within_reach(&mut self) -> Option<()> {
+        loop {
+            let indexed = *self.indexed.borrow_and_update();
+            self.book.forget_through(indexed);
+            while let Some((_, events)) = self.behind.pop_front_if(|(sequence, _)| *sequence <= indexed) {
+                self.lag -= events;
+            }
+            if self.lag <= LAG_MAX {
+                return Some(());
+            }
+            self.runtime.block_on(self.indexed.changed()).ok()?;
+        }
+    }
+
+    fn carry_out(&mut self, group: Vec<Command>) -> Commit {
+        let mut ids: Vec<TransferId> = group.iter().flat_map(|call| call.ids.iter().copied()).collect();
+        self.book.retain_unknown(&mut ids);
+        if !ids.is_empty() {
+            match self.runtime.block_on(self.index.known(ids)) {
+                Ok(known) => self.book.learn(known),
+                Err(error) => {
+                    let error = EngineError::from(error);
+                    let releases = group.into_iter().map(|call| (call.run)(Err(error.clone()))).collect();
+                    return Commit { done: None, releases };
+                }
+            }
+        }
+        // The ledger's time only runs forward: that of the latest call holds for all.
+        let now = group.iter().filter_map(|call| call.writes.as_ref().map(|(now, _)| *now)).max();
+        if let Some(now) = now {
+            self.book.release_lapsed(now);
+        }
+        let now = now.unwrap_or(Timestamp::EPOCH);
+        let mut releases = Vec::with_capacity(group.len());
+        for call in group {
+            releases.push((call.run)(Ok((&mut self.book, now))));
+            // Its place among those that wait is free once it was carried out.
+            drop(call.writes);
+        }
+        let events = self.book.settle(self.sequence + 1);
+        if events.is_empty() {
+            return Commit { done: None, releases };
+        }
+        self.sequence += 1;
+        self.behind.push_back((self.sequence, events.len()));
+        self.lag += events.len();
+        let frame = (self.seal)(self.sequence, &events);
+        let happened = Happened { sequence: self.sequence, hash: frame.hash, events: events.into() };
+        Commit { done: Some((frame, happened)), releases }
+    }
+}
+

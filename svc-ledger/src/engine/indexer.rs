@@ -1,0 +1,96 @@
+//! The indexer: one thread that carries what is durable into the index.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime::Handle, sync::watch};
+
+use super::EngineError;
+use crate::{
+    domain::BATCH_MAX,
+    store::ports::{Happened, Index, Sequence},
+};
+
+/// The most events of one step, but for a record that has more.
+const STEP_EVENTS_MAX: usize = 4 * BATCH_MAX;
+
+/// How long events gather while nobody asks for them: each step has a fixed cost.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How long to wait after the index failed before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the indexer is told.
+pub(super) enum Step {
+    /// Something happened, and is durable.
+    Take(Happened),
+    /// Somebody waits for what was told before.
+    Hurry,
+}
+
+pub(super) struct Indexer<I> {
+    pub(super) index: I,
+    pub(super) runtime: Handle,
+    pub(super) steps: Receiver<Step>,
+    pub(super) indexed: watch::Sender<Sequence>,
+    pub(super) stopped: Arc<watch::Sender<Option<EngineError>>>,
+}
+
+impl<I: Index> Indexer<I> {
+    /// Until nobody tells it anything any more, or the engine has stopped.
+    pub(super) fn run(self) {
+        let mut last = Instant::now();
+        while let Ok(first) = self.steps.recv() {
+            let Step::Take(first) = first else { continue };
+            let mut events = first.events.len();
+            let mut records = vec![first];
+            // An idle index takes up at once what comes; a busy one gathers.
+            let until = last + GATHER;
+            while events < STEP_EVENTS_MAX {
+                let patience = until.saturating_duration_since(Instant::now());
+                match self.steps.recv_timeout(patience) {
+                    Ok(Step::Take(next)) => {
+                        events += next.events.len();
+                        records.push(next);
+                    }
+                    Ok(Step::Hurry) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            let Some(through) = records.last().map(|record| record.sequence) else { continue };
+            if !self.apply(records) {
+                return;
+            }
+            last = Instant::now();
+            self.indexed.send_replace(through);
+        }
+    }
+
+    /// Tries until it succeeds: what is durable must be findable, and the executor waits when too much is not.
+    fn apply(&self, records: Vec<Happened>) -> bool {
+        loop {
+            match self.runtime.block_on(self.index.apply(records.clone())) {
+                Ok(()) => return true,
+                Err(error) => tracing::error!(%error, "the ledger's index failed and is tried again"),
+            }
+            if self.runtime.block_on(self.wait_or_stopped()) {
+                return false;
+            }
+        }
+    }
+
+    /// Whether the engine has stopped meanwhile.
+    async fn wait_or_stopped(&self) -> bool {
+        let mut stopped = self.stopped.subscribe();
+        let gone = self.indexed.closed();
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_AFTER) => false,
+            _ = stopped.wait_for(Option::is_some) => true,
+            () = gone => true,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The engine: one state machine in memory, a journal that makes what it did durable, an index that
+//! follows. The same for every store.
+//!
+//! ```text
+//! callers ─▶ queue ─▶ executor ─▶ committer ─▶ answers
+//!                        ▲            └─▶ indexer ─▶ index
+//!                        └── what is neither in memory nor new is looked up in the index
+//! ```
+//!
+//! - The **executor** owns the [`Book`]. It takes what has arrived, executes it as one group, and seals what
+//!   happened into one frame. It may be a frame ahead of the disk, never more.
+//! - The **committer** makes the frames that wait durable in one step. Only then do answers go out, those of
+//!   reads too: nobody is told of anything that a power cut could take back.
+//! - The **indexer** carries the events into the index, in big steps while there is much to do. What it has
+//!   not taken up yet is in the book, so that a lookup by id never waits for it; a query does.
+//!
+//! Knows nothing of files, SQL or gRPC. Once the journal fails, the engine stops: what is in memory may be
+//! ahead of what is durable, and only the journal knows by how much.
+
+mod committer;
+mod error;
+mod executor;
+mod indexer;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc};
+
+use money::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+pub use self::error::EngineError;
+use self::{
+    committer::Committer,
+    executor::{Command, Executor, Release, Turn},
+    indexer::{Indexer, Step},
+};
+use crate::{
+    domain::{BATCH_MAX, Book, Event, TransferId},
+    store::ports::{Frame, Index, Journal, Sequence},
+};
+
+/// The most items waiting for the executor, over all calls; more are refused. Sixteen full batches take
+/// about a tenth of a second on a small machine.
+const ITEMS_WAITING_MAX: usize = 16 * BATCH_MAX;
+
+/// The most calls waiting. Reads have no items, and are bounded by this.
+const CALLS_WAITING_MAX: usize = 65_536;
+
+/// Seals what happened into the journal's next frame.
+pub type Seal = Box<dyn FnMut(Sequence, &[Event]) -> Frame + Send>;
+
+/// What an engine starts from: the state after the journal's last record.
+pub struct Beginning<J, I> {
+    /// The state.
+    pub book: Book,
+    /// The journal's last record.
+    pub sequence: Sequence,
+    /// The record that the index has come to.
+    pub indexed: Sequence,
+    /// What happened after it: the index is told again.
+    pub unindexed: Vec<crate::store::ports::Happened>,
+    /// How the next record is sealed.
+    pub seal: Seal,
+    /// Where records become durable.
+    pub journal: J,
+    /// What follows the journal.
+    pub index: I,
+}
+
+/// A running engine. Cheap to clone; it stops when the last clone is gone.
+#[derive(Clone)]
+pub struct Engine<I> {
+    queue: mpsc::Sender<Command>,
+    waiting: Arc<Semaphore>,
+    index: I,
+    durable: watch::Receiver<Sequence>,
+    indexed: watch::Receiver<Sequence>,
+    steps: std::sync::mpsc::Sender<Step>,
+    stopped: watch::Receiver<Option<EngineError>>,
+}
+
+impl<I: Index> Engine<I> {
+    /// Starts the three threads.
+    ///
+    /// # Errors
+    /// Where a thread cannot be made.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, on which journals and indexes that need one run.
+    pub fn start<J: Journal>(beginning: Beginning<J, I>) -> std::io::Result<Self> {
+        let Beginning { book, sequence, indexed, unindexed, seal, journal, index } = beginning;
+        let runtime = tokio::runtime::Handle::current();
+        let (queue, calls) = mpsc::channel(CALLS_WAITING_MAX);
+        // One frame waits while one is written: what arrives meanwhile becomes one group.
+        let (commits, waiting_commits) = std::sync::mpsc::sync_channel(1);
+        let (steps, waiting_steps) = std::sync::mpsc::channel();
+        let (durable_to, durable) = watch::channel(sequence);
+        let (indexed_to, indexed_rx) = watch::channel(indexed);
+        let (stopped_to, stopped) = watch::channel(None);
+        let stopped_to = Arc::new(stopped_to);
+        for happened in unindexed {
+            // The receiver is alive: it is in our hands.
+            drop(steps.send(Step::Take(happened)));
+        }
+
+        let indexer = Indexer {
+            index: index.clone(),
+            runtime: runtime.clone(),
+            steps: waiting_steps,
+            indexed: indexed_to,
+            stopped: Arc::clone(&stopped_to),
+        };
+        let committer = Committer {
+            journal,
+            runtime: runtime.clone(),
+            commits: waiting_commits,
+            steps: steps.clone(),
+            durable: durable_to,
+            stopped: Arc::clone(&stopped_to),
+        };
+        let executor = Executor::new(book, sequence, seal, index.clone(), runtime, indexed_rx.clone());
+        spawn("ledger-indexer", move || indexer.run())?;
+        spawn("ledger-committer", move || committer.run())?;
+        spawn("ledger-executor", move || executor.run(calls, &commits))?;
+        let waiting = Arc::new(Semaphore::new(ITEMS_WAITING_MAX));
+        Ok(Self { queue, waiting, index, durable, indexed: indexed_rx, steps, stopped })
+    }
+
+    /// Runs `work` on the book, in its turn. `ids` are those of transfers that it may ask the book for.
+    /// `items` of all calls that wait are bounded. Answers when all that `work` did or saw is durable.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        ids: Vec<TransferId>,
+        items: usize,
+        now: Timestamp,
+        work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let admitted = self.admit(items)?;
+        self.call(ids, Some((now, admitted)), work).await
+    }
+
+    /// As [`Engine::write`], for what only looks.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        ids: Vec<TransferId>,
+        work: impl FnOnce(&Book) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.call(ids, None, |book, _| work(book)).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        ids: Vec<TransferId>,
+        writes: Option<(Timestamp, OwnedSemaphorePermit)>,
+        work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let run = Box::new(move |turn: Turn<'_>| -> Release {
+            let value = turn.map(|(book, now)| work(book, now));
+            Box::new(move |outcome: Result<(), EngineError>| {
+                // Nobody may wait any more; what was done stays done.
+                drop(answer.send(outcome.and(value)));
+            })
+        });
+        let command = Command { ids, writes, run };
+        self.queue.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => EngineError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => self.why_stopped(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(self.why_stopped()))
+    }
+
+    fn admit(&self, items: usize) -> Result<OwnedSemaphorePermit, EngineError> {
+        let items = u32::try_from(items).map_err(|_| EngineError::Overloaded)?;
+        Arc::clone(&self.waiting).try_acquire_many_owned(items).map_err(|_| EngineError::Overloaded)
+    }
+
+    /// The index, once it holds all that was durable when this was called.
+    pub async fn index(&self) -> Result<&I, EngineError> {
+        let durable = *self.durable.borrow();
+        self.index_through(durable).await?;
+        Ok(&self.index)
+    }
+
+    async fn index_through(&self, sequence: Sequence) -> Result<(), EngineError> {
+        let mut indexed = self.indexed.clone();
+        if *indexed.borrow() < sequence {
+            drop(self.steps.send(Step::Hurry));
+            indexed.wait_for(|at| *at >= sequence).await.map_err(|_| self.why_stopped())?;
+        }
+        Ok(())
+    }
+
+    /// The last durable record; changes as more become durable.
+    pub fn durable(&self) -> watch::Receiver<Sequence> {
+        self.durable.clone()
+    }
+
+    /// Done when the engine has stopped, with the reason.
+    pub fn stopped(&self) -> impl Future<Output = EngineError> + Send + use<I> {
+        let mut stopped = self.stopped.clone();
+        async move {
+            match stopped.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or(EngineError::Closed),
+                Err(_) => EngineError::Closed,
+            }
+        }
+    }
+
+    fn why_stopped(&self) -> EngineError {
+        self.stopped.borrow().clone().unwrap_or(EngineError::Closed)
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
