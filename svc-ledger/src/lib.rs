@@ -13,6 +13,7 @@
 
 mod config;
 pub mod domain;
+pub mod engine;
 pub mod journal;
 mod service;
 pub mod store;

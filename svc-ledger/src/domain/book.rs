@@ -11,7 +11,9 @@ use std::{
 use money::{TenantId, Timestamp};
 
 use super::{
-    Event, Known, NewTransfer, ReservationState, TransferResult, WorkingSet,
+    AccountResult, Event, Known, NewAccount, NewTransfer, ReservationState, TransferResult, TrialBalance,
+    WorkingSet,
+    account::open_accounts,
     batch::execute,
     expiry::expire,
     types::{Account, AccountId, Kind, Transfer, TransferId},
@@ -78,6 +80,11 @@ impl Book {
         }
     }
 
+    /// Opens accounts; a result per item.
+    pub fn open_accounts(&mut self, items: &[NewAccount], now: Timestamp) -> Vec<AccountResult> {
+        open_accounts(items, now, &mut self.set)
+    }
+
     /// Executes transfers; a result per item.
     pub fn transfer(&mut self, items: &[NewTransfer], now: Timestamp) -> Vec<TransferResult> {
         execute(items, now, &mut self.set)
@@ -92,11 +99,17 @@ impl Book {
         expire(&lapsed, now, &mut self.set)
     }
 
+    /// Whether a reservation has lapsed and was not released yet.
+    pub fn is_any_due(&self, now: Timestamp) -> bool {
+        let now = self.set.next_timestamp(now);
+        self.due.first().is_some_and(|(at, _)| *at <= now)
+    }
+
     /// Ends a group of calls: what happened since the last, to be recorded as this record, if anything did.
     pub fn settle(&mut self, sequence: u64) -> Vec<Event> {
         let events = self.set.take_events();
         for id in std::mem::take(&mut self.learned) {
-            self.set.forget(id);
+            self.set.forget_transfer(id);
         }
         if !events.is_empty() {
             self.note(sequence, &events);
@@ -108,7 +121,7 @@ impl Book {
     pub fn forget_through(&mut self, indexed: u64) {
         while let Some((_, ids)) = self.unindexed.pop_front_if(|(sequence, _)| *sequence <= indexed) {
             for id in ids {
-                self.set.forget(id);
+                self.set.forget_transfer(id);
             }
         }
     }
@@ -159,6 +172,15 @@ impl Book {
         ids.iter().map(|id| self.set.known(*id).cloned()).collect()
     }
 
+    /// Sums over a tenant's accounts.
+    pub fn trial_balance(&self, tenant: &TenantId) -> TrialBalance {
+        let mut trial = TrialBalance::default();
+        for account in self.set.accounts().filter(|account| account.tenant == *tenant) {
+            trial.add(account.ledger, &account.balances);
+        }
+        trial
+    }
+
     /// The latest time of any event.
     pub fn last(&self) -> Timestamp {
         self.set.last()
@@ -171,6 +193,9 @@ impl Book {
 
     /// All open reservations, in no order.
     pub fn open_reservations(&self) -> impl Iterator<Item = &Arc<Transfer>> {
-        self.set.reservations()
+        self.set.transfers().filter_map(|(_, known)| match known {
+            Known::Reserved(reservation, ReservationState::Open) => Some(reservation),
+            _ => None,
+        })
     }
 }

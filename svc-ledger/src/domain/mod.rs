@@ -11,6 +11,7 @@
 mod account;
 mod audit;
 mod batch;
+mod book;
 mod event;
 mod exists;
 mod expiry;
@@ -24,6 +25,7 @@ mod working;
 pub use account::{AccountResult, NewAccount, open_accounts};
 pub use audit::{AuditReport, Auditor, Entry, OFFENCES_MAX};
 pub use batch::{TransferResult, execute};
+pub use book::{Book, EXPIRE_MAX};
 pub use event::{Event, Side};
 pub use expiry::expire;
 pub use ledger::{EXPONENT_MAX, LEDGER_CODE_LENGTH_MAX, LedgerCode, LedgerError, Ledgers};

@@ -12,8 +12,8 @@ use crate::store::ports::{Frame, Happened, Journal, Sequence};
 
 /// What a group of calls did, and who waits for it.
 pub(super) struct Commit {
-    /// What is to be made durable; nothing, where the group only looked.
-    pub(super) done: Option<(Frame, Happened)>,
+    /// What is to be made durable; nothing, where the group only looked. The error is the engine's end.
+    pub(super) done: Result<Option<(Frame, Happened)>, EngineError>,
     pub(super) releases: Vec<Release>,
 }
 
@@ -36,11 +36,15 @@ impl<J: Journal> Committer<J> {
             let mut happened = Vec::with_capacity(group.len());
             let mut releases = Vec::with_capacity(group.len());
             for commit in group {
-                if let Some((frame, events)) = commit.done {
-                    frames.push(frame);
-                    happened.push(events);
-                }
                 releases.extend(commit.releases);
+                match commit.done {
+                    Ok(None) => {}
+                    Ok(Some((frame, events))) => {
+                        frames.push(frame);
+                        happened.push(events);
+                    }
+                    Err(error) => return self.fail(error, releases),
+                }
             }
             if !frames.is_empty()
                 && let Err(error) = self.runtime.block_on(self.journal.append(&frames))

@@ -57,7 +57,8 @@ impl From<EngineError> for Fault {
             }
             EngineError::Closed => Fault::new(Reason::Unavailable, "The service is stopping; try again."),
             EngineError::NotLeader { leader } if leader.is_empty() => {
-                Fault::new(Reason::Unavailable, "No replica leads this ledger yet; try again.").retry_after_s(1)
+                Fault::new(Reason::Unavailable, "No replica leads this ledger yet; try again.")
+                    .retry_after_s(1)
             }
             EngineError::NotLeader { leader } => {
                 Fault::new(Reason::Unavailable, format!("This ledger is led by {leader}; ask there."))

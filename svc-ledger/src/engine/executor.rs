@@ -8,9 +8,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 
-use super::{EngineError, Seal, committer::Commit};
+use super::{EngineError, committer::Commit};
 use crate::{
     domain::{BATCH_MAX, Book, TransferId},
+    journal::Chain,
     store::ports::{Happened, Index, Sequence},
 };
 
@@ -45,8 +46,9 @@ impl Command {
 
 pub(super) struct Executor<I> {
     book: Book,
-    sequence: Sequence,
-    seal: Seal,
+    chain: Chain,
+    /// Kept for its room.
+    buffer: Vec<u8>,
     index: I,
     runtime: Handle,
     indexed: watch::Receiver<Sequence>,
@@ -58,13 +60,13 @@ pub(super) struct Executor<I> {
 impl<I: Index> Executor<I> {
     pub(super) fn new(
         book: Book,
-        sequence: Sequence,
-        seal: Seal,
+        chain: Chain,
         index: I,
         runtime: Handle,
         indexed: watch::Receiver<Sequence>,
     ) -> Self {
-        Self { book, sequence, seal, index, runtime, indexed, behind: VecDeque::new(), lag: 0 }
+        let buffer = Vec::new();
+        Self { book, chain, buffer, index, runtime, indexed, behind: VecDeque::new(), lag: 0 }
     }
 
     /// Until the last caller or the committer is gone.
@@ -112,7 +114,7 @@ impl<I: Index> Executor<I> {
                 Err(error) => {
                     let error = EngineError::from(error);
                     let releases = group.into_iter().map(|call| (call.run)(Err(error.clone()))).collect();
-                    return Commit { done: None, releases };
+                    return Commit { done: Ok(None), releases };
                 }
             }
         }
@@ -128,16 +130,17 @@ impl<I: Index> Executor<I> {
             // Its place among those that wait is free once it was carried out.
             drop(call.writes);
         }
-        let events = self.book.settle(self.sequence + 1);
+        let events = self.book.settle(self.chain.link().sequence + 1);
         if events.is_empty() {
-            return Commit { done: None, releases };
+            return Commit { done: Ok(None), releases };
         }
-        self.sequence += 1;
-        self.behind.push_back((self.sequence, events.len()));
+        let frame = match self.chain.seal(&events, &mut self.buffer) {
+            Ok(frame) => frame,
+            Err(error) => return Commit { done: Err(error.into()), releases },
+        };
+        self.behind.push_back((frame.sequence, events.len()));
         self.lag += events.len();
-        let frame = (self.seal)(self.sequence, &events);
-        let happened = Happened { sequence: self.sequence, hash: frame.hash, events: events.into() };
-        Commit { done: Some((frame, happened)), releases }
+        let happened = Happened { sequence: frame.sequence, hash: frame.hash, events: events.into() };
+        Commit { done: Ok(Some((frame, happened))), releases }
     }
 }
-

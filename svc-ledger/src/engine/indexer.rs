@@ -58,7 +58,9 @@ impl<I: Index> Indexer<I> {
                         events += next.events.len();
                         records.push(next);
                     }
-                    Ok(Step::Hurry) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                    Ok(Step::Hurry) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                        break;
+                    }
                 }
             }
             let Some(through) = records.last().map(|record| record.sequence) else { continue };

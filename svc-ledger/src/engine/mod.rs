@@ -21,6 +21,7 @@ mod committer;
 mod error;
 mod executor;
 mod indexer;
+mod ops;
 #[cfg(test)]
 mod tests;
 
@@ -36,8 +37,9 @@ use self::{
     indexer::{Indexer, Step},
 };
 use crate::{
-    domain::{BATCH_MAX, Book, Event, TransferId},
-    store::ports::{Frame, Index, Journal, Sequence},
+    domain::{BATCH_MAX, Book, TransferId},
+    journal::Chain,
+    store::ports::{Index, Journal, Sequence},
 };
 
 /// The most items waiting for the executor, over all calls; more are refused. Sixteen full batches take
@@ -47,24 +49,15 @@ const ITEMS_WAITING_MAX: usize = 16 * BATCH_MAX;
 /// The most calls waiting. Reads have no items, and are bounded by this.
 const CALLS_WAITING_MAX: usize = 65_536;
 
-/// Seals what happened into the journal's next frame.
-pub type Seal = Box<dyn FnMut(Sequence, &[Event]) -> Frame + Send>;
-
 /// What an engine starts from: the state after the journal's last record.
 pub struct Beginning<J, I> {
     /// The state.
     pub book: Book,
-    /// The journal's last record.
-    pub sequence: Sequence,
-    /// The record that the index has come to.
-    pub indexed: Sequence,
-    /// What happened after it: the index is told again.
-    pub unindexed: Vec<crate::store::ports::Happened>,
-    /// How the next record is sealed.
-    pub seal: Seal,
+    /// The chain, after the journal's last record.
+    pub chain: Chain,
     /// Where records become durable.
     pub journal: J,
-    /// What follows the journal.
+    /// What follows the journal, and has come to its last record.
     pub index: I,
 }
 
@@ -89,20 +82,17 @@ impl<I: Index> Engine<I> {
     /// # Panics
     /// Outside of a tokio runtime, on which journals and indexes that need one run.
     pub fn start<J: Journal>(beginning: Beginning<J, I>) -> std::io::Result<Self> {
-        let Beginning { book, sequence, indexed, unindexed, seal, journal, index } = beginning;
+        let Beginning { book, chain, journal, index } = beginning;
+        let sequence = chain.link().sequence;
         let runtime = tokio::runtime::Handle::current();
         let (queue, calls) = mpsc::channel(CALLS_WAITING_MAX);
         // One frame waits while one is written: what arrives meanwhile becomes one group.
         let (commits, waiting_commits) = std::sync::mpsc::sync_channel(1);
         let (steps, waiting_steps) = std::sync::mpsc::channel();
         let (durable_to, durable) = watch::channel(sequence);
-        let (indexed_to, indexed_rx) = watch::channel(indexed);
+        let (indexed_to, indexed_rx) = watch::channel(sequence);
         let (stopped_to, stopped) = watch::channel(None);
         let stopped_to = Arc::new(stopped_to);
-        for happened in unindexed {
-            // The receiver is alive: it is in our hands.
-            drop(steps.send(Step::Take(happened)));
-        }
 
         let indexer = Indexer {
             index: index.clone(),
@@ -119,7 +109,7 @@ impl<I: Index> Engine<I> {
             durable: durable_to,
             stopped: Arc::clone(&stopped_to),
         };
-        let executor = Executor::new(book, sequence, seal, index.clone(), runtime, indexed_rx.clone());
+        let executor = Executor::new(book, chain, index.clone(), runtime, indexed_rx.clone());
         spawn("ledger-indexer", move || indexer.run())?;
         spawn("ledger-committer", move || committer.run())?;
         spawn("ledger-executor", move || executor.run(calls, &commits))?;

@@ -1,6 +1,6 @@
 //! What every index keeps, whatever it is made of. An index's tests run [`suite!`] on it.
 
-mod plain;
+pub(crate) mod plain;
 mod random;
 pub(super) mod world;
 

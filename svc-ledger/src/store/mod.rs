@@ -7,7 +7,7 @@
 mod contract;
 pub mod embedded;
 #[cfg(test)]
-mod index_contract;
+pub(crate) mod index_contract;
 pub mod ports;
 
 use std::future::Future;

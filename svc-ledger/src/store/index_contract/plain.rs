@@ -11,17 +11,17 @@ use crate::{
 };
 
 #[derive(Default)]
-pub(super) struct Plain {
-    pub(super) watermark: Watermark,
-    pub(super) accounts: Vec<Account>,
-    pub(super) transfers: Vec<Transfer>,
+pub(crate) struct Plain {
+    pub(crate) watermark: Watermark,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) transfers: Vec<Transfer>,
     states: HashMap<TransferId, ReservationState>,
     burned: HashSet<TransferId>,
     movements: Vec<(AccountId, BalanceAt)>,
 }
 
 impl Plain {
-    pub(super) fn apply(&mut self, record: &Happened) {
+    pub(crate) fn apply(&mut self, record: &Happened) {
         self.watermark = Watermark { sequence: record.sequence, hash: record.hash };
         for event in record.events.iter() {
             match event {
@@ -55,7 +55,7 @@ impl Plain {
         self.movements.push((id, BalanceAt { timestamp, balances }));
     }
 
-    pub(super) fn known(&self, id: TransferId) -> Option<Known> {
+    pub(crate) fn known(&self, id: TransferId) -> Option<Known> {
         if self.burned.contains(&id) {
             return Some(Known::Failed);
         }
@@ -68,7 +68,7 @@ impl Plain {
     }
 
     /// All that pass, whatever the limit.
-    pub(super) fn transfers(&self, filter: &TransferFilter) -> Vec<Transfer> {
+    pub(crate) fn transfers(&self, filter: &TransferFilter) -> Vec<Transfer> {
         let is =
             |condition: Option<AccountId>, ids: &[AccountId]| condition.is_none_or(|id| ids.contains(&id));
         let mut found: Vec<Transfer> = Vec::new();
@@ -96,7 +96,7 @@ impl Plain {
     }
 
     /// All that pass, whatever the limit.
-    pub(super) fn accounts(&self, filter: &AccountFilter) -> Vec<AccountId> {
+    pub(crate) fn accounts(&self, filter: &AccountFilter) -> Vec<AccountId> {
         let passes = |a: &&Account| {
             a.tenant == filter.tenant
                 && within(filter.period, a.created_at)
@@ -109,7 +109,7 @@ impl Plain {
     }
 
     /// All that pass, whatever the limit.
-    pub(super) fn balances(&self, filter: &BalanceFilter) -> Vec<BalanceAt> {
+    pub(crate) fn balances(&self, filter: &BalanceFilter) -> Vec<BalanceAt> {
         let account = self.accounts.iter().find(|account| account.id == filter.account);
         let is_kept = account.is_some_and(|account| {
             account.tenant == filter.tenant && account.flags.contains(AccountFlags::HISTORY)

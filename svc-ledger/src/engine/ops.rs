@@ -1,0 +1,112 @@
+//! What a ledger does, in terms of the engine: changes and lookups by id on the book, questions on the index.
+
+use std::collections::HashMap;
+
+use mesh::store::StoreError;
+use money::{TenantId, Timestamp};
+
+use super::{Engine, EngineError};
+use crate::{
+    domain::{
+        Account, AccountId, AccountResult, Known, NewAccount, NewTransfer, Touched, Transfer, TransferId,
+        TransferResult, TrialBalance,
+    },
+    store::ports::{AccountFilter, BalanceAt, BalanceFilter, Index, Page, TransferFilter},
+};
+
+impl<I: Index> Engine<I> {
+    /// Opens accounts; a result per item.
+    pub async fn open_accounts(
+        &self,
+        batch: Vec<NewAccount>,
+        now: Timestamp,
+    ) -> Result<Vec<AccountResult>, EngineError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(Vec::new(), batch.len(), now, move |book, now| book.open_accounts(&batch, now)).await
+    }
+
+    /// Releases what has lapsed, then makes transfers; a result per item.
+    pub async fn transfer(
+        &self,
+        batch: Vec<NewTransfer>,
+        now: Timestamp,
+    ) -> Result<Vec<TransferResult>, EngineError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = Touched::by(&batch).transfers;
+        self.write(ids, batch.len(), now, move |book, now| book.transfer(&batch, now)).await
+    }
+
+    /// Releases reservations that have lapsed. Returns whether there may be more.
+    pub async fn expire(&self, now: Timestamp) -> Result<bool, EngineError> {
+        // Each group begins with it: one that only looks whether more is due is enough.
+        self.write(Vec::new(), 0, now, move |book, now| book.is_any_due(now)).await
+    }
+
+    /// Those of the accounts that exist and are the tenant's, in the order asked.
+    pub async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {
+        self.read(Vec::new(), move |book| book.accounts(&tenant, &ids)).await
+    }
+
+    /// Those of the transfers that exist and are the tenant's, in the order asked.
+    pub async fn transfers(
+        &self,
+        tenant: TenantId,
+        ids: Vec<TransferId>,
+    ) -> Result<Vec<Transfer>, EngineError> {
+        let asked = ids.clone();
+        let held = self.read(Vec::new(), move |book| book.transfers(&asked)).await?;
+        // What the book does not hold, the index does, if it was ever made. The executor is not kept waiting.
+        let elsewhere = ids.iter().zip(&held).filter(|(_, known)| known.is_none()).map(|(id, _)| *id);
+        let mut found = self.indexed(elsewhere.collect()).await?;
+        let known = ids.iter().zip(held).filter_map(|(id, known)| known.or_else(|| found.remove(id)));
+        let made = known.filter_map(|known| match known {
+            Known::Made(transfer) | Known::Reserved(transfer, _) => Some(transfer),
+            Known::Failed => None,
+        });
+        let mine = made.filter(|transfer| transfer.tenant == tenant);
+        Ok(mine.map(|transfer| Transfer::clone(&transfer)).collect())
+    }
+
+    async fn indexed(&self, ids: Vec<TransferId>) -> Result<HashMap<TransferId, Known>, EngineError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (index, runtime) = (self.index.clone(), tokio::runtime::Handle::current());
+        // An index may block in this.
+        let asking = tokio::task::spawn_blocking(move || runtime.block_on(index.known(ids)));
+        let known = asking.await.map_err(|_| EngineError::Index("a lookup panicked".into()))??;
+        Ok(known.into_iter().collect())
+    }
+
+    /// Transfers that pass a filter, of all that were durable when it was asked.
+    pub async fn find_transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, EngineError> {
+        Ok(self.index().await?.transfers(filter).await?)
+    }
+
+    /// Balances after each movement of an account that keeps its history.
+    pub async fn find_balances(&self, filter: BalanceFilter) -> Result<Page<BalanceAt>, EngineError> {
+        Ok(self.index().await?.balances(filter).await?)
+    }
+
+    /// Accounts that pass a filter, with their balances now.
+    pub async fn find_accounts(&self, filter: AccountFilter) -> Result<Page<Account>, EngineError> {
+        let tenant = filter.tenant.clone();
+        let Page { items, resume } = self.index().await?.accounts(filter).await?;
+        let found = items.len();
+        let items = self.accounts(tenant, items).await?;
+        if items.len() != found {
+            let what = "the index holds an account that the ledger does not".to_owned();
+            return Err(StoreError::Corrupt(what).into());
+        }
+        Ok(Page { items, resume })
+    }
+
+    /// Sums over a tenant's accounts.
+    pub async fn trial_balance(&self, tenant: TenantId) -> Result<TrialBalance, EngineError> {
+        self.read(Vec::new(), move |book| book.trial_balance(&tenant)).await
+    }
+}
