@@ -119,8 +119,9 @@ impl Book {
 
     /// The index has taken up all records until this one: what it holds is forgotten.
     pub fn forget_through(&mut self, indexed: u64) {
-        while let Some((_, ids)) = self.unindexed.pop_front_if(|(sequence, _)| *sequence <= indexed) {
-            for id in ids {
+        while self.unindexed.front().is_some_and(|(sequence, _)| *sequence <= indexed) {
+            let ids = self.unindexed.pop_front().map(|(_, ids)| ids);
+            for id in ids.unwrap_or_default() {
                 self.set.forget_transfer(id);
             }
         }

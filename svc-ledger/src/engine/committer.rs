@@ -43,13 +43,13 @@ impl<J: Journal> Committer<J> {
                         frames.push(frame);
                         happened.push(events);
                     }
-                    Err(error) => return self.fail(error, releases),
+                    Err(error) => return self.fail(&error, releases),
                 }
             }
             if !frames.is_empty()
                 && let Err(error) = self.runtime.block_on(self.journal.append(&frames))
             {
-                return self.fail(error.into(), releases);
+                return self.fail(&error.into(), releases);
             }
             self.tell(happened, releases);
         }
@@ -71,7 +71,7 @@ impl<J: Journal> Committer<J> {
     }
 
     /// What is in memory may be ahead of the journal: nothing goes on from here.
-    fn fail(self, error: EngineError, releases: Vec<Release>) {
+    fn fail(self, error: &EngineError, releases: Vec<Release>) {
         tracing::error!(%error, "the ledger stops");
         self.stopped.send_replace(Some(error.clone()));
         let waiting = self.commits.try_iter().flat_map(|commit| commit.releases);

@@ -95,8 +95,8 @@ impl<I: Index> Executor<I> {
         loop {
             let indexed = *self.indexed.borrow_and_update();
             self.book.forget_through(indexed);
-            while let Some((_, events)) = self.behind.pop_front_if(|(sequence, _)| *sequence <= indexed) {
-                self.lag -= events;
+            while self.behind.front().is_some_and(|(sequence, _)| *sequence <= indexed) {
+                self.lag -= self.behind.pop_front().map_or(0, |(_, events)| events);
             }
             if self.lag <= LAG_MAX {
                 return Some(());

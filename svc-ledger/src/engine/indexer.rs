@@ -64,7 +64,7 @@ impl<I: Index> Indexer<I> {
                 }
             }
             let Some(through) = records.last().map(|record| record.sequence) else { continue };
-            if !self.apply(records) {
+            if !self.apply(&records) {
                 return;
             }
             last = Instant::now();
@@ -73,9 +73,9 @@ impl<I: Index> Indexer<I> {
     }
 
     /// Tries until it succeeds: what is durable must be findable, and the executor waits when too much is not.
-    fn apply(&self, records: Vec<Happened>) -> bool {
+    fn apply(&self, records: &[Happened]) -> bool {
         loop {
-            match self.runtime.block_on(self.index.apply(records.clone())) {
+            match self.runtime.block_on(self.index.apply(records.to_vec())) {
                 Ok(()) => return true,
                 Err(error) => tracing::error!(%error, "the ledger's index failed and is tried again"),
             }

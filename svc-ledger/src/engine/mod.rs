@@ -71,6 +71,8 @@ pub struct Engine<I> {
     indexed: watch::Receiver<Sequence>,
     steps: std::sync::mpsc::Sender<Step>,
     stopped: watch::Receiver<Option<EngineError>>,
+    /// Open as long as a thread runs.
+    running: watch::Receiver<()>,
 }
 
 impl<I: Index> Engine<I> {
@@ -93,6 +95,8 @@ impl<I: Index> Engine<I> {
         let (indexed_to, indexed_rx) = watch::channel(sequence);
         let (stopped_to, stopped) = watch::channel(None);
         let stopped_to = Arc::new(stopped_to);
+        let (running_to, running) = watch::channel(());
+        let running_to = Arc::new(running_to);
 
         let indexer = Indexer {
             index: index.clone(),
@@ -110,11 +114,19 @@ impl<I: Index> Engine<I> {
             stopped: Arc::clone(&stopped_to),
         };
         let executor = Executor::new(book, chain, index.clone(), runtime, indexed_rx.clone());
-        spawn("ledger-indexer", move || indexer.run())?;
-        spawn("ledger-committer", move || committer.run())?;
-        spawn("ledger-executor", move || executor.run(calls, &commits))?;
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let running = Arc::clone(&running_to);
+            let work = move || {
+                work();
+                drop(running);
+            };
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+        };
+        spawn("ledger-indexer", Box::new(move || indexer.run()))?;
+        spawn("ledger-committer", Box::new(move || committer.run()))?;
+        spawn("ledger-executor", Box::new(move || executor.run(calls, &commits)))?;
         let waiting = Arc::new(Semaphore::new(ITEMS_WAITING_MAX));
-        Ok(Self { queue, waiting, index, durable, indexed: indexed_rx, steps, stopped })
+        Ok(Self { queue, waiting, index, durable, indexed: indexed_rx, steps, stopped, running })
     }
 
     /// Runs `work` on the book, in its turn. `ids` are those of transfers that it may ask the book for.
@@ -198,11 +210,15 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// Lets go of the engine; done when its threads have ended, which is when the last clone is gone too.
+    pub async fn close(self) {
+        let mut running = self.running.clone();
+        drop(self);
+        // An error says that nobody is left who could change it.
+        while running.changed().await.is_ok() {}
+    }
+
     fn why_stopped(&self) -> EngineError {
         self.stopped.borrow().clone().unwrap_or(EngineError::Closed)
     }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }

@@ -121,7 +121,7 @@ impl Index for Listed {
 }
 
 fn start(journal: &Slow, index: &Listed) -> Engine<Listed> {
-    let chain = Chain::new(JournalKey::new([7; 32]), Link::EMPTY);
+    let chain = Chain::new(JournalKey::take(&mut [7; 32]), Link::EMPTY);
     let beginning =
         Beginning { book: Book::default(), chain, journal: journal.clone(), index: index.clone() };
     Engine::start(beginning).unwrap()

@@ -1,0 +1,120 @@
+//! From what is on disk to a book: the snapshot, then what the journal says happened after it. Brings the
+//! index up to the journal's end on the way.
+
+use mesh::store::StoreError;
+
+use super::ports::{Happened, Hash, Index, JournalError, Sequence, Snapshot, Watermark};
+use crate::domain::{BATCH_MAX, Book};
+
+/// How many events the index is given at once.
+const STEP_EVENTS: usize = 4 * BATCH_MAX;
+
+/// Why a ledger could not be recovered. It does not start then: what it would serve might be wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The index.
+    #[error("the ledger's index: {0}")]
+    Index(#[from] StoreError),
+    /// What was derived from the journal is from another one, or from more of it than there is.
+    #[error("{what} was made at record {at}, and the journal {why}")]
+    Ahead {
+        /// The snapshot or the index.
+        what: &'static str,
+        /// The record it was made at.
+        at: Sequence,
+        /// What the journal has there.
+        why: &'static str,
+    },
+}
+
+/// Something that was derived from the journal up to a record.
+struct Mark {
+    what: &'static str,
+    sequence: Sequence,
+    hash: Hash,
+}
+
+/// A recovery under way. Feed it the journal's records from [`Recovery::from`] on, in order.
+pub struct Recovery<I> {
+    book: Book,
+    index: I,
+    marks: [Mark; 2],
+    /// The last record that was fed.
+    at: Sequence,
+    waiting: Vec<Happened>,
+    waiting_events: usize,
+}
+
+impl<I: Index> Recovery<I> {
+    /// Begins with a snapshot and the index as they were found.
+    pub async fn begin(snapshot: Snapshot, index: I) -> Result<Self, RecoveryError> {
+        let Snapshot { sequence, hash, last, accounts, reservations } = snapshot;
+        let indexed = index.applied().await?;
+        let marks = [
+            Mark { what: "the snapshot", sequence, hash },
+            Mark { what: "the index", sequence: indexed.sequence, hash: indexed.hash },
+        ];
+        let at = 0;
+        let book = Book::restore(last, accounts, reservations);
+        Ok(Self { book, index, marks, at, waiting: Vec::new(), waiting_events: 0 })
+    }
+
+    /// The first record that is needed. It may be one that both hold: its hash tells whether they belong to
+    /// this journal.
+    pub fn from(&self) -> Sequence {
+        let [snapshot, index] = &self.marks;
+        snapshot.sequence.min(index.sequence).max(1)
+    }
+
+    /// The record that the snapshot and the index have both come to, as the index has it.
+    pub fn indexed(&self) -> Watermark {
+        let [_, index] = &self.marks;
+        Watermark { sequence: index.sequence, hash: index.hash }
+    }
+
+    /// Takes up a record.
+    pub async fn take(&mut self, record: Happened) -> Result<(), RecoveryError> {
+        let Happened { sequence, hash, .. } = record;
+        self.at = sequence;
+        for mark in &self.marks {
+            if mark.sequence == sequence && mark.hash != hash {
+                let why = "has another record there";
+                return Err(RecoveryError::Ahead { what: mark.what, at: sequence, why });
+            }
+        }
+        let [snapshot, index] = &self.marks;
+        let (is_new, is_unindexed) = (sequence > snapshot.sequence, sequence > index.sequence);
+        if is_new {
+            self.book.replay(sequence, &record.events);
+            // By the end, the index has it.
+            self.book.forget_through(sequence);
+        }
+        if is_unindexed {
+            self.waiting_events += record.events.len();
+            self.waiting.push(record);
+        }
+        if self.waiting_events >= STEP_EVENTS { self.index_waiting().await } else { Ok(()) }
+    }
+
+    async fn index_waiting(&mut self) -> Result<(), RecoveryError> {
+        self.waiting_events = 0;
+        Ok(self.index.apply(std::mem::take(&mut self.waiting)).await?)
+    }
+
+    /// The book after the journal's last record, which the index has now come to.
+    pub async fn finish(mut self) -> Result<(Book, I), RecoveryError> {
+        for mark in &self.marks {
+            if mark.sequence > self.at {
+                let why = "ends before it";
+                return Err(RecoveryError::Ahead { what: mark.what, at: mark.sequence, why });
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.index_waiting().await?;
+        }
+        Ok((self.book, self.index))
+    }
+}
