@@ -41,6 +41,9 @@ pub enum StoreError {
         /// The newest version that this program knows.
         known: usize,
     },
+    /// A database server failed, or could not be reached. The text holds no value of a statement.
+    #[error("store: the database server: {0}")]
+    Server(String),
     /// What is stored cannot be understood.
     #[error("store: {0}")]
     Corrupt(String),

@@ -9,6 +9,7 @@ pub mod embedded;
 #[cfg(test)]
 pub(crate) mod index_contract;
 pub mod ports;
+pub mod postgres;
 pub mod recovery;
 
 use std::future::Future;

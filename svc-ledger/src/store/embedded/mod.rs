@@ -134,7 +134,11 @@ fn failed_for_all(error: &StoreError) -> Option<StoreError> {
     match error {
         StoreError::Commit(reason) => Some(StoreError::Commit(reason.clone())),
         StoreError::Queue(reason) => Some(StoreError::Queue(*reason)),
-        StoreError::Engine(_) | StoreError::Newer { .. } | StoreError::Corrupt(_) | StoreError::Io(_) => None,
+        StoreError::Engine(_)
+        | StoreError::Newer { .. }
+        | StoreError::Server(_)
+        | StoreError::Corrupt(_)
+        | StoreError::Io(_) => None,
     }
 }
 

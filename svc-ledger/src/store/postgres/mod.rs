@@ -1,0 +1,114 @@
+//! The ledger in PostgreSQL: one schema is one ledger.
+//!
+//! - `journal`: the frames, as a table. Each append checks the epoch in its own transaction.
+//! - `leader`, `leadership`: which replica writes. A lease says when another one may take over; the epoch
+//!   makes it safe.
+//! - `session`, `tls`, `url`, `config`, `migrate`: the way to the server, and the schema.
+//!
+//! All transactions are READ COMMITTED. Of the two rows that fence, `leadership` is locked before `watermark`.
+
+mod config;
+mod journal;
+mod leader;
+mod leadership;
+mod migrate;
+mod session;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod url;
+
+use deadpool_postgres::{Object, Pool};
+use mesh::{StartError, StoreError};
+use tokio::sync::watch;
+
+use self::{
+    leadership::Member,
+    session::{Purpose, Server, failed},
+};
+use super::ports::{Frame, JournalError, Sequence};
+use crate::journal::{JournalKey, key::KeyId};
+
+pub use self::{
+    config::PostgresConfig,
+    journal::PostgresJournal,
+    leader::{Epoch, Role},
+    leadership::{Leadership, Lease},
+};
+
+/// A ledger in PostgreSQL, as one replica sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Postgres {
+    server: Server,
+    pool: Pool,
+    role: watch::Receiver<Role>,
+    lease: Lease,
+    key: JournalKey,
+}
+
+impl Postgres {
+    /// Connects, brings the schema up to date and compares the journal's key with the one that the first
+    /// replica ever had. Nobody leads here before [`Leadership::keep`] runs.
+    pub async fn open(config: &PostgresConfig) -> Result<(Self, Leadership), StartError> {
+        let key = JournalKey::read(&config.key_file)
+            .map_err(|error| StartError::Config(format!("postgres.key_file: {error}")))?;
+        let server = Server::new(config)?;
+        let mut client = server.connect(Purpose::Migrate).await.map_err(failed)?;
+        server.pin_durability(&client).await?;
+        migrate::migrate(&mut client, server.schema(), migrate::MIGRATIONS).await?;
+        if !is_key(&client, key.id()).await? {
+            return Err(StartError::Config(
+                "postgres.key_file: this ledger's journal was begun with another key".to_owned(),
+            ));
+        }
+        let pool = server.pool(config.pool_max)?;
+        let member = Member { name: config.name.clone(), address: config.address.clone() };
+        let leadership = Leadership::new(server.clone(), member);
+        let (role, lease) = (leadership.role(), leadership.lease());
+        Ok((Self { server, pool, role, lease, key }, leadership))
+    }
+
+    /// Who leads. Whoever is told [`Role::Leading`] reads the state first, and then writes in that epoch;
+    /// whoever is told otherwise stops at once and refuses what it is asked.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.clone()
+    }
+
+    /// Whether this replica leads at this very moment.
+    pub fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
+    /// The key of the journal's records.
+    pub fn key(&self) -> &JournalKey {
+        &self.key
+    }
+
+    /// The journal, to write in the epoch that this replica leads.
+    pub async fn journal(&self, epoch: Epoch) -> Result<PostgresJournal, StoreError> {
+        PostgresJournal::open(&self.server, epoch).await
+    }
+
+    /// The frames that follow a record, a page of them; none at the journal's end.
+    pub async fn frames_after(&self, after: Sequence) -> Result<Vec<Frame>, JournalError> {
+        let client = self.reader().await.map_err(|error| JournalError::Failed(error.to_string()))?;
+        journal::read(&client, after).await
+    }
+
+    /// The last record's place; 0 for the empty journal.
+    pub async fn head(&self) -> Result<Sequence, StoreError> {
+        journal::head(&*self.reader().await?).await
+    }
+
+    async fn reader(&self) -> Result<Object, StoreError> {
+        session::reader(&self.pool).await
+    }
+}
+
+async fn is_key(client: &tokio_postgres::Client, key: KeyId) -> Result<bool, StoreError> {
+    let mine = key.as_slice();
+    let insert = "INSERT INTO cluster (key_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    client.execute(insert, &[&mine]).await.map_err(failed)?;
+    let row = client.query_one("SELECT key_id FROM cluster", &[]).await.map_err(failed)?;
+    Ok(row.get::<_, &[u8]>(0) == mine)
+}
