@@ -11,6 +11,7 @@ pub(crate) mod index_contract;
 pub mod ports;
 pub mod postgres;
 pub mod recovery;
+pub mod sqlite_index;
 
 use std::future::Future;
 

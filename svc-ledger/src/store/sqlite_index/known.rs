@@ -1,0 +1,82 @@
+//! Which ids are taken. Asked by the executor for every call, and nearly always answered with "none".
+
+use std::sync::{Arc, PoisonError};
+
+use mesh::store::StoreError;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Shared, body, corrupt, lock, search::Speller, write};
+use crate::domain::{Kind, Known, ReservationState, TransferId};
+
+/// Those of the ids that are taken. A look finds the first id that is held at or after the one asked for;
+/// all that are asked for in between are not held. New ids that begin with the time lie behind all others:
+/// one look answers for the whole call.
+pub(super) fn known(
+    shared: &Shared,
+    mut ids: Vec<TransferId>,
+) -> Result<Vec<(TransferId, Known)>, StoreError> {
+    let connection = lock(&shared.knower);
+    let snapshot = connection.unchecked_transaction()?;
+    let held = held(&snapshot, &mut ids)?;
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    // After the snapshot: these are its words at least.
+    let words = Arc::clone(&shared.words.read().unwrap_or_else(PoisonError::into_inner));
+    let mut speller = Speller::new(&snapshot, &words)?;
+    let mut find = snapshot.prepare_cached("SELECT body FROM movements WHERE timestamp = ?1")?;
+    let mut resolution = snapshot.prepare_cached("SELECT state FROM resolutions WHERE reservation = ?1")?;
+    let mut found = Vec::with_capacity(held.len());
+    for (id, timestamp) in held {
+        let Some(timestamp) = timestamp else {
+            found.push((id, Known::Failed));
+            continue;
+        };
+        let mut rows = find.query([timestamp])?;
+        let row = rows.next()?.ok_or_else(|| corrupt("id without its transfer"))?;
+        let bytes = row.get_ref(0)?.as_blob().map_err(|_| corrupt("movement"))?;
+        let transfer = speller.transfer(timestamp, &body::movement(bytes)?)?;
+        let transfer = transfer.filter(|transfer| transfer.id == id);
+        let transfer = Arc::new(transfer.ok_or_else(|| corrupt("id that leads to another movement"))?);
+        let known = if matches!(transfer.kind, Kind::Pending { .. }) {
+            let state = resolution.query_row([id.bits().to_be_bytes()], |row| row.get(0)).optional()?;
+            Known::Reserved(transfer, state.map_or(Ok(ReservationState::Open), write::state)?)
+        } else {
+            Known::Made(transfer)
+        };
+        found.push((id, known));
+    }
+    Ok(found)
+}
+
+/// The ids that are held, each once, with the times of their transfers, in the order of the times: their rows
+/// lie side by side.
+fn held(
+    connection: &Connection,
+    ids: &mut Vec<TransferId>,
+) -> Result<Vec<(TransferId, Option<i64>)>, StoreError> {
+    if !ids.is_sorted() {
+        ids.sort_unstable();
+    }
+    ids.dedup();
+    let mut look =
+        connection.prepare_cached("SELECT id, timestamp FROM ids WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    let mut held = Vec::new();
+    let mut next: Option<(u128, Option<i64>)> = None;
+    for id in &*ids {
+        if next.is_none_or(|(next, _)| next < id.bits()) {
+            next = look
+                .query_row([id.bits().to_be_bytes()], |row| {
+                    Ok((u128::from_be_bytes(row.get(0)?), row.get(1)?))
+                })
+                .optional()?;
+        }
+        match next {
+            None => break,
+            Some((next, timestamp)) if next == id.bits() => held.push((*id, timestamp)),
+            Some(_) => {}
+        }
+    }
+    held.sort_unstable_by_key(|(_, timestamp)| *timestamp);
+    Ok(held)
+}
