@@ -16,7 +16,7 @@ use super::ports::{
     AccountFilter, BalanceFilter, Happened, Index, Period, TransferFilter, Watermark, Window,
 };
 use crate::domain::{
-    AccountFlags, AccountId, Event, Kind, Known, ReservationState, TransferFlags, TransferId,
+    AccountFlags, AccountId, Event, Kind, Known, ReservationState as Ended, TransferFlags, TransferId,
 };
 
 pub(super) use random::questions_at_random_are_answered_as_by_looking_at_everything;
@@ -180,8 +180,7 @@ pub(super) async fn known_ids_come_with_where_they_stand<I: Index>(index: I) {
     assert_eq!(state(single).1, None);
     assert_eq!(state(post).0.unwrap().pending_id(), Some(reserved[0]));
     let states: Vec<_> = reserved.iter().map(|id| state(*id).1.unwrap()).collect();
-    use ReservationState as S;
-    assert_eq!(states, [S::Posted, S::Voided, S::Expired, S::Open]);
+    assert_eq!(states, [Ended::Posted, Ended::Voided, Ended::Expired, Ended::Open]);
     for id in [single, post].into_iter().chain(reserved) {
         assert_eq!(
             found.iter().find(|(known, _)| *known == id).map(|(_, k)| k.clone()),

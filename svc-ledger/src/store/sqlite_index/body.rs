@@ -89,9 +89,9 @@ impl<'a> Movement<'a> {
 
 /// Packs a movement.
 pub(super) fn put(to: &mut Vec<u8>, movement: &Movement<'_>) {
-    let history = u8::from(movement.debit_after.is_some()) * DEBIT_HISTORY
-        | u8::from(movement.credit_after.is_some()) * CREDIT_HISTORY;
-    to.push(history | movement.made.as_ref().map_or(EXPIRED, form));
+    let debit = if movement.debit_after.is_some() { DEBIT_HISTORY } else { 0 };
+    let credit = if movement.credit_after.is_some() { CREDIT_HISTORY } else { 0 };
+    to.push(debit | credit | movement.made.as_ref().map_or(EXPIRED, form));
     to.extend_from_slice(&movement.debit.as_nanos().to_le_bytes());
     to.extend_from_slice(&movement.credit.as_nanos().to_le_bytes());
     if let Some(made) = &movement.made {

@@ -118,8 +118,7 @@ pub(super) fn in_runs(runs: &[Run], key: Key) -> Vec<i64> {
         let start = run.partition_point(|entry| entry.0 < key);
         times.extend(run[start..].iter().take_while(|entry| entry.0 == key).map(|entry| entry.1));
     }
-    // Runs are in the order of time, mostly: what is sorted in stretches is merged.
-    times.sort();
+    times.sort_unstable();
     times.dedup();
     times
 }

@@ -15,7 +15,7 @@ use super::{
     words::Words,
 };
 use crate::{
-    domain::{AccountId, Kind, Reference, Transfer, TransferFlags},
+    domain::{AccountId, Code, Kind, LedgerCode, Reference, Transfer, TransferFlags},
     store::ports::{AccountFilter, BalanceAt, BalanceFilter, Page, TransferFilter},
 };
 
@@ -47,8 +47,8 @@ impl<'a> Wanted<'a> {
         };
         let (Some(tenant), Some(ledger), Some(code)) = (
             word(filter.tenant.as_ref().map(TenantId::as_str)),
-            word(filter.ledger.as_ref().map(|ledger| ledger.as_str())),
-            word(filter.code.as_ref().map(|code| code.as_str())),
+            word(filter.ledger.as_ref().map(LedgerCode::as_str)),
+            word(filter.code.as_ref().map(Code::as_str)),
         ) else {
             return Ok(None);
         };

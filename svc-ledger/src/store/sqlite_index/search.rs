@@ -88,6 +88,7 @@ struct Segment {
 }
 
 /// Whether to go on.
+#[derive(Clone, Copy)]
 enum Walk {
     On,
     /// Enough was found, or looked at, up to this time.

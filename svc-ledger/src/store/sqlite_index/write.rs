@@ -61,15 +61,14 @@ pub(super) fn apply(shared: &Shared, records: &[Happened]) -> Result<(), StoreEr
 
 /// Those that are not held yet.
 fn following(held: Watermark, records: &[Happened]) -> Result<&[Happened], StoreError> {
-    let mut next = records.first().map_or(0, |record| record.sequence);
-    for record in records {
+    let first = records.first().map_or(0, |record| record.sequence);
+    for (next, record) in (first..).zip(records) {
         if record.sequence != next {
             return Err(refused(format!("record {} comes where {next} belongs", record.sequence)));
         }
         if record.sequence == held.sequence && record.hash != held.hash {
             return Err(refused(format!("record {next} is another than the one the index holds")));
         }
-        next += 1;
     }
     let fresh = records.partition_point(|record| record.sequence <= held.sequence);
     match records.get(fresh) {
