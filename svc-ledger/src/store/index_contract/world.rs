@@ -54,7 +54,7 @@ impl Numbers {
     }
 
     pub(in crate::store) fn text(&mut self, among: &[&'static str]) -> &'static str {
-        self.pick(among)
+        self.pick::<&str>(among)
     }
 }
 
