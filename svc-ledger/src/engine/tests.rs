@@ -22,8 +22,8 @@ use crate::{
     store::{
         index_contract::plain::Plain,
         ports::{
-            AccountFilter, BalanceAt, BalanceFilter, Frame, Happened, Index, Journal, JournalError, Page,
-            TransferFilter, Watermark,
+            AccountFilter, BalanceAt, BalanceFilter, Frame, Happened, Index, Journal, JournalError, Movement,
+            Page, Period, TransferFilter, Watermark,
         },
     },
 };
@@ -109,6 +109,15 @@ impl Index for Listed {
 
     async fn transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, StoreError> {
         Ok(whole(self.plain.lock().unwrap().transfers(&filter)))
+    }
+
+    async fn movements(
+        &self,
+        tenant: TenantId,
+        period: Period,
+        _limit: usize,
+    ) -> Result<Page<Movement>, StoreError> {
+        Ok(whole(self.plain.lock().unwrap().moved_in(&tenant, period)))
     }
 
     async fn accounts(&self, filter: AccountFilter) -> Result<Page<AccountId>, StoreError> {

@@ -62,6 +62,20 @@ pub trait Journal: Send + 'static {
     fn append(&mut self, frames: &[Frame]) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
 
+/// Reads the journal beside its writer.
+pub trait Archive: Clone + Send + Sync + 'static {
+    /// The key of its hashes.
+    fn key(&self) -> &crate::journal::JournalKey;
+
+    /// The frames from one on, up to one that is durable, in order; the last item is an error where they could
+    /// not all be read. Must be called on a runtime; the reading stops when the receiver is dropped.
+    fn frames(
+        &self,
+        from: Sequence,
+        durable: Sequence,
+    ) -> tokio::sync::mpsc::Receiver<Result<Frame, JournalError>>;
+}
+
 /// What happened in one durable record.
 #[derive(Debug, Clone)]
 pub struct Happened {
@@ -115,6 +129,15 @@ pub trait Index: Clone + Send + Sync + 'static {
         &self,
         filter: TransferFilter,
     ) -> impl Future<Output = Result<Page<Transfer>, StoreError>> + Send;
+
+    /// What moved a tenant's accounts in a period, oldest first, at most so many: for those who follow. Times
+    /// of the page are those of movements.
+    fn movements(
+        &self,
+        tenant: TenantId,
+        period: Period,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Movement>, StoreError>> + Send;
 
     /// Ids of accounts that pass a filter. Times of the page are those of opening.
     fn accounts(
@@ -212,6 +235,30 @@ pub struct BalanceFilter {
     pub window: Window,
 }
 
+/// What moved two accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Movement {
+    /// A transfer.
+    Made(Transfer),
+    /// The lapse of a reservation.
+    Lapsed {
+        /// When it was released.
+        timestamp: Timestamp,
+        /// The reservation.
+        pending: TransferId,
+    },
+}
+
+impl Movement {
+    /// When it was.
+    pub fn timestamp(&self) -> Timestamp {
+        match self {
+            Self::Made(transfer) => transfer.timestamp,
+            Self::Lapsed { timestamp, .. } => *timestamp,
+        }
+    }
+}
+
 /// An account's balances after a movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BalanceAt {
@@ -234,4 +281,12 @@ pub struct Snapshot {
     pub accounts: Vec<Account>,
     /// All reservations that are open.
     pub reservations: Vec<Arc<Transfer>>,
+}
+
+impl Snapshot {
+    /// Of the empty journal.
+    pub fn empty() -> Self {
+        let (accounts, reservations) = (Vec::new(), Vec::new());
+        Self { sequence: 0, hash: [0; 32], last: Timestamp::EPOCH, accounts, reservations }
+    }
 }

@@ -6,6 +6,12 @@ use mesh::store::StoreError;
 use super::ports::{Happened, Hash, Index, JournalError, Sequence, Snapshot, Watermark};
 use crate::domain::{BATCH_MAX, Book};
 
+/// What a [`RecoveryError::Ahead`] says of the index.
+pub const INDEX: &str = "the index";
+
+/// What a [`RecoveryError::Ahead`] says of a journal with another record at the place.
+pub const ANOTHER: &str = "has another record there";
+
 /// How many events the index is given at once.
 const STEP_EVENTS: usize = 4 * BATCH_MAX;
 
@@ -55,7 +61,7 @@ impl<I: Index> Recovery<I> {
         let indexed = index.applied().await?;
         let marks = [
             Mark { what: "the snapshot", sequence, hash },
-            Mark { what: "the index", sequence: indexed.sequence, hash: indexed.hash },
+            Mark { what: INDEX, sequence: indexed.sequence, hash: indexed.hash },
         ];
         let at = 0;
         let book = Book::restore(last, accounts, reservations);
@@ -81,8 +87,7 @@ impl<I: Index> Recovery<I> {
         self.at = sequence;
         for mark in &self.marks {
             if mark.sequence == sequence && mark.hash != hash {
-                let why = "has another record there";
-                return Err(RecoveryError::Ahead { what: mark.what, at: sequence, why });
+                return Err(RecoveryError::Ahead { what: mark.what, at: sequence, why: ANOTHER });
             }
         }
         let [snapshot, index] = &self.marks;
