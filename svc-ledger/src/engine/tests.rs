@@ -22,8 +22,8 @@ use crate::{
     store::{
         index_contract::plain::Plain,
         ports::{
-            AccountFilter, BalanceAt, BalanceFilter, Frame, Happened, Index, Journal, JournalError, Movement,
-            Page, Period, TransferFilter, Watermark,
+            AccountFilter, BalanceAt, BalanceFilter, Frame, Happened, Index, Journal, JournalError, Page,
+            TransferFilter, Watermark,
         },
     },
 };
@@ -109,15 +109,6 @@ impl Index for Listed {
 
     async fn transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, StoreError> {
         Ok(whole(self.plain.lock().unwrap().transfers(&filter)))
-    }
-
-    async fn movements(
-        &self,
-        tenant: TenantId,
-        period: Period,
-        _limit: usize,
-    ) -> Result<Page<Movement>, StoreError> {
-        Ok(whole(self.plain.lock().unwrap().moved_in(&tenant, period)))
     }
 
     async fn accounts(&self, filter: AccountFilter) -> Result<Page<AccountId>, StoreError> {
@@ -271,6 +262,6 @@ async fn an_index_that_fails_is_tried_again() {
     let engine = start(&journal, &index);
     index.failures.store(1, Ordering::SeqCst);
     engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
-    let (index, _) = (engine.index().await.unwrap(), ());
+    let index = engine.index().await.unwrap();
     assert_eq!(index.applied().await.unwrap().sequence, 1);
 }

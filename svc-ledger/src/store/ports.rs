@@ -130,15 +130,6 @@ pub trait Index: Clone + Send + Sync + 'static {
         filter: TransferFilter,
     ) -> impl Future<Output = Result<Page<Transfer>, StoreError>> + Send;
 
-    /// What moved a tenant's accounts in a period, oldest first, at most so many: for those who follow. Times
-    /// of the page are those of movements.
-    fn movements(
-        &self,
-        tenant: TenantId,
-        period: Period,
-        limit: usize,
-    ) -> impl Future<Output = Result<Page<Movement>, StoreError>> + Send;
-
     /// Ids of accounts that pass a filter. Times of the page are those of opening.
     fn accounts(
         &self,
@@ -233,30 +224,6 @@ pub struct BalanceFilter {
     pub period: Period,
     /// Order and number.
     pub window: Window,
-}
-
-/// What moved two accounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Movement {
-    /// A transfer.
-    Made(Transfer),
-    /// The lapse of a reservation.
-    Lapsed {
-        /// When it was released.
-        timestamp: Timestamp,
-        /// The reservation.
-        pending: TransferId,
-    },
-}
-
-impl Movement {
-    /// When it was.
-    pub fn timestamp(&self) -> Timestamp {
-        match self {
-            Self::Made(transfer) => transfer.timestamp,
-            Self::Lapsed { timestamp, .. } => *timestamp,
-        }
-    }
 }
 
 /// An account's balances after a movement.

@@ -6,8 +6,7 @@ use std::collections::{HashMap, HashSet};
 use crate::{
     domain::{Account, AccountFlags, AccountId, Event, Kind, Known, ReservationState, Transfer, TransferId},
     store::ports::{
-        AccountFilter, BalanceAt, BalanceFilter, Happened, Movement, Period, TransferFilter, Watermark,
-        Window,
+        AccountFilter, BalanceAt, BalanceFilter, Happened, Period, TransferFilter, Watermark, Window,
     },
 };
 
@@ -19,7 +18,6 @@ pub(crate) struct Plain {
     states: HashMap<TransferId, ReservationState>,
     burned: HashSet<TransferId>,
     movements: Vec<(AccountId, BalanceAt)>,
-    moved: Vec<(money::TenantId, Movement)>,
 }
 
 impl Plain {
@@ -38,13 +36,10 @@ impl Plain {
                     self.states.extend(state);
                     self.moved(transfer.debit, transfer.timestamp, debit.after);
                     self.moved(transfer.credit, transfer.timestamp, credit.after);
-                    self.moved.push((transfer.tenant.clone(), Movement::Made(Transfer::clone(transfer))));
                     self.transfers.push(Transfer::clone(transfer));
                 }
                 Event::Expired { timestamp, pending, debit, credit } => {
                     self.states.insert(pending.id, ReservationState::Expired);
-                    let lapsed = Movement::Lapsed { timestamp: *timestamp, pending: pending.id };
-                    self.moved.push((pending.tenant.clone(), lapsed));
                     self.moved(pending.debit, *timestamp, debit.after);
                     self.moved(pending.credit, *timestamp, credit.after);
                 }
@@ -98,14 +93,6 @@ impl Plain {
             }
         }
         ordered(found, filter.window)
-    }
-
-    /// All of a tenant's in a period.
-    pub(crate) fn moved_in(&self, tenant: &money::TenantId, period: Period) -> Vec<Movement> {
-        let mine = |(owner, movement): &&(money::TenantId, Movement)| {
-            owner == tenant && within(period, movement.timestamp())
-        };
-        self.moved.iter().filter(mine).map(|(_, movement)| movement.clone()).collect()
     }
 
     /// All that pass, whatever the limit.
