@@ -1,6 +1,8 @@
 //! The ledger in PostgreSQL: one schema is one ledger.
 //!
 //! - `journal`: the frames, as a table. Each append checks the epoch in its own transaction.
+//! - `index`: the tables that lookups read, and with them the accounts' balances, behind a watermark.
+//! - `snapshot`: accounts and open reservations at the watermark, for a new leader.
 //! - `leader`, `leadership`: which replica writes. A lease says when another one may take over; the epoch
 //!   makes it safe.
 //! - `session`, `tls`, `url`, `config`, `migrate`: the way to the server, and the schema.
@@ -8,11 +10,13 @@
 //! All transactions are READ COMMITTED. Of the two rows that fence, `leadership` is locked before `watermark`.
 
 mod config;
+mod index;
 mod journal;
 mod leader;
 mod leadership;
 mod migrate;
 mod session;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -26,11 +30,12 @@ use self::{
     leadership::Member,
     session::{Purpose, Server, failed},
 };
-use super::ports::{Frame, JournalError, Sequence};
+use super::ports::{Frame, JournalError, Sequence, Snapshot};
 use crate::journal::{JournalKey, key::KeyId};
 
 pub use self::{
     config::PostgresConfig,
+    index::PostgresIndex,
     journal::PostgresJournal,
     leader::{Epoch, Role},
     leadership::{Leadership, Lease},
@@ -87,6 +92,16 @@ impl Postgres {
     /// The journal, to write in the epoch that this replica leads.
     pub async fn journal(&self, epoch: Epoch) -> Result<PostgresJournal, StoreError> {
         PostgresJournal::open(&self.server, epoch).await
+    }
+
+    /// The index, to bring along in the epoch that this replica leads.
+    pub fn index(&self, epoch: Epoch) -> Result<PostgresIndex, StoreError> {
+        PostgresIndex::new(self.server.clone(), self.pool.clone(), epoch)
+    }
+
+    /// The state at the index's watermark. What the journal has after it happened later.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        snapshot::load(&self.pool).await
     }
 
     /// The frames that follow a record, a page of them; none at the journal's end.

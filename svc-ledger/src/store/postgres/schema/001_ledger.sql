@@ -89,12 +89,12 @@ CREATE INDEX transfers_by_reference ON transfers (tenant, reference, at) WHERE r
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON transfers
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Where reservations stand, by the time they were made: 0 open, 1 posted, 2 voided, 3 expired.
+-- Where reservations stand: 0 open, 1 posted, 2 voided, 3 expired.
 CREATE TABLE reservations (
-    at bigint PRIMARY KEY,
+    id uuid PRIMARY KEY,
     state smallint NOT NULL CHECK (state BETWEEN 0 AND 3)
 ) WITH (fillfactor = 80);
-CREATE INDEX reservations_open ON reservations (at) WHERE state = 0;
+CREATE INDEX reservations_open ON reservations (id) WHERE state = 0;
 
 -- Ids that are never taken again.
 CREATE TABLE burned (

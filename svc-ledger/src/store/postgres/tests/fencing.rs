@@ -49,7 +49,6 @@ async fn appends_too_late(append: &str) -> Verdict {
     let frames = fixture.frames().await;
     let mut new = fixture.journal(second).await;
     let next = new.append(&[frame(2)]).await;
-    fixture.finish().await;
     want(frames == [(1, 1)], "something of it is there")?;
     want(
         matches!(late, Err(JournalError::Fenced { ref leader }) if leader == "second"),
@@ -80,7 +79,6 @@ async fn waits_for_a_takeover(append: &str) -> Verdict {
     };
     let late = late.unwrap();
     let frames = fixture.frames().await;
-    fixture.finish().await;
     want(frames.is_empty(), "something of it is there")?;
     want(matches!(late, Err(JournalError::Fenced { .. })), "it is told")
 }
@@ -122,7 +120,6 @@ async fn is_held_up_while_it_writes(append: &str) -> Verdict {
         }
     };
     let told = timeout(PATIENCE, appending).await.unwrap().unwrap();
-    fixture.finish().await;
     match told {
         Ok(()) => want(head == 2, "it was acknowledged, and the new leader does not know it"),
         Err(_) => want(head == 0, "it was refused, and is there"),
@@ -171,7 +168,6 @@ async fn a_hanging_writers_session_is_ended_by_who_takes_over() {
     assert!(matches!(told, Err(JournalError::Unknown(_))), "{told:?}");
     hold.rollback().await.unwrap();
     assert_eq!(fixture.frames().await, []);
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -190,7 +186,6 @@ async fn renewals_do_not_disturb_appends() {
     }
     renewing.abort();
     let _ = renewing.await;
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -208,5 +203,4 @@ async fn what_is_written_cannot_be_changed_and_a_place_is_taken_once() {
     let twice = other.append(&[frame(3), frame(2)]).await;
     assert!(matches!(twice, Err(JournalError::Failed(_))), "{twice:?}");
     assert_eq!(fixture.frames().await, [(1, 1), (2, 1)], "all or nothing");
-    fixture.finish().await;
 }

@@ -1,6 +1,7 @@
 //! Against a real server: `PAYMESH_TEST_POSTGRES_URL`. There is no skipping without it.
 
 mod fencing;
+mod indexing;
 mod opening;
 mod racing;
 mod unknown;
@@ -147,11 +148,24 @@ impl Fixture {
         };
         tokio::time::timeout(PATIENCE, blocked).await.expect("a session waits for a lock");
     }
+}
 
-    /// Drops the schema.
-    pub(super) async fn finish(self) {
-        self.run(&format!("DROP SCHEMA {} CASCADE", self.config.schema)).await;
-        drop(self.directory);
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let (server, schema) = (self.server(), self.config.schema.clone());
+        let dropping = async move {
+            let client = server.connect(Purpose::Migrate).await?;
+            // What a failed test still holds is left to whoever throws the database away.
+            client.batch_execute(&format!("SET lock_timeout = '3s'; DROP SCHEMA {schema} CASCADE")).await
+        };
+        // A runtime of its own: the test's does not run while this one waits.
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(dropping)
+        };
+        if let Ok(Err(error)) = std::thread::spawn(work).join() {
+            eprintln!("the schema {} stays: {error}", self.config.schema);
+        }
     }
 }
 

@@ -19,7 +19,6 @@ async fn migrations_are_applied_once_also_by_replicas_that_start_together() {
     drop(opened);
     let versions = fixture.count("SELECT count(*) FROM schema_version").await;
     assert_eq!(versions, i64::try_from(MIGRATIONS.len()).unwrap());
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -32,7 +31,6 @@ async fn a_schema_from_a_newer_program_is_refused() {
         matches!(refused, StartError::Store(StoreError::Newer { found: 999, known: k }) if k == known),
         "{refused:?}"
     );
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -48,7 +46,6 @@ async fn a_migration_that_fails_leaves_nothing_and_those_before_it_stay() {
     let mended: &[&str] = &[broken[0], "CREATE TABLE two (n int)"];
     migrate(&mut client, &schema, mended).await.unwrap();
     assert_eq!(fixture.count(tables).await, 2);
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -60,7 +57,6 @@ async fn a_journal_of_another_key_is_refused() {
     let refused = Postgres::open(&other).await.err().unwrap();
     assert!(matches!(&refused, StartError::Config(said) if said.contains("another key")), "{refused:?}");
     Postgres::open(&fixture.config).await.unwrap();
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -83,7 +79,6 @@ async fn a_server_that_may_lose_commits_is_refused_unless_that_is_allowed() {
     let client = fixture.server().connect_writer(epoch).await.unwrap();
     let source = "SELECT source FROM pg_settings WHERE name = 'synchronous_commit'";
     assert_eq!(client.query_one(source, &[]).await.unwrap().get::<_, String>(0), "session");
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -101,7 +96,6 @@ async fn every_session_is_read_committed_whatever_the_server_says() {
             "{purpose:?}"
         );
     }
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -121,7 +115,6 @@ async fn a_server_that_is_not_there_is_told_without_the_password() {
     let refused = Server::new(&config).unwrap().connect(Purpose::Lead).await.err().unwrap();
     let said = crate::store::postgres::session::said(&refused);
     assert!(said.contains("28P01") && !said.contains("no-such-password"), "{said}");
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -145,5 +138,4 @@ async fn a_journal_is_read_in_pages_and_a_missing_frame_is_told() {
     writer.append(&[frame(7)]).await.unwrap();
     let missing = journal::read(client, 4).await.unwrap_err();
     assert!(matches!(missing, JournalError::Damaged { sequence: 6, .. }), "{missing:?}");
-    fixture.finish().await;
 }

@@ -84,7 +84,6 @@ async fn of_those_who_race_for_an_epoch_one_has_it() {
         assert_eq!(seen.epoch, round + 1);
         assert!(!seen.left.is_zero() && !seen.released);
     }
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -115,7 +114,6 @@ async fn a_leader_that_is_killed_is_replaced_when_its_lease_ends_and_not_before(
     let frames = second.postgres.frames_after(0).await.unwrap();
     assert_eq!(frames, [frame(1)]);
     second.go().await;
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -140,7 +138,6 @@ async fn a_leader_that_leaves_is_replaced_at_once() {
     let third = Replica::start(fixture.open("third").await);
     assert_eq!(third.until_leading().await, epoch + 2);
     third.go().await;
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -154,7 +151,6 @@ async fn a_leader_that_is_replaced_is_told() {
     assert_eq!(first.postgres.lease().epoch(), None);
     assert!(first.postgres.journal(epoch).await.unwrap().append(&[frame(1)]).await.is_err());
     first.go().await;
-    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -171,5 +167,4 @@ async fn a_leader_that_cannot_reach_the_server_stops_when_its_lease_ends() {
     hold.rollback().await.unwrap();
     first.until_leading().await;
     first.go().await;
-    fixture.finish().await;
 }

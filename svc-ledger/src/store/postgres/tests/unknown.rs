@@ -105,7 +105,6 @@ async fn an_append_without_an_answer_is_unknown_and_the_next_leader_reads_what_h
         let frames = postgres.frames_after(0).await.unwrap();
         assert_eq!(frames, (1..=expected).map(frame).collect::<Vec<_>>());
         fixture.journal(second).await.append(&[frame(expected + 1)]).await.unwrap();
-        fixture.finish().await;
     }
 }
 
@@ -125,5 +124,4 @@ async fn a_session_that_the_server_ends_leaves_the_outcome_unknown() {
     let told = timeout(PATIENCE, appending).await.unwrap().unwrap();
     assert!(matches!(told, Err(JournalError::Unknown(_))), "{told:?}");
     hold.rollback().await.unwrap();
-    fixture.finish().await;
 }
