@@ -27,8 +27,8 @@ pub struct PostgresConfig {
     /// A file with the password. Default: none is sent.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
-    /// A file with the certificates (PEM) of the CA that the server's certificate comes from; needed unless
-    /// `sslmode` is `disable`. Default: none.
+    /// A file with the certificates (PEM) of the CA that the server's certificate comes from; without it no
+    /// server is trusted, which leaves `prefer` and `disable`. Default: none.
     #[schemars(extend("x-file" = "public"))]
     #[serde(default)]
     pub ca_file: Option<PathBuf>,

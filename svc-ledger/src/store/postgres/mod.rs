@@ -9,6 +9,7 @@
 //!
 //! All transactions are READ COMMITTED. Of the two rows that fence, `leadership` is locked before `watermark`.
 
+mod archive;
 mod config;
 mod index;
 mod journal;
@@ -82,11 +83,6 @@ impl Postgres {
     /// Whether this replica leads at this very moment.
     pub fn lease(&self) -> Lease {
         self.lease.clone()
-    }
-
-    /// The key of the journal's records.
-    pub fn key(&self) -> &JournalKey {
-        &self.key
     }
 
     /// The journal, to write in the epoch that this replica leads.

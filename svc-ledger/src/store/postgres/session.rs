@@ -51,9 +51,10 @@ impl Server {
         config.check().map_err(StartError::Config)?;
         let url = url::parse(&config.url).map_err(StartError::Config)?;
         let tls = match (&config.ca_file, url.protection) {
-            (_, Protection::Disable) => Tls::none()?,
             (Some(path), _) => Tls::trusting(&read_file("ca_file", path)?)?,
-            (None, _) => {
+            // A server that has TLS nevertheless is not trusted, and the connection fails.
+            (None, Protection::Disable | Protection::Prefer) => Tls::none()?,
+            (None, Protection::Verify) => {
                 return Err(StartError::Config(
                     "postgres.ca_file is needed for TLS; sslmode=disable in postgres.url does without"
                         .to_owned(),

@@ -78,7 +78,7 @@ async fn a_new_leader_finds_accounts_and_open_reservations_at_the_watermark() {
         match world.numbers.below(4) {
             0 => drop(world.resolve(reserved, true)),
             1 => drop(world.resolve(reserved, false)),
-            2 => drop(world.expire(reserved)),
+            2 => world.expire(reserved),
             _ => open.push(reserved),
         }
         if world.numbers.chance(30) {
@@ -114,7 +114,7 @@ async fn a_new_leader_finds_accounts_and_open_reservations_at_the_watermark() {
 
 #[tokio::test]
 async fn an_event_of_an_account_that_is_not_there_is_refused() {
-    let (index, fixture) = fresh().await;
+    let (index, _fixture) = fresh().await;
     let mut world = World::new(14);
     let a = world.open("acme", "EUR", AccountFlags::NONE);
     index.apply(vec![world.seal()]).await.unwrap();

@@ -4,7 +4,7 @@ use mesh::{StartError, StoreError};
 
 use super::{Fixture, frame};
 use crate::store::{
-    ports::{Journal as _, JournalError},
+    ports::{Archive as _, Journal as _, JournalError},
     postgres::{
         Postgres, PostgresConfig, journal,
         migrate::{MIGRATIONS, migrate},
@@ -135,7 +135,21 @@ async fn a_journal_is_read_in_pages_and_a_missing_frame_is_told() {
     assert_eq!(page, [1, 2, 3], "three begin within 16 MiB");
     assert_eq!(journal::read(client, 3).await.unwrap().len(), 2);
     assert_eq!(journal::read(client, 5).await.unwrap(), []);
+    let (postgres, _) = fixture.open("reader").await;
+    let read = async |from, durable| {
+        let mut frames = postgres.frames(from, durable);
+        let mut read = Vec::new();
+        while let Some(frame) = frames.recv().await {
+            read.push(frame.map(|frame| frame.sequence).map_err(|error| error.to_string()));
+        }
+        read
+    };
+    assert_eq!(read(0, 4).await, [Ok(1), Ok(2), Ok(3), Ok(4)], "not beyond what is durable");
+    assert_eq!(read(4, 5).await, [Ok(4), Ok(5)]);
+    assert_eq!(read(6, 5).await, []);
+    assert!(matches!(&read(5, 6).await[..], [Ok(5), Err(missing)] if missing.contains('6')));
     writer.append(&[frame(7)]).await.unwrap();
+    assert!(matches!(&read(5, 7).await[..], [Err(missing)] if missing.contains('6')));
     let missing = journal::read(client, 4).await.unwrap_err();
     assert!(matches!(missing, JournalError::Damaged { sequence: 6, .. }), "{missing:?}");
 }
