@@ -9,7 +9,7 @@ use std::sync::Arc;
 use money::Timestamp;
 
 use self::{
-    random::all,
+    random::{all, questions_at_random},
     world::{World, tenant},
 };
 use super::ports::{
@@ -18,8 +18,6 @@ use super::ports::{
 use crate::domain::{
     AccountFlags, AccountId, Event, Kind, Known, ReservationState as Ended, TransferFlags, TransferId,
 };
-
-pub(super) use random::questions_at_random_are_answered_as_by_looking_at_everything;
 
 const EVER: Period = Period { from: Timestamp::from_nanos(i64::MIN), to: Timestamp::from_nanos(i64::MAX) };
 const OLDEST: Window = Window { newest_first: false, limit: 1_000 };
@@ -301,6 +299,18 @@ pub(super) async fn pages_follow_each_other_in_either_order<I: Index>(index: I) 
     assert_eq!((page.items.len(), page.resume), (0, None), "a period that ends before it begins is none");
 }
 
+pub(super) async fn questions_at_random_are_answered_as_by_looking_at_everything<I: Index>(index: I) {
+    questions_at_random(index, 20_261_121).await;
+}
+
+pub(super) async fn questions_at_random_in_a_second_world<I: Index>(index: I) {
+    questions_at_random(index, 2).await;
+}
+
+pub(super) async fn questions_at_random_in_a_third_world<I: Index>(index: I) {
+    questions_at_random(index, 3).await;
+}
+
 /// Stamps the suite over an index; `$fresh` gives an empty one and whatever must outlive it.
 macro_rules! suite {
     ($fresh:expr; $($test:ident),+ $(,)?) => {$(
@@ -323,6 +333,8 @@ macro_rules! suite {
             history_is_kept_of_each_movement_and_read_as_of_any_time,
             pages_follow_each_other_in_either_order,
             questions_at_random_are_answered_as_by_looking_at_everything,
+            questions_at_random_in_a_second_world,
+            questions_at_random_in_a_third_world,
         }
     };
 }

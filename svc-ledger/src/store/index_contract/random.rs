@@ -169,10 +169,7 @@ async fn compare<I: Index>(index: &I, world: &mut World, seed: u64) {
     assert!(found == expected, "seed {seed}: known ids differ");
 }
 
-pub(in crate::store) async fn questions_at_random_are_answered_as_by_looking_at_everything<I: Index>(
-    index: I,
-) {
-    let seed = 20_261_121;
+pub(super) async fn questions_at_random<I: Index>(index: I, seed: u64) {
     let mut world = World::new(seed);
     world.settle(4);
     let first = world.seal();

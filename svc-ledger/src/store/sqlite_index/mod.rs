@@ -77,15 +77,16 @@ pub struct SqliteIndex {
 struct Shared {
     paths: Paths,
     tuning: Tuning,
+    knower: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
+    /// After those that read, which cannot copy the log: the last connection that is closed does.
     writer: Mutex<Connection>,
     /// What is in memory of the last commit. Locked for writing while a commit becomes visible, so that
     /// whoever begins to read under the lock sees both as of the same commit.
     view: RwLock<Arc<View>>,
     /// All words of the last commit, and perhaps some of the next: for those who read without the view.
     words: RwLock<Arc<Words>>,
-    knower: Mutex<Connection>,
-    readers: Mutex<Vec<Connection>>,
-    turns: Arc<Semaphore>,
 }
 
 impl SqliteIndex {

@@ -206,3 +206,72 @@ pub(super) fn intersect(left: Vec<i64>, right: Vec<i64>) -> Vec<i64> {
     common.retain(|time| longer.binary_search(time).is_ok());
     common
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: i64 = 1_800_000_000_000_000_000;
+
+    fn blocks(entries: &[Entry]) -> Vec<(i64, Vec<u8>)> {
+        let mut blocks = Vec::new();
+        put_blocks(3, FIRST, entries, |place, block| {
+            blocks.push((place, block.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        blocks
+    }
+
+    fn find(blocks: &[(i64, Vec<u8>)], key: Key) -> Vec<i64> {
+        let end = blocks.partition_point(|(at, _)| *at <= place(3, key));
+        end.checked_sub(1).map_or(Vec::new(), |index| in_block(&blocks[index].1, FIRST, key).unwrap())
+    }
+
+    #[test]
+    fn lists_of_all_lengths_are_found_in_their_blocks() {
+        let mut entries: Vec<Entry> = Vec::new();
+        for n in 0..500_u64 {
+            let key = Of::Tenant(u32::try_from(n).unwrap()).key();
+            let length = if n % 100 == 7 { 3_000 } else { 1 + i64::try_from(n % 9).unwrap() };
+            entries.extend((0..length).map(|time| (key, FIRST + time * 1_000_003)));
+        }
+        // Keys that share all that a place is made of, in number more than a block holds.
+        let close = 0x1234_5678_9a00_0000;
+        entries.extend((0..500).map(|n| (close + n, FIRST + 5)));
+        entries.extend([(0, FIRST), (u64::MAX, FIRST + 9), (u64::MAX, FIRST + 9)]);
+        entries.sort_unstable();
+
+        let blocks = blocks(&entries);
+        assert!(blocks.len() > 12 && blocks.is_sorted_by(|left, right| left.0 < right.0));
+        for group in entries.chunk_by(|left, right| left.0 == right.0) {
+            let mut times: Vec<i64> = group.iter().map(|entry| entry.1).collect();
+            times.dedup();
+            assert_eq!(find(&blocks, group[0].0), times);
+            assert!(find(&blocks, group[0].0 ^ (1 << 50)).is_empty(), "no such key");
+        }
+        assert!(in_block(&blocks[1].1[..20], FIRST, u64::MAX).is_err(), "cut short");
+    }
+
+    #[test]
+    fn runs_are_merged_and_few() {
+        let mut runs = Vec::new();
+        let mut all: Vec<Entry> = Vec::new();
+        for n in 0..1_000_i64 {
+            let entries = vec![(1, 2 * n + 1), (0, 2 * n), (n.cast_unsigned() % 7, 2 * n)];
+            all.extend(&entries);
+            push_run(&mut runs, entries);
+        }
+        assert!(runs.len() <= 10, "{}", runs.len());
+        all.sort_unstable();
+        let of = |key| {
+            let mut times: Vec<i64> =
+                all.iter().filter(|entry| entry.0 == key).map(|entry| entry.1).collect();
+            times.dedup();
+            times
+        };
+        assert!([0, 1, 6, 9].iter().all(|key| in_runs(&runs, *key) == of(*key)));
+        assert_eq!(merge_all(runs), all);
+        assert_eq!(intersect(vec![1, 3, 5, 9], vec![3, 4, 9]), [3, 9]);
+    }
+}

@@ -1,6 +1,12 @@
 //! The contract, with a generation and a budget of any size, and what only this index promises.
 
+use std::fs;
+
 use super::*;
+use crate::{
+    domain::{AccountFlags, Kind},
+    store::index_contract::{any, world::World},
+};
 
 fn fresh(tuning: Tuning) -> (SqliteIndex, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -21,4 +27,195 @@ mod with_short_generations_and_a_small_budget {
 mod with_the_smallest_budget {
     const TUNING: super::Tuning = super::Tuning { generation: 150, budget: 1, log_pages: 4 };
     crate::store::index_contract::suite!(super::fresh(TUNING));
+}
+
+const SHORT: Tuning = Tuning { generation: 20, budget: 1_000, log_pages: 1_000_000 };
+
+/// Records of a few things each.
+fn records(world: &mut World, count: usize) -> Vec<Happened> {
+    world.settle(3);
+    let record = |world: &mut World| {
+        for _ in 0..6 {
+            world.happen();
+        }
+        world.seal()
+    };
+    (0..count).map(|_| record(world)).collect()
+}
+
+fn made(records: &[Happened]) -> Vec<Transfer> {
+    let transfer = |event: &crate::domain::Event| match event {
+        crate::domain::Event::Made { transfer, .. } => Some(Transfer::clone(transfer)),
+        _ => None,
+    };
+    records.iter().flat_map(|record| record.events.iter()).filter_map(transfer).collect()
+}
+
+async fn held(index: &SqliteIndex) -> Vec<Transfer> {
+    let filter = TransferFilter { tenant: None, ..any("acme") };
+    let mut held = index.transfers(filter.clone()).await.unwrap();
+    assert_eq!(held.resume, None);
+    // Along the postings as well as along the table.
+    let mut by_tenant = Vec::new();
+    for tenant in crate::store::index_contract::world::TENANTS {
+        by_tenant.extend(index.transfers(TransferFilter { ..any(tenant) }).await.unwrap().items);
+    }
+    by_tenant.sort_unstable_by_key(|transfer| transfer.timestamp);
+    assert_eq!(by_tenant, held.items);
+    std::mem::take(&mut held.items)
+}
+
+#[tokio::test]
+async fn what_was_applied_is_there_after_opening_again() {
+    let (index, dir) = fresh(SHORT);
+    let path = dir.path().join("index.db");
+    let mut world = World::new(1);
+    let records = records(&mut world, 12);
+    let mut index = Some(index);
+    for (done, record) in records.iter().enumerate() {
+        let open = index.take().unwrap();
+        open.apply(vec![record.clone()]).await.unwrap();
+        drop(open);
+        let again = SqliteIndex::tuned(&path, SHORT).unwrap();
+        assert_eq!(
+            again.applied().await.unwrap(),
+            Watermark { sequence: record.sequence, hash: record.hash }
+        );
+        assert_eq!(held(&again).await, made(&records[..=done]));
+        index = Some(again);
+    }
+    let generations = index.unwrap().shared.view.read().unwrap().generations.len();
+    assert!(generations >= 2, "{generations}");
+}
+
+/// The log as a power loss may leave it: as far as it was synced. What is then held is what the watermark says.
+#[tokio::test]
+async fn a_log_that_is_cut_anywhere_leaves_what_the_watermark_says() {
+    let (index, dir) = fresh(SHORT);
+    let mut world = World::new(2);
+    let records = records(&mut world, 12);
+    for record in &records {
+        index.apply(vec![record.clone()]).await.unwrap();
+    }
+    let log = fs::read(dir.path().join("index.db-wal")).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for part in 0..=24 {
+        let cut = tempfile::tempdir().unwrap();
+        fs::copy(dir.path().join("index.db"), cut.path().join("index.db")).unwrap();
+        fs::write(cut.path().join("index.db-wal"), &log[..log.len() * part / 24]).unwrap();
+        let index = SqliteIndex::tuned(&cut.path().join("index.db"), SHORT).unwrap();
+        let watermark = index.applied().await.unwrap();
+        let holds = usize::try_from(watermark.sequence).unwrap();
+        assert_eq!(held(&index).await, made(&records[..holds]));
+        seen.insert(holds);
+        // And goes on from there.
+        index.apply(records.clone()).await.unwrap();
+        assert_eq!(held(&index).await, made(&records));
+    }
+    assert!(seen.len() > 5 && seen.contains(&12), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_made_anew_and_a_newer_or_anothers_is_refused() {
+    let (index, dir) = fresh(SHORT);
+    let path = dir.path().join("index.db");
+    let mut world = World::new(3);
+    let records = records(&mut world, 3);
+    index.apply(records.clone()).await.unwrap();
+    drop(index);
+
+    let newer = Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 2).unwrap();
+    drop(newer);
+    let refused = SqliteIndex::open(&path).err().unwrap();
+    assert!(matches!(refused, StoreError::Newer { found: 2, known: 1 }), "{refused}");
+
+    let older = Connection::open(&path).unwrap();
+    older.pragma_update(None, "user_version", 0).unwrap();
+    drop(older);
+    let index = SqliteIndex::open(&path).unwrap();
+    assert_eq!(index.applied().await.unwrap(), Watermark::default(), "made anew");
+    index.apply(records.clone()).await.unwrap();
+    drop(index);
+
+    fs::write(&path, "no database at all, but something that is long enough to have a header".repeat(9))
+        .unwrap();
+    let index = SqliteIndex::open(&path).unwrap();
+    assert_eq!(index.applied().await.unwrap(), Watermark::default());
+    index.apply(records.clone()).await.unwrap();
+    assert_eq!(held(&index).await, made(&records));
+
+    let other = dir.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE treasure (coins INTEGER)").unwrap();
+    let refused = SqliteIndex::open(&other).err().unwrap();
+    assert!(refused.to_string().contains("is no index of a ledger"), "{refused}");
+    assert!(fs::metadata(&other).unwrap().len() > 0, "and left alone");
+}
+
+#[tokio::test]
+async fn damage_that_a_question_meets_has_the_file_made_anew_at_the_next_start() {
+    let (index, dir) = fresh(SHORT);
+    let path = dir.path().join("index.db");
+    let mut world = World::new(4);
+    let records = records(&mut world, 12);
+    index.apply(records.clone()).await.unwrap();
+    lock(&index.shared.writer).execute("UPDATE movements SET body = x'00'", []).unwrap();
+    let filter = TransferFilter { tenant: None, ..any("acme") };
+    let error = index.transfers(filter).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    drop(index);
+    let index = SqliteIndex::tuned(&path, SHORT).unwrap();
+    assert_eq!(index.applied().await.unwrap(), Watermark::default());
+    index.apply(records.clone()).await.unwrap();
+    drop(index);
+    let index = SqliteIndex::tuned(&path, SHORT).unwrap();
+    assert_eq!(held(&index).await, made(&records), "once");
+}
+
+#[tokio::test]
+async fn an_index_of_another_journal_is_cleared() {
+    let (index, _dir) = fresh(SHORT);
+    let mut world = World::new(5);
+    index.apply(records(&mut world, 12)).await.unwrap();
+    index.clear().unwrap();
+    assert_eq!(index.applied().await.unwrap(), Watermark::default());
+    assert_eq!(held(&index).await, []);
+    let mut other = World::new(6);
+    let records = records(&mut other, 12);
+    index.apply(records.clone()).await.unwrap();
+    assert_eq!(held(&index).await, made(&records));
+}
+
+/// Whoever asks while records are applied sees whole records: as many as the watermark before said, or more.
+#[test]
+fn questions_see_whole_commits_while_others_are_under_way() {
+    const RECORDS: i64 = 120;
+    let (index, _dir) = fresh(Tuning { log_pages: 8, ..SHORT });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let mut world = World::new(7);
+    let a = world.open("acme", "EUR", AccountFlags::HISTORY);
+    let b = world.open("acme", "EUR", AccountFlags::NONE);
+    let writer = index.clone();
+    let applying = runtime.spawn(async move {
+        for _ in 0..RECORDS {
+            // A record is three transfers.
+            for _ in 0..3 {
+                world.make(a, b, Kind::Single);
+            }
+            writer.apply(vec![world.seal()]).await.unwrap();
+        }
+    });
+    runtime.block_on(async {
+        let mut last = 0;
+        while last < usize::try_from(RECORDS).unwrap() {
+            let least = usize::try_from(index.applied().await.unwrap().sequence).unwrap();
+            let filter = TransferFilter { account: Some(a), ..any("acme") };
+            let found = index.transfers(filter).await.unwrap().items.len();
+            assert_eq!(found % 3, 0, "a part of a record");
+            assert!(found >= 3 * least, "{found} of {least} records");
+            assert!(found / 3 >= last, "fewer than before");
+            last = found / 3;
+        }
+        applying.await.unwrap();
+    });
 }
