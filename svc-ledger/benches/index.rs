@@ -153,17 +153,16 @@ impl Load {
     }
 }
 
-fn report_known(index: &SqliteIndex, load: &mut Load, what: &str, ids: Vec<TransferId>) {
+fn report_known(index: &SqliteIndex, what: &str, ids: &[TransferId]) {
     const ROUNDS: u32 = 20;
     let count = ids.len() as f64;
     let mut found = 0;
     let start = Instant::now();
     for _ in 0..ROUNDS {
-        found = now(index.known(ids.clone())).unwrap().len();
+        found = now(index.known(ids.to_vec())).unwrap().len();
     }
     let nanos = start.elapsed().as_nanos() as f64 / f64::from(ROUNDS) / count;
     println!("known: {what}: {nanos:.1} ns an id, {found} found");
-    load.time += 1;
 }
 
 async fn report_questions(index: &SqliteIndex, load: &Load) {
@@ -281,17 +280,18 @@ fn main() {
     let (done, rates) = (done as f64, [spent, on_processor]);
     println!("all: {:.0} transfers/s, {:.0} of own time", done / rates[0], done / rates[1]);
 
-    let new = (0..BATCH_MAX)
+    let new: Vec<TransferId> = (0..BATCH_MAX)
         .map(|_| {
             load.time += 1;
             load.id()
         })
         .collect();
-    report_known(&index, &mut load, "8,190 new as the load's", new);
-    let noise = (0..BATCH_MAX).map(|_| TransferId::new(load.numbers.wide()).unwrap()).collect();
-    report_known(&index, &mut load, "8,190 of noise", noise);
+    report_known(&index, "8,190 new as the load's", &new);
+    let noise: Vec<TransferId> =
+        (0..BATCH_MAX).map(|_| TransferId::new(load.numbers.wide()).unwrap()).collect();
+    report_known(&index, "8,190 of noise", &noise);
     held.truncate(BATCH_MAX);
-    report_known(&index, &mut load, "held ones from all over", held);
+    report_known(&index, "held ones from all over", &held);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(report_questions(&index, &load));
     drop(index);
