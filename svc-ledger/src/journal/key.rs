@@ -133,6 +133,11 @@ impl JournalKey {
         id
     }
 
+    /// A keyed hash that takes its bytes in parts.
+    pub(super) fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0)
+    }
+
     /// The keyed hash of the bytes.
     pub(super) fn hash(&self, bytes: &[u8]) -> Hash {
         *blake3::keyed_hash(&self.0, bytes).as_bytes()

@@ -33,6 +33,11 @@ impl JournalReader {
         Self { dir: dir.to_owned(), key }
     }
 
+    /// The key that the records are verified with.
+    pub fn key(&self) -> &JournalKey {
+        &self.key
+    }
+
     /// What happened after a record that is known, up to one that is durable: the first must follow it.
     pub fn replay(&self, after: Link, durable: Sequence) -> Result<Replay, JournalError> {
         Ok(Replay(self.records(after.sequence + 1, Some(after), durable)?))
@@ -46,6 +51,11 @@ impl JournalReader {
     /// The records themselves, verified, as they are exported.
     pub fn frames(&self, from: Sequence, durable: Sequence) -> Result<Frames, JournalError> {
         Ok(Frames(self.records(from, None, durable)?))
+    }
+
+    /// What happened in all records, each with its length in bytes.
+    pub(in crate::journal) fn measured(&self, durable: Sequence) -> Result<Measured, JournalError> {
+        Ok(Measured(self.records(1, None, durable)?))
     }
 
     /// How long the journal is, in bytes.
@@ -198,5 +208,17 @@ impl Iterator for Frames {
             let header = chain.verify(bytes)?;
             Ok(Frame { sequence: header.sequence, hash: chain.link().hash, bytes: bytes.into() })
         })
+    }
+}
+
+/// What happened, with the length of each record in bytes. It ends after the first error.
+#[derive(Debug)]
+pub(in crate::journal) struct Measured(Records);
+
+impl Iterator for Measured {
+    type Item = Result<(Happened, u64), JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next(|chain, bytes| Ok((chain.open(bytes)?, bytes.len() as u64)))
     }
 }

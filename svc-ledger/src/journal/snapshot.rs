@@ -1,0 +1,133 @@
+//! Snapshots in files: the state after a record, so that a start replays what came after it only. They are
+//! derived: one that is lost or damaged costs time, nothing else.
+
+mod format;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::{chain::Link, key::JournalKey};
+use crate::store::ports::{JournalError, Sequence, Snapshot};
+
+/// What a snapshot's name ends with, behind the digits of its sequence.
+const EXTENSION: &str = "snap";
+
+/// What one that is being written ends with.
+const DRAFT: &str = "draft";
+
+/// How many are kept: the newest, and one in case it is damaged.
+const KEPT: usize = 2;
+
+/// How much is read and written at once, in bytes.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The snapshots in a directory. One at a time may be written; the owner sees to that.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    dir: PathBuf,
+    key: JournalKey,
+}
+
+impl Snapshots {
+    /// Those in this directory, which is made if it is not there.
+    pub fn open(dir: &Path, key: JournalKey) -> Result<Self, JournalError> {
+        fs::create_dir_all(dir).map_err(|error| failed(dir, &error))?;
+        Ok(Self { dir: dir.to_owned(), key })
+    }
+
+    /// Keeps a snapshot, durably, and the newest one before it; deletes all older ones. After an error all is
+    /// as it was.
+    pub fn keep(&self, snapshot: &Snapshot) -> Result<(), JournalError> {
+        let path = self.dir.join(format!("{:020}.{EXTENSION}", snapshot.sequence));
+        let draft = path.with_extension(DRAFT);
+        self.write(snapshot, &draft, &path).map_err(|error| {
+            // Left behind, it would be deleted with the next one.
+            fs::remove_file(&draft).ok();
+            failed(&path, &error)
+        })?;
+        self.delete_old().map_err(|error| failed(&self.dir, &error))
+    }
+
+    fn write(&self, snapshot: &Snapshot, draft: &Path, path: &Path) -> io::Result<()> {
+        let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(draft)?);
+        let mut file = format::write(snapshot, &self.key, file)?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        fs::rename(draft, path)?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn delete_old(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == DRAFT) {
+                fs::remove_file(path)?;
+            }
+        }
+        self.list()?.into_iter().skip(KEPT).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+
+    /// The newest snapshot that is whole, or `None`: then the journal is replayed from its start. A snapshot
+    /// of records that the journal does not have is refused: the journal has lost them.
+    pub fn load(&self, journal: &Link) -> Result<Option<Snapshot>, JournalError> {
+        for (sequence, path) in self.list().map_err(|error| failed(&self.dir, &error))? {
+            let snapshot = match self.read(sequence, &path) {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "a snapshot cannot be used, an older one is looked for");
+                    continue;
+                }
+            };
+            let is_ahead = sequence > journal.sequence;
+            if is_ahead || (sequence == journal.sequence && snapshot.hash != journal.hash) {
+                let what = if is_ahead { "the journal ends before it" } else { "the journal holds another" };
+                let file = path.display();
+                return Err(JournalError::Damaged {
+                    sequence,
+                    what: format!(
+                        "the snapshot {file} holds it, and {what}; put the journal back from a copy"
+                    ),
+                });
+            }
+            return Ok(Some(snapshot));
+        }
+        if journal.sequence > 0 {
+            tracing::info!(records = journal.sequence, "there is no snapshot: the whole journal is replayed");
+        }
+        Ok(None)
+    }
+
+    fn read(&self, sequence: Sequence, path: &Path) -> io::Result<Snapshot> {
+        let file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+        let snapshot = format::read(&self.key, file)?;
+        if snapshot.sequence == sequence {
+            Ok(snapshot)
+        } else {
+            Err(io::Error::other("its name is another's"))
+        }
+    }
+
+    /// The newest first.
+    fn list(&self) -> io::Result<Vec<(Sequence, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == EXTENSION) {
+                let sequence = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+                found.extend(sequence.map(|sequence| (sequence, path)));
+            }
+        }
+        found.sort_unstable_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+        Ok(found)
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> JournalError {
+    JournalError::Failed(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;
