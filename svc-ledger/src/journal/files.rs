@@ -5,6 +5,7 @@
 //! more is written, and one of a sync ends the process: what the disk then holds is not known.
 
 mod disk;
+mod lock;
 mod mark;
 mod reader;
 mod recovery;
@@ -14,7 +15,7 @@ mod segment;
 mod tests;
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, IoSlice},
     path::{Path, PathBuf},
 };
@@ -23,7 +24,7 @@ pub use disk::{Disk, SystemDisk};
 pub use reader::{Frames, JournalReader, Replay};
 pub use recovery::{Cut, Recovered};
 
-use self::{mark::Mark, segment::Segment};
+use self::{lock::Lock, mark::Mark, segment::Segment};
 use super::{
     chain::{Header, Link},
     key::{JournalKey, KeyId},
@@ -32,9 +33,6 @@ use crate::store::ports::{Frame, Journal, JournalError, Sequence};
 
 /// How long a segment gets before the next one is begun, in bytes.
 pub const SEGMENT_BYTES: u64 = 256 << 20;
-
-/// The file whose lock says that a process writes here.
-const LOCK_FILE: &str = "lock";
 
 /// The writer. There is one at a time; the directory's lock sees to it.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ pub struct FileJournal<D: Disk = SystemDisk> {
     segment: Option<Open<D::File>>,
     has_failed: bool,
     /// Held while this lives.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The segment that is written to.
@@ -93,7 +91,7 @@ impl<D: Disk> FileJournal<D> {
             let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
             disk.sync_dir(parent.unwrap_or(Path::new("."))).map_err(at)?;
         }
-        let lock = lock(dir)?;
+        let lock = Lock::take(dir)?;
         let key = match key {
             KeySource::Given(key) => key,
             KeySource::KeptIn(place) => {
@@ -137,16 +135,16 @@ impl<D: Disk> FileJournal<D> {
     /// Where the last of these frames leads to, which must follow one another and what was written.
     fn follow(&self, frames: &[Frame]) -> Result<Link, JournalError> {
         frames.iter().try_fold(self.link, |link, frame| {
-            let head =
-                frame.bytes.first_chunk().ok_or("is no record").and_then(|head| {
-                    Header::decode(head, self.id).map_err(|_| "is no record of this journal")
-                });
-            match head {
-                Ok(head) if head.sequence == link.sequence + 1 && head.previous == link.hash => {
+            let head = frame.bytes.first_chunk().and_then(|head| Header::decode(head, self.id).ok());
+            let is_whole = |head: &Header| {
+                head.record_bytes() == frame.bytes.len() && frame.bytes.ends_with(&frame.hash)
+            };
+            match head.filter(is_whole) {
+                Some(head) if head.sequence == link.sequence + 1 && head.previous == link.hash => {
                     Ok(Link { sequence: head.sequence, hash: frame.hash, last: head.last })
                 }
-                Ok(_) => Err("does not follow the one before it"),
-                Err(what) => Err(what),
+                Some(_) => Err("does not follow the one before it"),
+                None => Err("is no record of this journal"),
             }
             .map_err(|what| {
                 JournalError::Failed(format!("frame {} {what}: nothing was written", frame.sequence))
@@ -207,20 +205,6 @@ fn write_all<D: Disk>(disk: &D, file: &mut D::File, mut pieces: &mut [IoSlice<'_
         }
     }
     Ok(())
-}
-
-fn lock(dir: &Path) -> Result<File, JournalError> {
-    let path = dir.join(LOCK_FILE);
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| failed(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(JournalError::Failed(format!(
-            "another process writes to {}: there can be one only",
-            dir.display()
-        ))),
-        Err(fs::TryLockError::Error(error)) => Err(failed(&path, &error)),
-    }
 }
 
 /// Reading or opening failed; nothing is lost.

@@ -120,7 +120,7 @@ fn neighbours(segments: &[Segment], key: &JournalKey) -> Result<Option<Link>, Jo
 /// The header of a segment's first record, if it can be read.
 fn head(segment: &Segment, key: &JournalKey) -> Result<Option<Header>, JournalError> {
     let at = |error: io::Error| failed(&segment.path, &error);
-    let mut scan = Scan::open(&segment.path, key).map_err(at)?;
+    let mut scan = Scan::glance(&segment.path, key).map_err(at)?;
     loop {
         match scan.next().map_err(at)? {
             Piece::Mark(_) => {}

@@ -18,6 +18,9 @@ use crate::{
 /// How much is read at once, in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// The same where only the first header is looked at.
+const GLANCE_BYTES: usize = 4 << 10;
+
 /// A segment that is being read.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -58,10 +61,20 @@ pub(super) enum Bad {
 }
 
 impl Scan {
+    /// To read all of it.
     pub(super) fn open(path: &Path, key: &JournalKey) -> io::Result<Self> {
+        Self::with_buffer(path, key, BUFFER_BYTES)
+    }
+
+    /// To look at its start only.
+    pub(super) fn glance(path: &Path, key: &JournalKey) -> io::Result<Self> {
+        Self::with_buffer(path, key, GLANCE_BYTES)
+    }
+
+    fn with_buffer(path: &Path, key: &JournalKey, buffer_bytes: usize) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        let file = BufReader::with_capacity(BUFFER_BYTES, file);
+        let file = BufReader::with_capacity(buffer_bytes, file);
         let (id, key, path) = (key.id(), key.clone(), path.to_owned());
         Ok(Self { path, file, key, id, offset: 0, length, record: Vec::new() })
     }

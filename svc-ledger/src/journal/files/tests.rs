@@ -5,7 +5,10 @@ mod crash;
 mod damage;
 mod faulty;
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
 use fastrand::Rng;
 use tempfile::TempDir;

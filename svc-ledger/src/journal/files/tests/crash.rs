@@ -106,6 +106,27 @@ fn an_acknowledgement_that_comes_too_early_is_found() {
     assert!(failed.contains("was acknowledged, the journal ends with"), "{failed}");
 }
 
+/// A disk that was full and is no longer: the end of the file may be torn, so that nothing goes behind it.
+#[test]
+fn after_an_error_nothing_is_appended_until_it_is_opened_anew() {
+    let history = History::new(4);
+    for fault in [Fault::Before, Fault::Within] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::stopping_at(4, fault);
+        let (mut journal, _) = open_on(disk.clone(), dir.path(), SEGMENT_BYTES).unwrap();
+        append(&mut journal, &history.frames[..2]).unwrap();
+        assert!(matches!(append(&mut journal, &history.frames[2..]), Err(JournalError::Unknown(_))));
+        disk.heal();
+        let bytes = journal.reader().bytes().unwrap();
+        assert!(matches!(append(&mut journal, &history.frames[2..]), Err(JournalError::Unknown(_))));
+        assert_eq!((journal.reader().bytes().unwrap(), journal.link().sequence), (bytes, 2));
+        drop(journal);
+        // Of two records two thirds were written: one of them may be whole, and stay.
+        let sequence = check(dir.path(), &history, 2).unwrap();
+        assert!((2..4).contains(&sequence), "{fault:?}");
+    }
+}
+
 /// A sync that fails is never asked again.
 #[test]
 fn a_sync_that_fails_is_the_end() {
@@ -117,4 +138,20 @@ fn a_sync_that_fails_is_the_end() {
     let error = append(&mut journal, &history.frames).unwrap_err().to_string();
     assert!(error.contains("a sync"), "{error}");
     assert!(disk.has_given_up());
+}
+
+/// The process died before its sync, another read what it had written, and then the power went.
+#[test]
+fn what_was_recovered_is_durable() {
+    let history = History::new(3);
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::stopping_at(3, Fault::Before);
+    assert_eq!(write_until_it_stops(&disk, dir.path(), &history, &mut Rng::with_seed(13)), 0);
+    let disk = FaultyDisk::default();
+    let (journal, recovered) = open_on(disk.clone(), dir.path(), SEGMENT_BYTES).unwrap();
+    assert!(recovered.link.sequence > 0);
+    drop(journal);
+    disk.cut_power(Loss::All, &mut Rng::with_seed(0));
+    let (_, again) = open(dir.path(), SEGMENT_BYTES).unwrap();
+    assert_eq!(again.link, recovered.link);
 }
