@@ -287,9 +287,14 @@ fn main() {
         })
         .collect();
     report_known(&index, "8,190 new as the load's", &new);
-    let noise: Vec<TransferId> =
-        (0..BATCH_MAX).map(|_| TransferId::new(load.numbers.wide()).unwrap()).collect();
-    report_known(&index, "8,190 of noise", &noise);
+    let span = u64::try_from((load.time - START) / 1_000_000).unwrap();
+    let between = |numbers: &mut Numbers| {
+        let millis = START.unsigned_abs() / 1_000_000 + numbers.next() % span;
+        (u128::from(millis) << 80) | (0x7 << 76) | (numbers.wide() >> 52)
+    };
+    let between: Vec<TransferId> =
+        (0..BATCH_MAX).map(|_| TransferId::new(between(&mut load.numbers)).unwrap()).collect();
+    report_known(&index, "8,190 new ones among those held", &between);
     held.truncate(BATCH_MAX);
     report_known(&index, "held ones from all over", &held);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

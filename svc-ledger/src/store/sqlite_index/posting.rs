@@ -111,12 +111,12 @@ pub(super) fn merge_all(mut runs: Vec<Run>) -> Vec<Entry> {
     merged
 }
 
-/// The times of a key in runs, oldest first, each once.
-pub(super) fn in_runs(runs: &[Run], key: Key) -> Vec<i64> {
+/// The times of a key in runs, from one to another, oldest first, each once.
+pub(super) fn in_runs(runs: &[Run], key: Key, from: i64, to: i64) -> Vec<i64> {
     let mut times = Vec::new();
     for run in runs {
-        let start = run.partition_point(|entry| entry.0 < key);
-        times.extend(run[start..].iter().take_while(|entry| entry.0 == key).map(|entry| entry.1));
+        let start = run.partition_point(|entry| *entry < (key, from));
+        times.extend(run[start..].iter().take_while(|entry| **entry <= (key, to)).map(|entry| entry.1));
     }
     times.sort_unstable();
     times.dedup();
@@ -270,7 +270,8 @@ mod tests {
             times.dedup();
             times
         };
-        assert!([0, 1, 6, 9].iter().all(|key| in_runs(&runs, *key) == of(*key)));
+        assert!([0, 1, 6, 9].iter().all(|key| in_runs(&runs, *key, i64::MIN, i64::MAX) == of(*key)));
+        assert_eq!(in_runs(&runs, 0, 4, 8), [4, 6, 8]);
         assert_eq!(merge_all(runs), all);
         assert_eq!(intersect(vec![1, 3, 5, 9], vec![3, 4, 9]), [3, 9]);
     }

@@ -243,7 +243,7 @@ impl<'a> Search<'a> {
                 break;
             }
             let times = match segment.ordinal {
-                None => posting::in_runs(&self.view.tail.runs, *key),
+                None => posting::in_runs(&self.view.tail.runs, *key, self.from, self.to),
                 Some(ordinal) => self.list(ordinal, segment.first, *key)?,
             };
             // At least 1 is left, for one more movement: so each call comes further.

@@ -173,6 +173,19 @@ async fn damage_that_a_question_meets_has_the_file_made_anew_at_the_next_start()
 }
 
 #[tokio::test]
+async fn time_does_not_run_backwards() {
+    let (index, _dir) = fresh(SHORT);
+    let mut world = World::new(8);
+    let mut records = records(&mut world, 2);
+    records[0].sequence = 2;
+    records[1].sequence = 1;
+    records.reverse();
+    index.apply(vec![records[0].clone()]).await.unwrap();
+    let refused = index.apply(vec![records[1].clone()]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Commit(_)), "{refused}");
+}
+
+#[tokio::test]
 async fn an_index_of_another_journal_is_cleared() {
     let (index, _dir) = fresh(SHORT);
     let mut world = World::new(5);

@@ -55,6 +55,12 @@ pub(super) struct View {
 }
 
 impl View {
+    /// The time of the latest movement.
+    pub(super) fn latest_time(&self) -> Option<i64> {
+        let closed = || self.generations.last().map(|generation| generation.last);
+        self.tail.span.map(|(_, last)| last).or_else(closed)
+    }
+
     /// Reads it from the file.
     pub(super) fn load(connection: &Connection) -> Result<Self, StoreError> {
         let (sequence, hash): (i64, [u8; 32]) =

@@ -36,7 +36,8 @@ pub(super) fn apply(shared: &Shared, records: &[Happened]) -> Result<(), StoreEr
 
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut after = View { watermark, ..View::clone(&before) };
-    let mut batch = Batch { words: Arc::clone(&before.words), ..Batch::default() };
+    let words = Arc::clone(&before.words);
+    let mut batch = Batch { words, latest_time: before.latest_time(), ..Batch::default() };
     {
         let mut tables = Tables::prepare(&transaction)?;
         for event in records.iter().flat_map(|record| record.events.iter()) {
@@ -151,6 +152,8 @@ fn close_generation(connection: &Connection, view: &mut View) -> Result<(), Stor
 struct Batch {
     words: Arc<Words>,
     latest: Option<(TenantId, LedgerCode, Code, Spelling)>,
+    /// Of the latest movement: times only run forward, and the lists count on it.
+    latest_time: Option<i64>,
     span: Option<(i64, i64)>,
     count: usize,
     entries: Vec<Entry>,
@@ -245,6 +248,10 @@ impl<'a> Tables<'a> {
         movement: &Movement<'_>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
+        if batch.latest_time.is_some_and(|latest| latest >= timestamp) {
+            return Err(refused("a movement comes before one that is held".into()));
+        }
+        batch.latest_time = Some(timestamp);
         posting::put_entries(&mut batch.entries, timestamp, movement);
         batch.body.clear();
         body::put(&mut batch.body, movement);
