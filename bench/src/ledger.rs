@@ -1,13 +1,15 @@
 //! svc-ledger from outside: full batches, single transfers, a long history, many accounts.
 //!
-//! Client and service share this process and the machine; between them is mTLS, as between services. An answer
-//! is counted when it says that every transfer of the call was made, which the service says once they are on disk.
+//! Client and service share the machine, and this process but for what is measured or killed as a process;
+//! between them is mTLS, as between services. An answer is counted when it says that every transfer of the call was made, which the service says once they are on disk.
 
 mod batch;
 mod ground;
 mod growth;
+mod peer;
 mod pgbench;
 mod postgres;
+mod process;
 mod table;
 mod unary;
 mod workload;
@@ -44,7 +46,7 @@ const UNARY_GOAL: f64 = 0.6;
 
 /// Measure svc-ledger: full batches, single transfers, a long history, many accounts
 ///
-/// The service runs in this process behind mTLS, its data in a directory of its own that is removed afterwards.
+/// The service runs behind mTLS, its data in a directory of its own that is removed afterwards.
 /// Every transfer must be answered CREATED, which is said once it is on disk. Beside each figure stands the p50
 /// of fdatasync on that disk just before: disks have moods, so compare no figures across them.
 ///
@@ -66,7 +68,8 @@ pub(crate) struct LedgerArgs {
     /// How long to measure each, in seconds, after a second of warm-up
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     duration: u64,
-    /// This many transfers of each case instead (rounded up to full batches), all of which count
+    /// This many transfers of each case instead (rounded up to full batches), all of which count; for `history`,
+    /// instead of each million
     #[arg(long, conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     transfers: Option<u64>,
     /// How often to measure each, in turn; the median of the rounds' ratios is reported
@@ -102,6 +105,9 @@ pub(crate) struct LedgerArgs {
     /// The server that `postgres` is measured on; it must be durable. What is made there is removed afterwards
     #[arg(long, env = "PAYMESH_TEST_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
     postgres_url: Option<String>,
+    /// Serve a ledger from this directory: what `history` and `accounts` start, to measure and to kill it
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    serve: Option<PathBuf>,
     /// What the mesh's stack logs
     #[arg(long, default_value = "info")]
     log: String,
@@ -134,9 +140,12 @@ pub(crate) fn run(args: &LedgerArgs) -> Result<(), BenchError> {
         None => disk::beside_this_program()?,
     };
     let _telemetry = telemetry::start(&args.log)?;
+    if let Some(directory) = &args.serve {
+        return process::serve(directory);
+    }
     let bench = Bench { args, parent, accounts: Accounts::new(args.accounts), hot: Accounts::new(2) };
     println!("svc-ledger behind mTLS in {}, every answer durable", bench.parent.display());
-    let mut table = Table::new();
+    let mut table = Table::default();
     for _ in 0..args.rounds {
         bench.round(&mut table)?;
     }
@@ -198,10 +207,10 @@ impl Bench<'_> {
         config: &Config,
     ) -> Result<(), BenchError> {
         for callers in callers {
-            let ground = Ground::with_accounts(&self.parent, config.clone(), accounts)?;
+            let ground = Ground::start(&self.parent, config.clone(), accounts)?;
             let sync = disk::fdatasync_us(&ground.data_dir())?;
             let shape = batch::Shape { callers: *callers, per_call: self.args.per_call };
-            let figures = batch::drive(&ground, accounts, shape, self.bound(self.args.per_call), 0)?;
+            let figures = batch::drive(&ground.peer, accounts, shape, self.bound(self.args.per_call), 0)?;
             ground.stop();
             table.add(
                 &of_callers(name, *callers),
@@ -221,11 +230,11 @@ impl Bench<'_> {
         travel: Travel,
         config: &Config,
     ) -> Result<(), BenchError> {
-        let ground = Ground::with_accounts(&self.parent, config.clone(), accounts)?;
+        let ground = Ground::start(&self.parent, config.clone(), accounts)?;
         let sync = disk::fdatasync_us(&ground.data_dir())?;
         let (connections, in_flight) = (self.args.connections, self.args.in_flight);
         let shape = unary::Shape { connections, in_flight, travel };
-        let figures = unary::drive(&ground, accounts, shape, self.bound(1))?;
+        let figures = unary::drive(&ground.peer, accounts, shape, self.bound(1))?;
         ground.stop();
         table.add(name, Unit { transfers: 1 }, figures, Some(&sync));
         Ok(())

@@ -1,13 +1,11 @@
-//! Memory of this process, as Linux counts it; elsewhere it is not known.
+//! Memory of a process, as Linux counts it; elsewhere it is not known.
 
-/// Bytes of this process that are in memory.
-pub(crate) fn resident() -> Option<u64> {
-    parse(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
-}
-
-/// The most that there ever were.
-pub(crate) fn resident_max() -> Option<u64> {
-    parse(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+/// What a process has in memory now, and the most that it ever had, for people.
+pub(crate) fn of(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mebibytes =
+        |name| parse(&status, name).map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string());
+    format!("{} MiB in memory, at most {} so far", mebibytes("VmRSS:"), mebibytes("VmHWM:"))
 }
 
 /// A line of proc_pid_status(5), such as `VmRSS:    1234 kB`, where a kB is 1,024 bytes.

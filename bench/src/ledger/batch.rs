@@ -8,7 +8,7 @@ use paymesh_proto::ledger::v1::CreateTransfersRequest;
 use paymesh_proto::ledger::v1::ledger_service_client::LedgerServiceClient;
 use tokio::task::JoinSet;
 
-use super::ground::Ground;
+use super::peer::Peer;
 use super::workload::{Accounts, Workload};
 use super::{all_created, caller, request};
 use crate::cpu;
@@ -27,7 +27,7 @@ pub(super) struct Shape {
 
 /// Drives them; figures and bound are of batches. `seed` is another one for each drive of one ledger.
 pub(super) fn drive(
-    ground: &Ground,
+    peer: &Peer,
     accounts: &Accounts,
     shape: Shape,
     bound: Bound,
@@ -35,7 +35,7 @@ pub(super) fn drive(
 ) -> Result<Figures, BenchError> {
     let before = cpu::used_here();
     let (mut figures, all) = caller()?.block_on(async {
-        let client = ground.client()?;
+        let client = peer.client()?;
         let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
         let mut workers = JoinSet::new();
         for number in 0..shape.callers {

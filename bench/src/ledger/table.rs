@@ -27,14 +27,9 @@ struct Row {
 pub(super) struct Table(Vec<Row>);
 
 impl Table {
-    /// Says what the columns are.
-    pub(super) fn new() -> Self {
-        println!("{HEAD}");
-        Self::default()
-    }
-
     /// Takes a row and says it. `sync_us` is what fdatasync took on its disk.
     pub(super) fn add(&mut self, name: &str, unit: Unit, figures: Figures, sync_us: Option<&Histogram<u64>>) {
+        self.head();
         println!("{}", line(name, unit, &figures, sync_us));
         let rate = figures.rate() * f64::from(unit.transfers);
         self.0.push(Row { name: name.to_owned(), rate, figures: Some(figures) });
@@ -42,6 +37,7 @@ impl Table {
 
     /// Takes what another program measured, and says it.
     pub(super) fn add_said(&mut self, name: &str, said: Said) {
+        self.head();
         let (rate, mean_ms) = (report::grouped(said.rate), said.latency_ms);
         println!("{name:24} {rate:>12} {rate:>12}   (mean {mean_ms:.2} ms)");
         self.0.push(Row { name: name.to_owned(), rate: said.rate, figures: None });
@@ -50,6 +46,13 @@ impl Table {
     /// A case's figures, round by round.
     pub(super) fn rounds(&self, name: &str) -> Vec<Figures> {
         self.of(name).filter_map(|row| row.figures.clone()).collect()
+    }
+
+    /// Says what the columns are, before the first row.
+    fn head(&self) {
+        if self.0.is_empty() {
+            println!("{HEAD}");
+        }
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = &Row> {
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_best_round_is_the_one_with_most_transfers() {
-        let mut table = Table::new();
+        let mut table = Table::default();
         for calls in [100, 300, 200] {
             table.add("batch", Unit { transfers: 10 }, figures(calls), None);
         }

@@ -20,7 +20,7 @@ fn bench<T>(arguments: &[&str], look: impl FnOnce(&Bench<'_>) -> T) -> T {
 fn every_transfer_of_every_case_is_made() {
     let arguments = ["--transfers", "250", "--per-call", "100", "--accounts", "20", "--in-flight", "16"];
     bench(&arguments, |bench| {
-        let mut table = Table::new();
+        let mut table = Table::default();
         bench.round(&mut table).unwrap();
         bench.compare(&table);
         for (name, calls) in [
@@ -34,13 +34,6 @@ fn every_transfer_of_every_case_is_made() {
             assert_eq!((rounds.len(), rounds[0].latencies_us.len()), (1, calls), "{name}");
         }
         assert_eq!(table.rounds("echo limit").len(), 1);
-    });
-}
-
-#[test]
-fn accounts_outlive_a_restart() {
-    bench(&["--transfers", "30", "--per-call", "10", "--accounts", "5", "--many", "50"], |bench| {
-        growth::accounts(bench).unwrap();
     });
 }
 

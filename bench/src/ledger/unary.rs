@@ -8,7 +8,7 @@ use paymesh_proto::ledger::v1::ledger_service_client::LedgerServiceClient;
 use paymesh_proto::ledger::v1::{CreateTransfersRequest, Transfer, TransferResult};
 use tokio::task::JoinSet;
 
-use super::ground::Ground;
+use super::peer::Peer;
 use super::workload::{Accounts, Workload};
 use super::{PER_CALL_MAX, all_created, caller, request};
 use crate::cpu;
@@ -39,14 +39,14 @@ pub(super) enum Travel {
 
 /// Drives them; figures and bound are of single transfers.
 pub(super) fn drive(
-    ground: &Ground,
+    peer: &Peer,
     accounts: &Accounts,
     shape: Shape,
     bound: Bound,
 ) -> Result<Figures, BenchError> {
     let before = cpu::used_here();
     let (mut figures, all) = caller()?.block_on(async {
-        let callers = callers(ground, shape).await?;
+        let callers = callers(peer, shape).await?;
         let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
         let mut workers = JoinSet::new();
         for (number, caller) in (0..shape.in_flight).zip(callers.iter().cycle()) {
@@ -62,16 +62,16 @@ pub(super) fn drive(
     Ok(figures)
 }
 
-async fn callers(ground: &Ground, shape: Shape) -> Result<Vec<Caller>, BenchError> {
+async fn callers(peer: &Peer, shape: Shape) -> Result<Vec<Caller>, BenchError> {
     match shape.travel {
         Travel::Alone => {
-            let (way, mut callers) = (ground.way()?, Vec::new());
+            let mut callers = Vec::new();
             for _ in 0..shape.connections {
-                callers.push(Caller::Alone(way.connect().await?));
+                callers.push(Caller::Alone(peer.connect().await?));
             }
             Ok(callers)
         }
-        Travel::Coalesced(batches) => Ok(vec![Caller::Coalesced(batcher(ground, batches)?)]),
+        Travel::Coalesced(batches) => Ok(vec![Caller::Coalesced(batcher(peer, batches)?)]),
     }
 }
 
@@ -105,10 +105,10 @@ impl Caller {
 
 /// Within the runtime that calls.
 fn batcher(
-    ground: &Ground,
+    peer: &Peer,
     batches: u32,
 ) -> Result<Batcher<Transfer, Result<TransferResult, Fault>>, BenchError> {
-    let client = ground.client()?;
+    let client = peer.client()?;
     let limits = BatchLimits { items_max: PER_CALL_MAX as usize, ..BatchLimits::default() };
     Ok(Batcher::on_task(limits, batches as usize, move |transfers: Vec<Transfer>| {
         let mut client = client.clone();

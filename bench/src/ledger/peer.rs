@@ -1,0 +1,77 @@
+//! The ways to call a ledger, wherever it runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Uri;
+use mesh::tls::Identity;
+use mesh::{Harness, SpiffeId, Upstream};
+use paymesh_proto::ledger::v1::account_result::Code;
+use paymesh_proto::ledger::v1::ledger_service_client::LedgerServiceClient;
+use paymesh_proto::ledger::v1::{AccountResult, CreateAccountsRequest, LookupAccountsRequest};
+use tokio_rustls::rustls::ClientConfig;
+
+use super::workload::Accounts;
+use super::{PER_CALL_MAX, caller, request};
+use crate::echo::{CALLER, Connection, connection};
+use crate::error::BenchError;
+
+/// The workload that is measured.
+pub(super) const SERVICE: &str = "svc-ledger";
+
+/// A ledger's address, and who calls it.
+pub(super) struct Peer {
+    address: SocketAddr,
+    service: SpiffeId,
+    caller: Identity,
+    tls: Arc<ClientConfig>,
+}
+
+impl Peer {
+    /// A caller with a certificate of the harness.
+    pub(super) fn new(harness: &Harness, address: SocketAddr) -> Result<Self, BenchError> {
+        let (caller, service) = (Identity::load(&harness.certificate(CALLER)?)?, SpiffeId::of(SERVICE)?);
+        let tls = caller.client_config(&service)?;
+        Ok(Self { address, service, caller, tls })
+    }
+
+    /// A way to call it as services do. Within the runtime that is to own its connections.
+    pub(super) fn client(&self) -> Result<LedgerServiceClient<Upstream>, BenchError> {
+        let upstream = Upstream::new(&self.caller, &self.service, &self.address.to_string())?;
+        Ok(LedgerServiceClient::new(upstream))
+    }
+
+    /// One connection, made as the echo's are, so that what is compared has the same client.
+    pub(super) async fn connect(&self) -> Result<LedgerServiceClient<Connection>, BenchError> {
+        let connection = connection(self.address, &self.tls).await?;
+        Ok(LedgerServiceClient::with_origin(connection, Uri::from_static("http://ledger")))
+    }
+
+    /// Opens the accounts.
+    pub(super) fn open(&self, accounts: &Accounts) -> Result<(), BenchError> {
+        caller()?.block_on(async {
+            let mut client = self.client()?;
+            for accounts in accounts.to_open(PER_CALL_MAX as usize) {
+                let answer = client.create_accounts(request(CreateAccountsRequest { accounts })?).await?;
+                let results = answer.into_inner().results;
+                let mut codes = results.iter().map(AccountResult::code);
+                if let Some(other) = codes.find(|code| *code != Code::Created) {
+                    let why = format!("an account was not opened: {}", other.as_str_name());
+                    return Err(BenchError::Ledger(why));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Asks for one of the accounts, which must be there.
+    pub(super) fn ask(&self, accounts: &Accounts) -> Result<(), BenchError> {
+        let asked = request(LookupAccountsRequest { ids: accounts.first() })?;
+        let answer = caller()?
+            .block_on(async { Ok::<_, BenchError>(self.client()?.lookup_accounts(asked).await?) })?;
+        match answer.into_inner().accounts.len() {
+            1 => Ok(()),
+            _ => Err(BenchError::Ledger("an account is gone".to_owned())),
+        }
+    }
+}
