@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 /// The ledger that all accounts are of.
 const LEDGER: &str = "EUR";
-const ACCOUNT_CODE: &str = "customer_balance";
-const TRANSFER_CODE: &str = "payment_capture";
+// These are in the default chart.
+const ACCOUNT_CODE: &str = "customer_deposits";
+const TRANSFER_CODE: &str = "transfer";
 
 /// A UUIDv7 of 2024 with nothing in the bits that are free.
 const FIRST_ACCOUNT: u128 = 0x018f_0000_0000_7000_8000_0000_0000_0000;
