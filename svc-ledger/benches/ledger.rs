@@ -70,7 +70,10 @@ impl Workload {
             code: Given::Value("payment_authorization".parse().unwrap()),
             pending: Given::Nothing,
             timeout_s: 0,
-            reference: "pay_018f00000000700080000000000000aa".parse::<Reference>().unwrap(),
+            user_data: 0,
+            has_unknown_flags: false,
+            has_timestamp: false,
+            reference: "pay_018f00000000700080000000000000aa".parse().ok(),
         };
         Self { numbers: Numbers(7), accounts, ids, made: 0, template }
     }
@@ -181,7 +184,11 @@ async fn opened(store: &EmbeddedStore) {
             ledger: Given::Value("EUR".parse().unwrap()),
             code: Given::Value("clearing".parse().unwrap()),
             flags: Some(AccountFlags::NONE),
-            balances_are_zero: true,
+            user_data: 0,
+            reference: Some(Reference::default()),
+            limit: 0,
+            has_balances: false,
+            has_timestamp: false,
         })
         .collect();
     for batch in accounts.chunks(BATCH_MAX) {

@@ -35,15 +35,17 @@ impl mesh::Service for Ledger {
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), String> {
-        config.expiry_interval().map(drop).map_err(|error| error.to_string())
+        config.expiry_interval().map_err(|error| error.to_string())?;
+        config.vocabulary().map(drop).map_err(|error| error.to_string())
     }
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         let interval = config.expiry_interval()?;
+        let words = config.vocabulary()?;
         let store = EmbeddedStore::open(&context.data_dir().join("ledger.db"))?;
         let sweeping = worker::release_lapsed(store.clone(), context.clock(), context.drain(), interval);
         Ok(Parts::new()
-            .serve(service::server(store, context.clock()))
+            .serve(service::server(store, context.clock(), words))
             .worker("release-lapsed-reservations", sweeping))
     }
 }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use mesh::{BatchError, Call, Clock, Fault, Reason, StoreError, Violations};
 use paymesh_proto::ledger::v1 as proto;
 use paymesh_proto::ledger::v1::{
-    AccountResult, AuditRequest, AuditResponse, CreateAccountsRequest, CreateAccountsResponse,
-    CreateTransfersRequest, CreateTransfersResponse, GetAccountRequest, GetTrialBalanceRequest,
-    ListAccountsRequest, ListAccountsResponse, LookupAccountsRequest, LookupAccountsResponse,
-    LookupTransfersRequest, LookupTransfersResponse,
+    AuditRequest, AuditResponse, CreateAccountsRequest, CreateAccountsResponse, CreateTransfersRequest,
+    CreateTransfersResponse, GetAccountRequest, GetTrialBalanceRequest, ListAccountsRequest,
+    ListAccountsResponse, LookupAccountsRequest, LookupAccountsResponse, LookupTransfersRequest,
+    LookupTransfersResponse, SetAccountLimitsRequest, SetAccountLimitsResponse,
     ledger_service_server::{LedgerService, LedgerServiceServer},
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
+    config::Vocabulary,
     domain::{AccountId, BATCH_MAX, Code, TransferId},
     store::{AccountQuery, Store},
 };
@@ -28,8 +29,12 @@ const PAGE_SIZE_MAX: usize = 100;
 pub(crate) const MESSAGE_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// The ledger's RPCs over a store.
-pub(crate) fn server<S: Store>(store: S, clock: Arc<dyn Clock>) -> LedgerServiceServer<Rpc<S>> {
-    LedgerServiceServer::new(Rpc { store, clock })
+pub(crate) fn server<S: Store>(
+    store: S,
+    clock: Arc<dyn Clock>,
+    words: Vocabulary,
+) -> LedgerServiceServer<Rpc<S>> {
+    LedgerServiceServer::new(Rpc { store, clock, words })
         .max_decoding_message_size(MESSAGE_BYTES_MAX as usize)
         .max_encoding_message_size(MESSAGE_BYTES_MAX as usize)
 }
@@ -38,6 +43,7 @@ pub(crate) fn server<S: Store>(store: S, clock: Arc<dyn Clock>) -> LedgerService
 pub(crate) struct Rpc<S> {
     store: S,
     clock: Arc<dyn Clock>,
+    words: Vocabulary,
 }
 
 fn bounded(field: &str, items: usize) -> Result<(), Fault> {
@@ -56,9 +62,9 @@ impl<S: Store> LedgerService for Rpc<S> {
         let call = Call::of(&request)?;
         let accounts = request.into_inner().accounts;
         bounded("accounts", accounts.len())?;
-        let batch = wire::new_accounts(&call, accounts)?;
+        let batch = wire::new_accounts(&call, &self.words, accounts)?;
         let results = self.store.open_accounts(batch, self.clock.now()).await.map_err(Fault::from)?;
-        let results = results.into_iter().map(|code| AccountResult { code: code.into() }).collect();
+        let results = results.into_iter().map(wire::account_result).collect();
         Ok(Response::new(CreateAccountsResponse { results }))
     }
 
@@ -69,10 +75,23 @@ impl<S: Store> LedgerService for Rpc<S> {
         let call = Call::of(&request)?;
         let transfers = request.into_inner().transfers;
         bounded("transfers", transfers.len())?;
-        let batch = wire::new_transfers(&call, transfers)?;
+        let batch = wire::new_transfers(&call, &self.words, transfers)?;
         let results = self.store.transfer(batch, self.clock.now()).await.map_err(Fault::from)?;
         let results = results.into_iter().map(wire::transfer_result).collect();
         Ok(Response::new(CreateTransfersResponse { results }))
+    }
+
+    async fn set_account_limits(
+        &self,
+        request: Request<SetAccountLimitsRequest>,
+    ) -> Result<Response<SetAccountLimitsResponse>, Status> {
+        let call = Call::of(&request)?;
+        let limits = request.into_inner().limits;
+        bounded("limits", limits.len())?;
+        let batch = wire::new_limits(&call, limits)?;
+        let results = self.store.set_limits(batch, self.clock.now()).await.map_err(Fault::from)?;
+        let results = results.into_iter().map(wire::limit_result).collect();
+        Ok(Response::new(SetAccountLimitsResponse { results }))
     }
 
     async fn lookup_accounts(
@@ -84,7 +103,7 @@ impl<S: Store> LedgerService for Rpc<S> {
         bounded("ids", ids.len())?;
         let ids = wire::ids(ids, AccountId::parse)?;
         let accounts = self.store.accounts(tenant, ids).await.map_err(Fault::from)?;
-        let accounts = accounts.iter().map(wire::account).collect();
+        let accounts = accounts.iter().map(|account| wire::account(account, &self.words.ledgers)).collect();
         Ok(Response::new(LookupAccountsResponse { accounts }))
     }
 
@@ -117,7 +136,7 @@ impl<S: Store> LedgerService for Rpc<S> {
             Some(last) if has_more => page_of(&query).token(last.created_at),
             _ => String::new(),
         };
-        let accounts = accounts.iter().map(wire::account).collect();
+        let accounts = accounts.iter().map(|account| wire::account(account, &self.words.ledgers)).collect();
         Ok(Response::new(ListAccountsResponse { accounts, next_page_token }))
     }
 
@@ -133,7 +152,7 @@ impl<S: Store> LedgerService for Rpc<S> {
             .into_iter()
             .next()
             .ok_or_else(|| Fault::new(Reason::AccountNotFound, "There is no account with this id."))?;
-        Ok(Response::new(wire::account(&account)))
+        Ok(Response::new(wire::account(&account, &self.words.ledgers)))
     }
 
     async fn get_trial_balance(
@@ -142,7 +161,7 @@ impl<S: Store> LedgerService for Rpc<S> {
     ) -> Result<Response<proto::TrialBalance>, Status> {
         let tenant = Call::of(&request)?.tenant()?.clone();
         let trial = self.store.trial_balance(tenant).await.map_err(Fault::from)?;
-        Ok(Response::new(wire::trial_balance(&trial)?))
+        Ok(Response::new(wire::trial_balance(&trial, &self.words.ledgers)?))
     }
 
     async fn audit(&self, _request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
@@ -152,6 +171,8 @@ impl<S: Store> LedgerService for Rpc<S> {
             accounts: report.accounts,
             transfers: report.transfers,
             offences: report.offences,
+            done: true,
+            ..AuditResponse::default()
         }))
     }
 }

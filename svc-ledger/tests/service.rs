@@ -7,10 +7,11 @@ use std::sync::Arc;
 use mesh::{Call, Fault, Harness, ManualClock, Reason, service::Running, testing::call_of};
 use money::Timestamp;
 use paymesh_proto::ledger::v1::{
-    Account, AuditRequest, CreateAccountsRequest, CreateTransfersRequest, GetAccountRequest,
-    GetTrialBalanceRequest, ListAccountsRequest, LookupAccountsRequest, LookupTransfersRequest, Transfer,
-    account::AccountFlag, account_result::Code as AccountCode, ledger_service_client::LedgerServiceClient,
-    transfer::TransferFlag, transfer_result::Code,
+    Account, AccountLimit, AuditRequest, CreateAccountsRequest, CreateTransfersRequest, GetAccountRequest,
+    GetTrialBalanceRequest, ListAccountsRequest, LookupAccountsRequest, LookupTransfersRequest,
+    SetAccountLimitsRequest, Transfer, account::AccountFlag, account_limit_result::Code as LimitCode,
+    account_result::Code as AccountCode, ledger_service_client::LedgerServiceClient, transfer::TransferFlag,
+    transfer_result::Code,
 };
 use svc_ledger::{Config, Ledger, domain::BATCH_MAX};
 use tonic::{Response, Status};
@@ -171,6 +172,12 @@ async fn an_item_may_name_its_tenant_and_bad_items_have_codes_of_their_own() {
         Transfer { ledger: "eur".into(), ..transfer(&id(5), 1) },
         Transfer { code: "No Code".into(), ..transfer(&id(6), 1) },
         Transfer { pending_id: "nonsense".into(), ..transfer(&id(7), 1) },
+        Transfer { code: "no_such_code".into(), ..transfer(&id(8), 1) },
+        Transfer { ledger: "BTC".into(), ..transfer(&id(9), 1) },
+        Transfer { flags: vec![99], ..transfer(&id(10), 1) },
+        Transfer { reference: "x".repeat(257), ..transfer(&id(11), 1) },
+        Transfer { timestamp_ns: 1, ..transfer(&id(12), 1) },
+        Transfer { id: "ffffffff-ffff-ffff-ffff-ffffffffffff".into(), ..transfer("", 1) },
     ];
     let expected = [
         Code::Created,
@@ -181,6 +188,12 @@ async fn an_item_may_name_its_tenant_and_bad_items_have_codes_of_their_own() {
         Code::LedgerInvalid,
         Code::Invalid,
         Code::PendingIdMustBeEmpty,
+        Code::Invalid,
+        Code::LedgerInvalid,
+        Code::FlagsInvalid,
+        Code::ReferenceInvalid,
+        Code::TimestampMustBeZero,
+        Code::IdInvalid,
     ];
     assert_eq!(make(&mut setup, transfers).await, expected);
 
@@ -191,15 +204,25 @@ async fn an_item_may_name_its_tenant_and_bad_items_have_codes_of_their_own() {
         Account { flags: both, ..account(&id(1), "cash") },
         account("nonsense", "cash"),
         Account { tenant: "Not A Tenant".into(), ..account(&id(1), "cash") },
+        account(&id(1), "no_such_code"),
+        Account { flags: vec![99], ..account(&id(1), "cash") },
+        Account { exponent: 3, ..account(&id(1), "cash") },
+        Account { created_at: Some(mesh::clock::to_proto(Timestamp::EPOCH)), ..account(&id(1), "cash") },
+        Account { limit: 5, ..account(&id(1), "cash") },
     ];
     let request = setup.acme.request(CreateAccountsRequest { accounts });
     let answer = setup.client.create_accounts(request).await.unwrap().into_inner();
     let codes: Vec<_> = answer.results.iter().map(paymesh_proto::ledger::v1::AccountResult::code).collect();
     let expected = [
         AccountCode::BalanceMustBeZero,
-        AccountCode::FlagsInvalid,
+        AccountCode::FlagsAreMutuallyExclusive,
         AccountCode::IdInvalid,
         AccountCode::TenantInvalid,
+        AccountCode::Invalid,
+        AccountCode::FlagsInvalid,
+        AccountCode::LedgerInvalid,
+        AccountCode::TimestampMustBeZero,
+        AccountCode::LimitInvalid,
     ];
     assert_eq!(codes, expected);
     setup.running.stop().await;
@@ -231,21 +254,20 @@ async fn a_call_that_cannot_be_understood_is_refused_by_the_field() {
     let answer = client.get_account(acme.request(GetAccountRequest { id: id(77) })).await;
     assert_eq!(fault(answer), (Reason::AccountNotFound, vec![]));
 
-    let transfers = vec![
-        Transfer { flags: vec![99], ..transfer(&id(1), 1) },
-        Transfer { reference: "x".repeat(257), ..transfer(&id(2), 1) },
-    ];
-    let answer = client.create_transfers(acme.request(CreateTransfersRequest { transfers })).await;
-    assert_eq!(fault(answer), invalid(&["transfers[0].flags", "transfers[1].reference"]));
-    let transfers = vec![Transfer { flags: vec![99], ..Transfer::default() }; 100];
-    let answer = client.create_transfers(acme.request(CreateTransfersRequest { transfers })).await;
+    let limits = vec![AccountLimit::default(); too_many];
+    let answer = client.set_account_limits(acme.request(SetAccountLimitsRequest { limits })).await;
+    assert_eq!(fault(answer), invalid(&["limits"]));
+    let ids = vec!["nonsense".to_owned(); 100];
+    let answer = client.lookup_accounts(acme.request(LookupAccountsRequest { ids })).await;
     assert_eq!(fault(answer).1.len(), 16, "an answer stays small");
     setup.running.stop().await;
 }
 
 #[tokio::test]
 async fn a_full_batch_with_the_longest_texts_is_taken() {
-    let mut setup = setup().await;
+    let mut config = Config::default();
+    config.transfer_codes.insert("c".repeat(64), "to be long".into());
+    let mut setup = setup_with(config).await;
     let transfers = (0..BATCH_MAX)
         .map(|number| Transfer {
             reference: "r".repeat(256),
@@ -326,7 +348,7 @@ async fn a_lapsed_reservation_is_released_on_server_time() {
 
 #[tokio::test]
 async fn an_idle_ledger_releases_what_has_lapsed_by_itself() {
-    let mut setup = setup_with(Config { expiry_interval_ms: 1 }).await;
+    let mut setup = setup_with(Config { expiry_interval_ms: 1, ..Config::default() }).await;
     let reserve =
         Transfer { flags: vec![TransferFlag::Pending.into()], timeout_s: 60, ..transfer(&id(1), 1_000) };
     assert_eq!(make(&mut setup, vec![reserve]).await, [Code::Created]);
@@ -339,5 +361,72 @@ async fn an_idle_ledger_releases_what_has_lapsed_by_itself() {
     }
     let audit = setup.client.audit(setup.acme.request(AuditRequest {})).await.unwrap().into_inner();
     assert!(audit.ok, "{:?}", audit.offences);
+    setup.running.stop().await;
+}
+
+#[tokio::test]
+async fn an_asset_of_the_configuration_is_a_ledger_with_a_limit_and_a_closing() {
+    let config = Config { assets: [("BTC".to_owned(), 8)].into(), ..Config::default() };
+    let mut setup = setup_with(config).await;
+    let account = |number, flags: &[AccountFlag]| Account {
+        ledger: "BTC".into(),
+        exponent: 8,
+        flags: flags.iter().map(|flag| (*flag).into()).collect(),
+        user_data: -7,
+        reference: "wallet".into(),
+        ..account(&id(number), "customer_deposits")
+    };
+    let limited = Account { limit: 5, ..account(1, &[AccountFlag::DebitsMustNotExceedCredits]) };
+    let accounts = vec![limited.clone(), account(2, &[AccountFlag::History]), limited];
+    let request = setup.acme.request(CreateAccountsRequest { accounts });
+    let results = setup.client.create_accounts(request).await.unwrap().into_inner().results;
+    let codes: Vec<_> = results.iter().map(paymesh_proto::ledger::v1::AccountResult::code).collect();
+    assert_eq!(codes, [AccountCode::Created, AccountCode::Created, AccountCode::Exists]);
+    assert_eq!(results[2].timestamp_ns, results[0].timestamp_ns, "the original time");
+
+    let limits = [(1, 9, Some(5)), (1, 9, Some(5)), (1, 8, Some(5)), (2, 9, None), (3, 9, None)];
+    let limits = limits.map(|(number, limit, expected_limit)| AccountLimit {
+        account_id: id(number),
+        limit,
+        expected_limit,
+        tenant: String::new(),
+    });
+    let request = setup.acme.request(SetAccountLimitsRequest { limits: limits.to_vec() });
+    let results = setup.client.set_account_limits(request).await.unwrap().into_inner().results;
+    let told: Vec<_> = results.iter().map(|r| (r.code(), r.limit, r.timestamp_ns != 0)).collect();
+    let expected = [
+        (LimitCode::Changed, 9, true),
+        (LimitCode::Unchanged, 9, false),
+        (LimitCode::LimitDiffers, 9, false),
+        (LimitCode::AccountHasNoLimit, 0, false),
+        (LimitCode::AccountNotFound, 0, false),
+    ];
+    assert_eq!(told, expected);
+
+    let transfer = |number, flags: &[TransferFlag]| Transfer {
+        debit_account_id: id(1),
+        credit_account_id: id(2),
+        ledger: "BTC".into(),
+        flags: flags.iter().map(|flag| (*flag).into()).collect(),
+        user_data: 3,
+        ..transfer(&id(number), 100)
+    };
+    let batch = vec![
+        transfer(10, &[TransferFlag::BalancingDebit]),
+        transfer(11, &[TransferFlag::BalancingDebit, TransferFlag::Pending, TransferFlag::ClosingDebit]),
+        transfer(12, &[]),
+    ];
+    let codes = make(&mut setup, batch).await;
+    assert_eq!(codes, [Code::Created, Code::Created, Code::DebitAccountAlreadyClosed]);
+    let request = setup.acme.request(LookupTransfersRequest { ids: vec![id(10), id(11)] });
+    let found = setup.client.lookup_transfers(request).await.unwrap().into_inner().transfers;
+    assert_eq!((found[0].amount, found[0].user_data, found[1].amount), (9, 3, 0));
+    assert_eq!(found[1].flags, [2, 5, 7]);
+    let request = setup.acme.request(GetAccountRequest { id: id(1) });
+    let found = setup.client.get_account(request).await.unwrap().into_inner();
+    assert_eq!((found.limit, found.exponent, found.user_data, &*found.reference), (9, 8, -7, "wallet"));
+    assert_eq!(found.flags, [1, 4], "closed now");
+    let audit = setup.client.audit(setup.acme.request(AuditRequest {})).await.unwrap().into_inner();
+    assert!(audit.ok && audit.done, "{:?}", audit.offences);
     setup.running.stop().await;
 }

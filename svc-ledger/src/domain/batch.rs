@@ -109,6 +109,8 @@ fn burn_if_transient(item: &NewTransfer, result: TransferResult, set: &mut Worki
         C::DebitAccountNotFound
             | C::CreditAccountNotFound
             | C::PendingTransferNotFound
+            | C::DebitAccountAlreadyClosed
+            | C::CreditAccountAlreadyClosed
             | C::ExceedsCredits
             | C::ExceedsDebits
     );

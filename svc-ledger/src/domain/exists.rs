@@ -5,14 +5,13 @@ use super::{
     batch::TransferResult,
     transfer::NewTransfer,
     types::{Given, Kind, Transfer},
-    working::{Known, WorkingSet},
 };
 
 /// Compares an item with the transfer that has its id, in the order of precedence.
 ///
 /// Of another tenant's transfer nothing but that it is another tenant's is said: the other codes
 /// speak of transfers of one tenant only.
-pub(super) fn compare(item: &NewTransfer, existing: &Transfer, set: &WorkingSet) -> TransferResult {
+pub(super) fn compare(item: &NewTransfer, existing: &Transfer) -> TransferResult {
     if !item.tenant.is(&existing.tenant) {
         return C::ExistsWithDifferentTenant.into();
     }
@@ -27,9 +26,11 @@ pub(super) fn compare(item: &NewTransfer, existing: &Transfer, set: &WorkingSet)
         C::ExistsWithDifferentDebitAccountId
     } else if !matches(&item.credit, &existing.credit, resolves) {
         C::ExistsWithDifferentCreditAccountId
-    } else if !is_same_amount(item, existing, set) {
+    } else if !is_same_amount(item, existing) {
         C::ExistsWithDifferentAmount
-    } else if item.reference != existing.reference {
+    } else if item.user_data != existing.user_data {
+        C::ExistsWithDifferentUserData
+    } else if item.reference.as_ref() != Some(&existing.reference) {
         C::ExistsWithDifferentReference
     } else if !matches(&item.ledger, &existing.ledger, resolves) {
         C::ExistsWithDifferentLedger
@@ -53,16 +54,14 @@ fn is_same_pending(item: &NewTransfer, existing: &Transfer) -> bool {
     }
 }
 
-fn is_same_amount(item: &NewTransfer, existing: &Transfer, set: &WorkingSet) -> bool {
-    match existing.kind {
-        Kind::Post { pending } if item.post_full_amount => {
-            let reserved = match set.known(pending) {
-                Some(Known::Reserved(pending, _)) => Some(pending.amount),
-                _ => None,
-            };
-            item.amount == 0 && reserved == Some(existing.amount)
+/// The amount asked for, not the one that came of it: a balancing transfer may have moved less.
+fn is_same_amount(item: &NewTransfer, existing: &Transfer) -> bool {
+    match (existing.kind, existing.requested) {
+        // Zero says the whole, too.
+        (Kind::Void { .. }, _) => {
+            !item.post_full_amount && (item.amount == 0 || item.amount == existing.amount)
         }
-        Kind::Void { .. } => !item.post_full_amount && (item.amount == 0 || item.amount == existing.amount),
-        _ => !item.post_full_amount && item.amount == existing.amount,
+        (_, Some(asked)) => !item.post_full_amount && item.amount == asked,
+        (_, None) => item.post_full_amount && item.amount == 0,
     }
 }

@@ -3,7 +3,7 @@
 use money::Timestamp;
 
 use super::{
-    types::{Account, Balances, ReservationState, TransferFlags, TransferId},
+    types::{ReservationState, TransferFlags, TransferId},
     working::{Known, Standing, WorkingSet},
 };
 
@@ -19,16 +19,15 @@ fn release(id: TransferId, now: Timestamp, set: &mut WorkingSet) -> Option<()> {
     let timestamp = set.next_timestamp(now);
     pending.expires_at().filter(|at| *at <= timestamp)?;
     // Balances that do not hold the reservation are the audit's business: nothing is made up here.
-    let released = |account: &Account, balances: Option<Balances>, closing: TransferFlags| {
-        // Like a void, the lapse of what closed an account opens it again.
-        let closed = account.closed && !pending.modifiers.contains(closing);
-        balances.map(|balances| Standing { balances, closed })
-    };
     let (debit, credit) = (set.account(pending.debit)?, set.account(pending.credit)?);
-    let after = [
-        released(debit, debit.balances.debited(-pending.amount, 0), TransferFlags::CLOSING_DEBIT)?,
-        released(credit, credit.balances.credited(-pending.amount, 0), TransferFlags::CLOSING_CREDIT)?,
-    ];
-    set.release(timestamp, pending, after);
+    let debit_after = Standing {
+        balances: debit.balances.debited(-pending.amount, 0)?,
+        closed: debit.stays_closed(&pending, TransferFlags::CLOSING_DEBIT),
+    };
+    let credit_after = Standing {
+        balances: credit.balances.credited(-pending.amount, 0)?,
+        closed: credit.stays_closed(&pending, TransferFlags::CLOSING_CREDIT),
+    };
+    set.release(timestamp, pending, [debit_after, credit_after]);
     Some(())
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use money::Currency;
 
+use super::types::Given;
+
 /// The longest code of an asset, in characters.
 pub const LEDGER_CODE_LENGTH_MAX: usize = 8;
 
@@ -102,6 +104,14 @@ impl Ledgers {
         self.exponent(code).map(|_| code)
     }
 
+    /// What a request gives as a ledger.
+    pub fn given(&self, text: &str) -> Given<LedgerCode> {
+        match Given::parse(text, str::parse) {
+            Given::Value(code) if self.exponent(code).is_err() => Given::Unlisted(code),
+            other => other,
+        }
+    }
+
     /// How many decimals the ledger's smallest unit is away from its major one.
     pub fn exponent(&self, code: LedgerCode) -> Result<u8, LedgerError> {
         if let Some(exponent) = self.assets.get(&code) {
@@ -137,6 +147,9 @@ mod tests {
         let code = ledgers.parse("BTC").unwrap();
         assert_eq!(ledgers.exponent(code), Ok(8));
         assert!(ledgers.parse("POINTS").is_ok() && ledgers.parse("EUR").is_ok());
+        assert_eq!(ledgers.given("BTC"), Given::Value(code));
+        assert_eq!(Ledgers::default().given("BTC"), Given::Unlisted(code));
+        assert_eq!((ledgers.given(""), ledgers.given("btc")), (Given::Nothing, Given::Malformed));
         assert_eq!(Ledgers::new([("EUR", 3)]), Err(LedgerError::IsCurrency));
         assert_eq!(Ledgers::new([("BTC", 19)]), Err(LedgerError::Exponent));
         assert_eq!(Ledgers::new([("btc", 8)]), Err(LedgerError::Malformed));

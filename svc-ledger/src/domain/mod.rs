@@ -5,17 +5,21 @@
 //! the same batch on the same working set at the same time gives the same results everywhere.
 //!
 //! The semantics are those of TigerBeetle's `create_accounts` and `create_transfers`, with these
-//! differences: amounts are non-negative `i64`, accounts and transfers belong to a tenant, and a
-//! chain that was made as a whole answers `EXISTS` for each of its items when it is sent again.
+//! differences: amounts are non-negative `i64`, accounts and transfers belong to a tenant, balance limits
+//! may be passed by a limit that can be set, a post or void inherits neither user data nor reference, and
+//! a chain that was made as a whole answers `EXISTS` for each of its items when it is sent again.
 
 mod account;
 mod audit;
+mod balances;
 mod batch;
 mod book;
+mod chart;
 mod event;
 mod exists;
 mod expiry;
 mod ledger;
+mod limit;
 mod text;
 mod transfer;
 mod trial;
@@ -23,12 +27,14 @@ mod types;
 mod working;
 
 pub use account::{AccountResult, NewAccount, open_accounts};
-pub use audit::{AuditReport, Auditor, Entry, OFFENCES_MAX};
+pub use audit::{AuditReport, Auditor, OFFENCES_MAX};
 pub use batch::{TransferResult, execute};
 pub use book::{Book, EXPIRE_MAX};
+pub use chart::Codes;
 pub use event::{Event, Side};
 pub use expiry::expire;
 pub use ledger::{EXPONENT_MAX, LEDGER_CODE_LENGTH_MAX, LedgerCode, LedgerError, Ledgers};
+pub use limit::{LimitResult, NewLimit, set_limits};
 pub use text::{CODE_LENGTH_MAX, Code, REFERENCE_LENGTH_MAX, Reference, TextError};
 pub use transfer::NewTransfer;
 pub use trial::{TrialBalance, TrialLine};
@@ -44,6 +50,9 @@ pub use paymesh_proto::ledger::v1::transfer_result::Code as TransferCode;
 
 /// The closed set of an account's results; the contract's own enum.
 pub use paymesh_proto::ledger::v1::account_result::Code as AccountCode;
+
+/// The closed set of the results of setting a limit; the contract's own enum.
+pub use paymesh_proto::ledger::v1::account_limit_result::Code as LimitCode;
 
 /// The most items of one batch. TigerBeetle's limit (8,189 to 8,190 events in a 1 MiB message),
 /// kept because it bounds how long one batch holds the writer.

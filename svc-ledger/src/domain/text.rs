@@ -1,6 +1,6 @@
 //! The short texts that accounts and transfers carry.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// The longest code, in characters.
 pub const CODE_LENGTH_MAX: usize = 64;
@@ -31,6 +31,12 @@ impl Code {
     }
 }
 
+impl Borrow<str> for Code {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Code {
     type Err = TextError;
 
@@ -51,7 +57,7 @@ impl fmt::Debug for Code {
 }
 
 /// The caller's own reference; bounded, otherwise not interpreted. May be empty.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Reference(Arc<str>);
 
 impl Reference {
@@ -61,17 +67,15 @@ impl Reference {
     }
 }
 
-impl Default for Reference {
-    fn default() -> Self {
-        Self("".into())
-    }
-}
-
 impl FromStr for Reference {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() <= REFERENCE_LENGTH_MAX { Ok(Self(text.into())) } else { Err(TextError::Reference) }
+        match text.len() {
+            0 => Ok(Self::default()),
+            1..=REFERENCE_LENGTH_MAX => Ok(Self(text.into())),
+            _ => Err(TextError::Reference),
+        }
     }
 }
 

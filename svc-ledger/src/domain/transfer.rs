@@ -9,10 +9,7 @@ use super::{
     exists,
     ledger::LedgerCode,
     text::{Code, Reference},
-    types::{
-        Account, AccountFlags, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferFlags,
-        TransferId,
-    },
+    types::{Account, AccountId, Given, Kind, ReservationState, Transfer, TransferFlags, TransferId},
     working::{Known, Standing, WorkingSet},
 };
 
@@ -28,6 +25,10 @@ pub struct NewTransfer {
     pub tenant: Given<TenantId>,
     /// What it does.
     pub flags: TransferFlags,
+    /// Whether flags were given that have no meaning, besides those that do.
+    pub has_unknown_flags: bool,
+    /// Whether a time was given, which is for the ledger to say.
+    pub has_timestamp: bool,
     /// May be left out of a post or void.
     pub debit: Given<AccountId>,
     /// May be left out of a post or void.
@@ -44,11 +45,20 @@ pub struct NewTransfer {
     pub pending: Given<TransferId>,
     /// Of a reservation only.
     pub timeout_s: u32,
-    /// The caller's own.
-    pub reference: Reference,
+    /// The caller's own number.
+    pub user_data: i64,
+    /// The caller's own; `None` where it was too long.
+    pub reference: Option<Reference>,
 }
 
-/// A transfer that may be made, and the balances after it.
+impl NewTransfer {
+    /// The amount asked for; `None` for whatever was reserved.
+    fn requested(&self) -> Option<i64> {
+        (!self.post_full_amount).then_some(self.amount)
+    }
+}
+
+/// A transfer that may be made, and how it leaves both accounts.
 #[derive(Debug)]
 pub(super) struct Decision {
     pub(super) transfer: Transfer,
@@ -58,7 +68,7 @@ pub(super) struct Decision {
 
 /// What the flags ask for, once they are known not to exclude each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Intent {
+enum Intent {
     Move,
     Reserve,
     Post,
@@ -75,8 +85,8 @@ impl Intent {
         ) {
             (false, false, false) => Some(Self::Move),
             (true, false, false) => Some(Self::Reserve),
-            (false, true, false) => Some(Self::Post),
-            (false, false, true) => Some(Self::Void),
+            (false, true, false) if !flags.no_resolution() => Some(Self::Post),
+            (false, false, true) if !flags.no_resolution() => Some(Self::Void),
             _ => None,
         }
     }
@@ -93,33 +103,34 @@ pub(super) fn decide(
     timestamp: Timestamp,
     set: &WorkingSet,
 ) -> Result<Decision, TransferResult> {
+    refuse(item.has_timestamp, C::TimestampMustBeZero)?;
+    refuse(item.has_unknown_flags, C::FlagsInvalid)?;
     let id = *item.id.value().ok_or(C::IdInvalid)?;
     match set.known(id) {
         Some(Known::Made(existing) | Known::Reserved(existing, _)) => {
-            return Err(exists::compare(item, existing, set));
+            return Err(exists::compare(item, existing));
         }
         Some(Known::Failed) => return Err(C::IdAlreadyFailed.into()),
         None => {}
     }
     let intent = Intent::of(item.flags).ok_or(C::FlagsAreMutuallyExclusive)?;
     let tenant = item.tenant.value().ok_or(C::TenantInvalid)?;
-    check_fields(item, id, intent)?;
-    match (intent, item.pending.value()) {
-        (Intent::Post | Intent::Void, Some(pending)) => {
-            resolve(item, id, tenant, *pending, intent, timestamp, set)
-        }
-        _ => begin(item, id, tenant, intent, timestamp, set),
-    }
+    let reference = check_fields(item, id, intent)?;
+    let new = New { item, id, tenant, reference, timestamp };
+    let decided = match (intent, item.pending.value()) {
+        (Intent::Post | Intent::Void, Some(pending)) => resolve(&new, *pending, intent, set),
+        _ => begin(&new, intent, set),
+    };
+    decided.map_err(TransferResult::from)
 }
 
 /// The fields by themselves, before anything is looked up.
-fn check_fields(item: &NewTransfer, id: TransferId, intent: Intent) -> Result<(), C> {
+fn check_fields(item: &NewTransfer, id: TransferId, intent: Intent) -> Result<&Reference, C> {
     let full_is_misplaced = item.post_full_amount && (intent != Intent::Post || item.amount != 0);
     let resolves = intent.resolves();
-    let absent = |is_nothing: bool| is_nothing && !resolves;
     refuse(item.amount < 0 || full_is_misplaced, C::AmountInvalid)?;
-    refuse(is_wrong(&item.debit, absent), C::DebitAccountIdInvalid)?;
-    refuse(is_wrong(&item.credit, absent), C::CreditAccountIdInvalid)?;
+    refuse(is_wrong(&item.debit, resolves), C::DebitAccountIdInvalid)?;
+    refuse(is_wrong(&item.credit, resolves), C::CreditAccountIdInvalid)?;
     let same = item.debit.value().is_some() && item.debit.value() == item.credit.value();
     refuse(same, C::AccountsMustBeDifferent)?;
     if resolves {
@@ -129,14 +140,17 @@ fn check_fields(item: &NewTransfer, id: TransferId, intent: Intent) -> Result<()
         refuse(item.pending != Given::Nothing, C::PendingIdMustBeEmpty)?;
     }
     refuse(item.timeout_s != 0 && intent != Intent::Reserve, C::TimeoutReservedForPendingTransfer)?;
-    refuse(is_wrong(&item.ledger, absent), C::LedgerInvalid)?;
-    refuse(is_wrong(&item.code, absent), CODE_INVALID)
+    refuse(item.flags.closes() && intent != Intent::Reserve, C::ClosingTransferMustBePending)?;
+    let reference = item.reference.as_ref().ok_or(C::ReferenceInvalid)?;
+    refuse(is_wrong(&item.ledger, resolves), C::LedgerInvalid)?;
+    refuse(is_wrong(&item.code, resolves), CODE_INVALID)?;
+    Ok(reference)
 }
 
-fn is_wrong<T>(given: &Given<T>, absent: impl Fn(bool) -> bool) -> bool {
+fn is_wrong<T>(given: &Given<T>, may_be_left_out: bool) -> bool {
     match given {
-        Given::Nothing => absent(true),
-        Given::Malformed => true,
+        Given::Nothing => !may_be_left_out,
+        Given::Malformed | Given::Unlisted(_) => true,
         Given::Value(_) => false,
     }
 }
@@ -145,158 +159,163 @@ fn refuse(condition: bool, code: C) -> Result<(), C> {
     if condition { Err(code) } else { Ok(()) }
 }
 
-/// A move at once, or a reservation.
-fn begin(
-    item: &NewTransfer,
+/// An item whose fields are right by themselves.
+struct New<'a> {
+    item: &'a NewTransfer,
     id: TransferId,
-    tenant: &TenantId,
-    intent: Intent,
+    tenant: &'a TenantId,
+    reference: &'a Reference,
     timestamp: Timestamp,
-    set: &WorkingSet,
-) -> Result<Decision, TransferResult> {
+}
+
+impl New<'_> {
+    fn transfer(&self, kind: Kind, of: &Parties<'_>, amount: i64) -> Transfer {
+        Transfer {
+            id: self.id,
+            timestamp: self.timestamp,
+            tenant: self.tenant.clone(),
+            kind,
+            modifiers: self.item.flags.without(TransferFlags::KINDS),
+            debit: of.debit,
+            credit: of.credit,
+            amount,
+            requested: self.item.requested(),
+            ledger: of.ledger,
+            code: of.code.clone(),
+            user_data: self.item.user_data,
+            reference: self.reference.clone(),
+        }
+    }
+}
+
+/// Between whom, and what for.
+struct Parties<'a> {
+    debit: AccountId,
+    credit: AccountId,
+    ledger: LedgerCode,
+    code: &'a Code,
+}
+
+/// A move at once, or a reservation.
+fn begin(new: &New<'_>, intent: Intent, set: &WorkingSet) -> Result<Decision, C> {
+    let item = new.item;
     // Another tenant's account is as good as none.
     let find = |given: &Given<AccountId>| {
-        given.value().and_then(|id| set.account(*id)).filter(|account| account.tenant == *tenant)
+        given.value().and_then(|id| set.account(*id)).filter(|account| account.tenant == *new.tenant)
     };
     let debit = find(&item.debit).ok_or(C::DebitAccountNotFound)?;
     let credit = find(&item.credit).ok_or(C::CreditAccountNotFound)?;
     refuse(debit.ledger != credit.ledger, C::AccountsMustHaveTheSameLedger)?;
     refuse(!item.ledger.is(&debit.ledger), C::TransferMustHaveTheSameLedgerAsAccounts)?;
-    let code = item.code.value().ok_or(CODE_INVALID)?.clone();
+    refuse(debit.closed, C::DebitAccountAlreadyClosed)?;
+    refuse(credit.closed, C::CreditAccountAlreadyClosed)?;
+    let code = item.code.value().ok_or(CODE_INVALID)?;
 
-    let amount = item.amount;
-    let (pending, posted) = if intent == Intent::Reserve { (amount, 0) } else { (0, amount) };
-    let debit_after = debit.balances.debited(pending, posted).ok_or(C::OverflowsBalance)?;
-    let credit_after = credit.balances.credited(pending, posted).ok_or(C::OverflowsBalance)?;
-    let kind =
-        if intent == Intent::Reserve { Kind::Pending { timeout_s: item.timeout_s } } else { Kind::Single };
-    let transfer = Transfer {
-        id,
-        timestamp,
-        tenant: tenant.clone(),
-        kind,
-        modifiers: item.flags.without(TransferFlags::KINDS),
-        debit: debit.id,
-        credit: credit.id,
-        amount,
-        requested: (!item.post_full_amount).then_some(item.amount),
-        ledger: debit.ledger,
-        code,
-        user_data: 0,
-        reference: item.reference.clone(),
-    };
+    let reserves = intent == Intent::Reserve;
+    let amount = balanced(item, debit, credit);
+    check_overflow(debit, credit, amount, reserves)?;
+    let kind = if reserves { Kind::Pending { timeout_s: item.timeout_s } } else { Kind::Single };
+    let parties = Parties { debit: debit.id, credit: credit.id, ledger: debit.ledger, code };
+    let transfer = new.transfer(kind, &parties, amount);
     refuse(item.timeout_s != 0 && transfer.expires_at().is_none(), C::OverflowsTimeout)?;
-    refuse(exceeds_credits(debit, &debit_after), C::ExceedsCredits)?;
-    refuse(exceeds_debits(credit, &credit_after), C::ExceedsDebits)?;
-    let debit_after = Standing { balances: debit_after, closed: debit.closed };
-    let credit_after = Standing { balances: credit_after, closed: credit.closed };
-    Ok(Decision { transfer, debit_after, credit_after })
+    refuse(debit.refuses_debit(amount), C::ExceedsCredits)?;
+    refuse(credit.refuses_credit(amount), C::ExceedsDebits)?;
+
+    let (pending, posted) = if reserves { (amount, 0) } else { (0, amount) };
+    let debited = debit.balances.debited(pending, posted).ok_or(C::OverflowsDebits)?;
+    let credited = credit.balances.credited(pending, posted).ok_or(C::OverflowsCredits)?;
+    Ok(Decision {
+        debit_after: Standing {
+            balances: debited,
+            closed: item.flags.contains(TransferFlags::CLOSING_DEBIT),
+        },
+        credit_after: Standing {
+            balances: credited,
+            closed: item.flags.contains(TransferFlags::CLOSING_CREDIT),
+        },
+        transfer,
+    })
+}
+
+/// The amount asked for, or as much of it as the accounts to be balanced have.
+fn balanced(item: &NewTransfer, debit: &Account, credit: &Account) -> i64 {
+    let mut amount = item.amount;
+    if item.flags.contains(TransferFlags::BALANCING_DEBIT) {
+        amount = amount.min(debit.debits_left());
+    }
+    if item.flags.contains(TransferFlags::BALANCING_CREDIT) {
+        amount = amount.min(credit.credits_left());
+    }
+    amount
+}
+
+fn check_overflow(debit: &Account, credit: &Account, amount: i64, reserves: bool) -> Result<(), C> {
+    let debits = debit.balances.debits().overflows(amount, reserves);
+    let credits = credit.balances.credits().overflows(amount, reserves);
+    refuse(debits.pending, C::OverflowsDebitsPending)?;
+    refuse(credits.pending, C::OverflowsCreditsPending)?;
+    refuse(debits.posted, C::OverflowsDebitsPosted)?;
+    refuse(credits.posted, C::OverflowsCreditsPosted)?;
+    refuse(debits.total, C::OverflowsDebits)?;
+    refuse(credits.total, C::OverflowsCredits)
 }
 
 /// A post or a void. Its accounts are the reservation's; those given are only compared.
-fn resolve(
-    item: &NewTransfer,
-    id: TransferId,
-    tenant: &TenantId,
-    pending_id: TransferId,
-    intent: Intent,
-    timestamp: Timestamp,
-    set: &WorkingSet,
-) -> Result<Decision, TransferResult> {
+fn resolve(new: &New<'_>, pending_id: TransferId, intent: Intent, set: &WorkingSet) -> Result<Decision, C> {
+    let item = new.item;
     let (pending, state) = match set.known(pending_id) {
-        Some(Known::Reserved(pending, state)) if pending.tenant == *tenant => (pending, *state),
-        Some(Known::Made(other)) if other.tenant == *tenant => {
-            return Err(C::PendingTransferNotPending.into());
-        }
-        _ => return Err(C::PendingTransferNotFound.into()),
+        Some(Known::Reserved(pending, state)) if pending.tenant == *new.tenant => (pending, *state),
+        Some(Known::Made(other)) if other.tenant == *new.tenant => return Err(C::PendingTransferNotPending),
+        _ => return Err(C::PendingTransferNotFound),
     };
     refuse(!item.debit.agrees(&pending.debit), C::PendingTransferHasDifferentDebitAccountId)?;
     refuse(!item.credit.agrees(&pending.credit), C::PendingTransferHasDifferentCreditAccountId)?;
     refuse(!item.ledger.agrees(&pending.ledger), C::PendingTransferHasDifferentLedger)?;
     refuse(!item.code.agrees(&pending.code), C::PendingTransferHasDifferentCode)?;
     refuse(item.amount > pending.amount, C::ExceedsPendingTransferAmount)?;
-    let amount = match intent {
-        Intent::Post if !item.post_full_amount => item.amount,
-        _ => pending.amount,
-    };
-    let differs = intent == Intent::Void && item.amount != 0 && item.amount != pending.amount;
-    refuse(differs, C::PendingTransferHasDifferentAmount)?;
+    let voids = intent == Intent::Void;
+    let is_part = item.amount != 0 && item.amount != pending.amount;
+    refuse(voids && is_part, C::PendingTransferHasDifferentAmount)?;
     match state {
-        ReservationState::Posted => return Err(C::PendingTransferAlreadyPosted.into()),
-        ReservationState::Voided => return Err(C::PendingTransferAlreadyVoided.into()),
-        ReservationState::Expired => return Err(C::PendingTransferExpired.into()),
+        ReservationState::Posted => return Err(C::PendingTransferAlreadyPosted),
+        ReservationState::Voided => return Err(C::PendingTransferAlreadyVoided),
+        ReservationState::Expired => return Err(C::PendingTransferExpired),
         ReservationState::Open => {}
     }
     // It may have lapsed without having been released yet.
-    refuse(pending.expires_at().is_some_and(|at| at <= timestamp), C::PendingTransferExpired)?;
+    refuse(pending.expires_at().is_some_and(|at| at <= new.timestamp), C::PendingTransferExpired)?;
 
     let debit = set.account(pending.debit).ok_or(C::DebitAccountNotFound)?;
     let credit = set.account(pending.credit).ok_or(C::CreditAccountNotFound)?;
-    let (posted, kind) = match intent {
-        Intent::Post => (amount, Kind::Post { pending: pending_id }),
-        _ => (0, Kind::Void { pending: pending_id }),
+    refuse(!voids && debit.closed, C::DebitAccountAlreadyClosed)?;
+    refuse(!voids && credit.closed, C::CreditAccountAlreadyClosed)?;
+    let (amount, posted, kind) = if voids {
+        (pending.amount, 0, Kind::Void { pending: pending_id })
+    } else {
+        let amount = item.requested().unwrap_or(pending.amount);
+        (amount, amount, Kind::Post { pending: pending_id })
     };
-    let debit_after = debit.balances.debited(-pending.amount, posted).ok_or(C::OverflowsBalance)?;
-    let credit_after = credit.balances.credited(-pending.amount, posted).ok_or(C::OverflowsBalance)?;
-    let transfer = Transfer {
-        id,
-        timestamp,
-        tenant: tenant.clone(),
-        kind,
-        modifiers: item.flags.without(TransferFlags::KINDS),
-        debit: pending.debit,
-        credit: pending.credit,
-        amount,
-        requested: (!item.post_full_amount).then_some(item.amount),
-        ledger: pending.ledger,
-        code: pending.code.clone(),
-        user_data: 0,
-        reference: item.reference.clone(),
-    };
-    let debit_after = Standing { balances: debit_after, closed: debit.closed };
-    let credit_after = Standing { balances: credit_after, closed: credit.closed };
-    Ok(Decision { transfer, debit_after, credit_after })
+    // Posting at most what is reserved cannot overflow: that was seen to when it was reserved.
+    let debited = debit.balances.debited(-pending.amount, posted).ok_or(C::OverflowsDebits)?;
+    let credited = credit.balances.credited(-pending.amount, posted).ok_or(C::OverflowsCredits)?;
+    let parties =
+        Parties { debit: pending.debit, credit: pending.credit, ledger: pending.ledger, code: &pending.code };
+    Ok(Decision {
+        transfer: new.transfer(kind, &parties, amount),
+        debit_after: Standing {
+            balances: debited,
+            closed: debit.stays_closed(pending, TransferFlags::CLOSING_DEBIT),
+        },
+        credit_after: Standing {
+            balances: credited,
+            closed: credit.stays_closed(pending, TransferFlags::CLOSING_CREDIT),
+        },
+    })
 }
 
-fn exceeds_credits(account: &Account, after: &Balances) -> bool {
-    account.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS) && after.debits_exceed_credits()
-}
-
-fn exceeds_debits(account: &Account, after: &Balances) -> bool {
-    account.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS) && after.credits_exceed_debits()
-}
-
-impl Balances {
-    /// After a change of the reserved and the made debits. `None` where either would become
-    /// negative, or where they could not be made together within the range.
-    pub(super) fn debited(&self, pending: i64, posted: i64) -> Option<Self> {
-        let (debits_pending, debits_posted) =
-            moved(self.debits_pending, self.debits_posted, pending, posted)?;
-        Some(Self { debits_pending, debits_posted, ..*self })
+impl Account {
+    /// Whether it is closed once a reservation is released. What closed it opens it again.
+    pub(super) fn stays_closed(&self, released: &Transfer, closing: TransferFlags) -> bool {
+        self.closed && !released.modifiers.contains(closing)
     }
-
-    /// After a change of the reserved and the made credits; `None` as for [`Self::debited`].
-    pub(super) fn credited(&self, pending: i64, posted: i64) -> Option<Self> {
-        let (credits_pending, credits_posted) =
-            moved(self.credits_pending, self.credits_posted, pending, posted)?;
-        Some(Self { credits_pending, credits_posted, ..*self })
-    }
-
-    /// Whether reserved and made debits are more than the made credits.
-    pub(super) fn debits_exceed_credits(&self) -> bool {
-        i128::from(self.debits_pending) + i128::from(self.debits_posted) > i128::from(self.credits_posted)
-    }
-
-    /// Whether reserved and made credits are more than the made debits.
-    pub(super) fn credits_exceed_debits(&self) -> bool {
-        i128::from(self.credits_pending) + i128::from(self.credits_posted) > i128::from(self.debits_posted)
-    }
-}
-
-/// Reserving only what could also be made keeps a later post from overflowing.
-fn moved(pending: i64, posted: i64, pending_change: i64, posted_change: i64) -> Option<(i64, i64)> {
-    let pending = pending.checked_add(pending_change).filter(|sum| *sum >= 0)?;
-    let posted = posted.checked_add(posted_change).filter(|sum| *sum >= 0)?;
-    pending.checked_add(posted)?;
-    Some((pending, posted))
 }

@@ -20,6 +20,8 @@ pub enum Given<T> {
     Nothing,
     /// There, but not a legal value.
     Malformed,
+    /// Well formed, but not, or no longer, among those that the configuration lists.
+    Unlisted(T),
     /// A legal value.
     Value(T),
 }
@@ -34,7 +36,7 @@ impl<T> Given<T> {
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Nothing | Self::Malformed => None,
+            Self::Nothing | Self::Malformed | Self::Unlisted(_) => None,
         }
     }
 }
@@ -42,16 +44,15 @@ impl<T> Given<T> {
 impl<T: PartialEq> Given<T> {
     /// Whether this is the given value, or was left empty and thereby agrees with any.
     pub fn agrees(&self, value: &T) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::Malformed => false,
-            Self::Value(mine) => mine == value,
-        }
+        *self == Self::Nothing || self.is(value)
     }
 
-    /// Whether this is exactly the given value.
+    /// Whether this is exactly the given value, which may have been taken off the configuration's lists.
     pub fn is(&self, value: &T) -> bool {
-        self.value() == Some(value)
+        match self {
+            Self::Nothing | Self::Malformed => false,
+            Self::Unlisted(mine) | Self::Value(mine) => mine == value,
+        }
     }
 }
 
@@ -119,8 +120,10 @@ impl AccountFlags {
     pub const CREDITS_MUST_NOT_EXCEED_DEBITS: Self = Self(2);
     /// Its balances after each transfer are kept, to be listed and asked for as of any time.
     pub const HISTORY: Self = Self(4);
-    /// Opened closed.
+    /// Opened closed. Of an account that exists, [`Account::closed`] says whether it is closed now.
     pub const CLOSED: Self = Self(8);
+    /// Both limits, which exclude each other.
+    const BOTH_LIMITS: Self = Self(1 | 2);
 
     /// Both sets together.
     #[must_use]
@@ -131,6 +134,22 @@ impl AccountFlags {
     /// Whether all of `other` is in this set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// This set but for what is in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether one of the account's sides is limited.
+    pub const fn has_limit(self) -> bool {
+        self.0 & Self::BOTH_LIMITS.0 != 0
+    }
+
+    /// Whether both sides would be limited, which no account is.
+    pub(super) const fn excludes_itself(self) -> bool {
+        self.contains(Self::BOTH_LIMITS)
     }
 
     /// The set as bits, as it is stored.
@@ -168,7 +187,7 @@ pub struct Account {
     pub ledger: LedgerCode,
     /// Its place in the chart of accounts.
     pub code: Code,
-    /// What it is held to.
+    /// What it is held to, as it was opened.
     pub flags: AccountFlags,
     /// The caller's own number. Not interpreted.
     pub user_data: i64,
@@ -180,7 +199,7 @@ pub struct Account {
     pub closed: bool,
     /// Its sums.
     pub balances: Balances,
-    /// When it was opened: unique over all accounts, transfers and expiries.
+    /// When it was opened: unique over all events.
     pub created_at: Timestamp,
 }
 
@@ -197,9 +216,9 @@ impl TransferFlags {
     pub const POST_PENDING: Self = Self(4);
     /// Voids a reservation.
     pub const VOID_PENDING: Self = Self(8);
-    /// Moves at most what the debit account has over its limit.
+    /// Moves at most what the debit account has, its limit included.
     pub const BALANCING_DEBIT: Self = Self(16);
-    /// Moves at most what the credit account has over its limit.
+    /// Moves at most what the credit account owes, its limit included.
     pub const BALANCING_CREDIT: Self = Self(32);
     /// Closes the debit account while it is pending.
     pub const CLOSING_DEBIT: Self = Self(64);
@@ -207,6 +226,10 @@ impl TransferFlags {
     pub const CLOSING_CREDIT: Self = Self(128);
     /// Those that say what a transfer does, which [`Kind`] says of one that was made.
     pub const KINDS: Self = Self(2 | 4 | 8);
+    /// Those of a post or void that have no meaning.
+    const OF_NO_RESOLUTION: Self = Self(16 | 32 | 64 | 128);
+    /// Those that only a reservation may have.
+    const CLOSING: Self = Self(64 | 128);
 
     /// The set as bits, as it is stored.
     pub const fn bits(self) -> u8 {
@@ -233,6 +256,16 @@ impl TransferFlags {
     /// Whether all of `other` is in this set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether it has flags that a post or void has no use for.
+    pub(super) const fn no_resolution(self) -> bool {
+        self.0 & Self::OF_NO_RESOLUTION.0 != 0
+    }
+
+    /// Whether it closes an account.
+    pub(super) const fn closes(self) -> bool {
+        self.0 & Self::CLOSING.0 != 0
     }
 }
 

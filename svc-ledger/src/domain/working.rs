@@ -223,6 +223,16 @@ impl WorkingSet {
         self.log.push(Event::Expired { timestamp, pending, debit, credit });
     }
 
+    /// Sets the limit of an account of the set; when.
+    pub(super) fn set_limit(&mut self, id: AccountId, limit: i64, now: Timestamp) -> Option<Timestamp> {
+        let timestamp = self.next_timestamp(now);
+        let account = self.accounts.get_mut(&id)?;
+        account.limit = limit;
+        self.last = timestamp;
+        self.log.push(Event::Limited { timestamp, account: id, number: account.created_at, limit });
+        Some(timestamp)
+    }
+
     /// Burns an id. Comes after the rollback of the chain it was in, and thereby outlives it.
     pub(super) fn burn(&mut self, tenant: TenantId, id: TransferId) {
         self.transfers.insert(id, Known::Failed);

@@ -1,16 +1,17 @@
 //! Accounts and transfers: the contract's messages to the domain's types and back.
 
-use std::collections::BTreeSet;
-
 use mesh::{Call, Fault, Reason, Violations, clock::to_proto};
-use money::TenantId;
+use money::{TenantId, Timestamp};
 use paymesh_proto::ledger::v1::{
     self as proto, account::AccountFlag, transfer::TransferFlag, trial_balance::Line,
 };
 
-use crate::domain::{
-    Account, AccountFlags, AccountId, Given, NewAccount, NewTransfer, Reference, Transfer, TransferFlags,
-    TransferId, TransferResult, TrialBalance,
+use crate::{
+    config::Vocabulary,
+    domain::{
+        Account, AccountFlags, AccountId, AccountResult, Given, LedgerCode, Ledgers, LimitResult, NewAccount,
+        NewLimit, NewTransfer, Transfer, TransferFlags, TransferId, TransferResult, TrialBalance,
+    },
 };
 
 /// The most fields at fault that one answer names.
@@ -73,83 +74,120 @@ fn convert<T, U>(
 }
 
 /// The accounts that a request asks for.
-pub(super) fn new_accounts(call: &Call, accounts: Vec<proto::Account>) -> Result<Vec<NewAccount>, Fault> {
+pub(super) fn new_accounts(
+    call: &Call,
+    words: &Vocabulary,
+    accounts: Vec<proto::Account>,
+) -> Result<Vec<NewAccount>, Fault> {
     let mut tenants = Tenants::new(call);
-    convert(accounts, |_, account, _| {
+    let convert = |account: proto::Account| {
         let balances =
             [account.debits_pending, account.debits_posted, account.credits_pending, account.credits_posted];
-        Ok(Some(NewAccount {
+        Ok(NewAccount {
             id: Given::parse(&account.id, AccountId::parse),
             tenant: tenants.of_item(account.tenant)?,
-            ledger: Given::parse(&account.ledger, str::parse),
-            code: Given::parse(&account.code, str::parse),
+            ledger: ledger_of(words, &account.ledger, account.exponent),
+            code: words.account_codes.given(&account.code),
             flags: account_flags(&account.flags),
-            balances_are_zero: balances == [0; 4],
-        }))
+            user_data: account.user_data,
+            reference: account.reference.parse().ok(),
+            limit: account.limit,
+            has_balances: balances != [0; 4],
+            has_timestamp: account.created_at.is_some(),
+        })
+    };
+    accounts.into_iter().map(convert).collect()
+}
+
+/// A ledger under another exponent than its own is none.
+fn ledger_of(words: &Vocabulary, text: &str, exponent: u32) -> Given<LedgerCode> {
+    match words.ledgers.given(text) {
+        Given::Value(code)
+            if exponent != 0 && words.ledgers.exponent(code).map(u32::from) != Ok(exponent) =>
+        {
+            Given::Malformed
+        }
+        given => given,
+    }
+}
+
+const ACCOUNT_FLAGS: [(AccountFlags, AccountFlag); 4] = [
+    (AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS, AccountFlag::DebitsMustNotExceedCredits),
+    (AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS, AccountFlag::CreditsMustNotExceedDebits),
+    (AccountFlags::HISTORY, AccountFlag::History),
+    (AccountFlags::CLOSED, AccountFlag::Closed),
+];
+
+const TRANSFER_FLAGS: [(TransferFlags, TransferFlag); 8] = [
+    (TransferFlags::LINKED, TransferFlag::Linked),
+    (TransferFlags::PENDING, TransferFlag::Pending),
+    (TransferFlags::POST_PENDING, TransferFlag::PostPending),
+    (TransferFlags::VOID_PENDING, TransferFlag::VoidPending),
+    (TransferFlags::BALANCING_DEBIT, TransferFlag::BalancingDebit),
+    (TransferFlags::BALANCING_CREDIT, TransferFlag::BalancingCredit),
+    (TransferFlags::CLOSING_DEBIT, TransferFlag::ClosingDebit),
+    (TransferFlags::CLOSING_CREDIT, TransferFlag::ClosingCredit),
+];
+
+/// Any unknown flag makes the set unknown.
+fn account_flags(flags: &[i32]) -> Option<AccountFlags> {
+    flags.iter().try_fold(AccountFlags::NONE, |all, flag| {
+        ACCOUNT_FLAGS.iter().find(|(_, theirs)| *theirs as i32 == *flag).map(|(mine, _)| all.with(*mine))
     })
 }
 
-const BOTH: AccountFlags =
-    AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS.with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
-
-/// Unknown flags, and limits on both sides, are none.
-fn account_flags(flags: &[i32]) -> Option<AccountFlags> {
-    let flags: BTreeSet<i32> = flags.iter().copied().collect();
-    let set =
-        flags.into_iter().try_fold(AccountFlags::NONE, |all, flag| match AccountFlag::try_from(flag) {
-            Ok(AccountFlag::DebitsMustNotExceedCredits) => {
-                Some(all.with(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS))
-            }
-            Ok(AccountFlag::CreditsMustNotExceedDebits) => {
-                Some(all.with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS))
-            }
-            Ok(AccountFlag::Unspecified) | Err(_) => None,
-        })?;
-    (!set.contains(BOTH)).then_some(set)
-}
-
-/// The transfers that a request asks for.
-///
-/// What has a result code of its own goes on to the state machine; what has none (a flag of a newer
-/// contract, a reference beyond its bound) refuses the call by the field's name.
-pub(super) fn new_transfers(call: &Call, transfers: Vec<proto::Transfer>) -> Result<Vec<NewTransfer>, Fault> {
+/// The transfers that a request asks for. What is wrong with one of them is its own result code's to say.
+pub(super) fn new_transfers(
+    call: &Call,
+    words: &Vocabulary,
+    transfers: Vec<proto::Transfer>,
+) -> Result<Vec<NewTransfer>, Fault> {
     let mut tenants = Tenants::new(call);
-    convert(transfers, |index, transfer, violations| {
-        let tenant = tenants.of_item(transfer.tenant)?;
-        let field = |name| move || format!("transfers[{index}].{name}");
-        let flags = note(violations, field("flags"), transfer_flags(&transfer.flags));
-        let reference = note(violations, field("reference"), transfer.reference.parse::<Reference>());
-        let (Some(flags), Some(reference)) = (flags, reference) else { return Ok(None) };
-        Ok(Some(NewTransfer {
+    let convert = |transfer: proto::Transfer| {
+        let (flags, has_unknown_flags) = transfer_flags(&transfer.flags);
+        Ok(NewTransfer {
             id: Given::parse(&transfer.id, TransferId::parse),
-            tenant,
+            tenant: tenants.of_item(transfer.tenant)?,
             flags,
+            has_unknown_flags,
+            has_timestamp: transfer.timestamp_ns != 0,
             debit: Given::parse(&transfer.debit_account_id, AccountId::parse),
             credit: Given::parse(&transfer.credit_account_id, AccountId::parse),
             amount: transfer.amount,
             post_full_amount: transfer.post_full_amount,
-            ledger: Given::parse(&transfer.ledger, str::parse),
-            code: Given::parse(&transfer.code, str::parse),
+            ledger: words.ledgers.given(&transfer.ledger),
+            code: words.transfer_codes.given(&transfer.code),
             pending: Given::parse(&transfer.pending_id, TransferId::parse),
             timeout_s: transfer.timeout_s,
-            reference,
-        }))
+            user_data: transfer.user_data,
+            reference: transfer.reference.parse().ok(),
+        })
+    };
+    transfers.into_iter().map(convert).collect()
+}
+
+/// Those that are known, so that a chain is the chain it was meant to be, and whether there are others.
+fn transfer_flags(flags: &[i32]) -> (TransferFlags, bool) {
+    flags.iter().fold((TransferFlags::default(), false), |(all, has_unknown), flag| {
+        match TRANSFER_FLAGS.iter().find(|(_, theirs)| *theirs as i32 == *flag) {
+            Some((mine, _)) => (all.with(*mine), has_unknown),
+            None => (all, true),
+        }
     })
 }
 
-fn transfer_flags(flags: &[i32]) -> Result<TransferFlags, &'static str> {
-    flags.iter().try_fold(TransferFlags::default(), |all, flag| {
-        let flag = match TransferFlag::try_from(*flag) {
-            Ok(TransferFlag::Linked) => TransferFlags::LINKED,
-            Ok(TransferFlag::Pending) => TransferFlags::PENDING,
-            Ok(TransferFlag::PostPending) => TransferFlags::POST_PENDING,
-            Ok(TransferFlag::VoidPending) => TransferFlags::VOID_PENDING,
-            Ok(TransferFlag::Unspecified) | Err(_) => {
-                return Err("must only have LINKED, PENDING, POST_PENDING or VOID_PENDING");
-            }
-        };
-        Ok(all.with(flag))
-    })
+/// The limits that a request asks for.
+pub(super) fn new_limits(call: &Call, limits: Vec<proto::AccountLimit>) -> Result<Vec<NewLimit>, Fault> {
+    let mut tenants = Tenants::new(call);
+    let convert = |limit: proto::AccountLimit| {
+        Ok(NewLimit {
+            account: Given::parse(&limit.account_id, AccountId::parse),
+            tenant: tenants.of_item(limit.tenant)?,
+            limit: limit.limit,
+            expected: limit.expected_limit,
+        })
+    };
+    limits.into_iter().map(convert).collect()
 }
 
 /// The ids that a request looks up; `parse` reads one.
@@ -161,18 +199,16 @@ pub(super) fn ids<T, E: std::fmt::Display>(
 }
 
 /// An account as the contract says it.
-pub(super) fn account(account: &Account) -> proto::Account {
-    let flags = [
-        (AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS, AccountFlag::DebitsMustNotExceedCredits),
-        (AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS, AccountFlag::CreditsMustNotExceedDebits),
-    ];
+pub(super) fn account(account: &Account, ledgers: &Ledgers) -> proto::Account {
+    let as_it_is = account.flags.without(AccountFlags::CLOSED);
+    let flags = if account.closed { as_it_is.with(AccountFlags::CLOSED) } else { as_it_is };
     proto::Account {
         id: account.id.to_string(),
         ledger: account.ledger.to_string(),
         code: account.code.as_str().to_owned(),
-        flags: flags
+        flags: ACCOUNT_FLAGS
             .iter()
-            .filter(|(flag, _)| account.flags.contains(*flag))
+            .filter(|(flag, _)| flags.contains(*flag))
             .map(|(_, flag)| (*flag).into())
             .collect(),
         debits_pending: account.balances.debits_pending,
@@ -181,17 +217,20 @@ pub(super) fn account(account: &Account) -> proto::Account {
         credits_posted: account.balances.credits_posted,
         created_at: Some(to_proto(account.created_at)),
         tenant: account.tenant.to_string(),
+        user_data: account.user_data,
+        reference: account.reference.as_str().to_owned(),
+        limit: account.limit,
+        exponent: exponent(ledgers, account.ledger),
     }
+}
+
+/// Zero of an asset that was taken out of the configuration.
+fn exponent(ledgers: &Ledgers, ledger: LedgerCode) -> u32 {
+    ledgers.exponent(ledger).map(u32::from).unwrap_or_default()
 }
 
 /// A transfer as the contract says it.
 pub(super) fn transfer(transfer: &Transfer) -> proto::Transfer {
-    let flags = [
-        (TransferFlags::LINKED, TransferFlag::Linked),
-        (TransferFlags::PENDING, TransferFlag::Pending),
-        (TransferFlags::POST_PENDING, TransferFlag::PostPending),
-        (TransferFlags::VOID_PENDING, TransferFlag::VoidPending),
-    ];
     let mine = transfer.flags();
     proto::Transfer {
         id: transfer.id.to_string(),
@@ -200,7 +239,7 @@ pub(super) fn transfer(transfer: &Transfer) -> proto::Transfer {
         amount: transfer.amount,
         ledger: transfer.ledger.to_string(),
         code: transfer.code.as_str().to_owned(),
-        flags: flags
+        flags: TRANSFER_FLAGS
             .iter()
             .filter(|(flag, _)| mine.contains(*flag))
             .map(|(_, flag)| (*flag).into())
@@ -211,19 +250,35 @@ pub(super) fn transfer(transfer: &Transfer) -> proto::Transfer {
         timestamp_ns: transfer.timestamp.as_nanos(),
         tenant: transfer.tenant.to_string(),
         post_full_amount: false,
+        user_data: transfer.user_data,
     }
+}
+
+/// An account's result as the contract says it.
+pub(super) fn account_result(result: AccountResult) -> proto::AccountResult {
+    proto::AccountResult { code: result.code.into(), timestamp_ns: nanos(result.timestamp) }
+}
+
+/// A limit's result as the contract says it.
+pub(super) fn limit_result(result: LimitResult) -> proto::AccountLimitResult {
+    proto::AccountLimitResult {
+        code: result.code.into(),
+        limit: result.limit.unwrap_or_default(),
+        timestamp_ns: nanos(result.timestamp),
+    }
+}
+
+fn nanos(timestamp: Option<Timestamp>) -> i64 {
+    timestamp.map_or(0, Timestamp::as_nanos)
 }
 
 /// A transfer's result as the contract says it.
 pub(super) fn transfer_result(result: TransferResult) -> proto::TransferResult {
-    proto::TransferResult {
-        code: result.code.into(),
-        timestamp_ns: result.timestamp.map_or(0, money::Timestamp::as_nanos),
-    }
+    proto::TransferResult { code: result.code.into(), timestamp_ns: nanos(result.timestamp) }
 }
 
 /// A trial balance as the contract says it.
-pub(super) fn trial_balance(trial: &TrialBalance) -> Result<proto::TrialBalance, Fault> {
+pub(super) fn trial_balance(trial: &TrialBalance, ledgers: &Ledgers) -> Result<proto::TrialBalance, Fault> {
     let narrow = |sum: i128| {
         i64::try_from(sum).map_err(|_| {
             Fault::new(Reason::Internal, "A sum over all accounts is beyond what the answer can say.")
@@ -238,6 +293,7 @@ pub(super) fn trial_balance(trial: &TrialBalance) -> Result<proto::TrialBalance,
             credits_posted: narrow(line.credits_posted)?,
             difference: narrow(line.difference())?,
             accounts: line.accounts,
+            exponent: exponent(ledgers, *ledger),
         })
     });
     Ok(proto::TrialBalance { lines: lines.collect::<Result<_, Fault>>()? })
@@ -248,21 +304,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn account_flags_are_a_set_of_at_most_one() {
+    fn account_flags_are_a_set_of_known_ones() {
         assert_eq!(account_flags(&[]), Some(AccountFlags::NONE));
         assert_eq!(account_flags(&[1, 1]), Some(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS));
-        assert_eq!(account_flags(&[2]), Some(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS));
-        for wrong in [&[0][..], &[3], &[-1], &[1, 2], &[0, 1]] {
+        assert_eq!(account_flags(&[4, 3]), Some(AccountFlags::HISTORY.with(AccountFlags::CLOSED)));
+        for wrong in [&[0][..], &[5], &[-1], &[0, 1]] {
             assert_eq!(account_flags(wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
-    fn transfer_flags_of_a_newer_contract_are_refused() {
-        assert_eq!(transfer_flags(&[]), Ok(TransferFlags::default()));
-        assert_eq!(transfer_flags(&[2, 1, 2]), Ok(TransferFlags::PENDING.with(TransferFlags::LINKED)));
-        for wrong in [&[0][..], &[5], &[2, 99]] {
-            assert!(transfer_flags(wrong).is_err(), "{wrong:?}");
-        }
+    fn transfer_flags_of_a_newer_contract_do_not_hide_those_that_are_known() {
+        assert_eq!(transfer_flags(&[]), (TransferFlags::default(), false));
+        let both = TransferFlags::PENDING.with(TransferFlags::LINKED);
+        assert_eq!(transfer_flags(&[2, 1, 2]), (both, false));
+        assert_eq!(transfer_flags(&[2, 99, 1]), (both, true));
+        assert_eq!(transfer_flags(&[0]), (TransferFlags::default(), true));
+        let all = transfer_flags(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(all, (TransferFlags::from_bits(u8::MAX), false));
+    }
+
+    #[test]
+    fn a_ledger_is_its_code_and_its_exponent() {
+        let words = crate::Config::default().vocabulary().unwrap();
+        let eur = Given::Value("EUR".parse().unwrap());
+        assert_eq!((ledger_of(&words, "EUR", 0), ledger_of(&words, "EUR", 2)), (eur, eur));
+        assert_eq!(ledger_of(&words, "EUR", 3), Given::Malformed);
     }
 }

@@ -36,7 +36,11 @@ fn new_account(bits: u128, owner: &str, code: &str, flags: AccountFlags) -> NewA
         ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value(code.parse().unwrap()),
         flags: Some(flags),
-        balances_are_zero: true,
+        user_data: 0,
+        reference: Some(Reference::default()),
+        limit: 0,
+        has_balances: false,
+        has_timestamp: false,
     }
 }
 
@@ -53,7 +57,10 @@ fn single(bits: u128, debit: u128, credit: u128, amount: i64) -> NewTransfer {
         code: Given::Value("fee".parse().unwrap()),
         pending: Given::Nothing,
         timeout_s: 0,
-        reference: "pay_1".parse::<Reference>().unwrap(),
+        user_data: 0,
+        has_unknown_flags: false,
+        has_timestamp: false,
+        reference: "pay_1".parse().ok(),
     }
 }
 
@@ -70,6 +77,10 @@ fn post_full(bits: u128, of: u128) -> NewTransfer {
     }
 }
 
+async fn opened<S: Store>(store: &S, batch: Vec<NewAccount>, now: Timestamp) -> Vec<AccountCode> {
+    store.open_accounts(batch, now).await.unwrap().into_iter().map(|result| result.code).collect()
+}
+
 /// Accounts 1, 2 and 3 of acme, 3 with limited debits, and 4 of other.
 async fn open<S: Store>(store: &S) {
     let batch = vec![
@@ -78,7 +89,7 @@ async fn open<S: Store>(store: &S) {
         new_account(3, "acme", "payable", AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS),
         new_account(4, "other", "clearing", AccountFlags::NONE),
     ];
-    assert_eq!(store.open_accounts(batch, at(10)).await.unwrap(), [AccountCode::Created; 4]);
+    assert_eq!(opened(store, batch, at(10)).await, [AccountCode::Created; 4]);
 }
 
 async fn codes<S: Store>(store: &S, batch: Vec<NewTransfer>, nanos: i64) -> Vec<C> {
@@ -106,7 +117,7 @@ pub(super) async fn accounts_are_opened_once<S: Store>(store: S) {
         new_account(5, "acme", "clearing", AccountFlags::NONE),
         new_account(5, "acme", "clearing", AccountFlags::NONE),
     ];
-    let results = store.open_accounts(again, at(5)).await.unwrap();
+    let results = opened(&store, again, at(5)).await;
     let expected = [
         AccountCode::Exists,
         AccountCode::ExistsWithDifferentCode,

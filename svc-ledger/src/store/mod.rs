@@ -19,8 +19,8 @@ use mesh::store::StoreError;
 use money::{TenantId, Timestamp};
 
 use crate::domain::{
-    Account, AccountId, AccountResult, AuditReport, Code, LedgerCode, NewAccount, NewTransfer, Transfer,
-    TransferId, TransferResult, TrialBalance,
+    Account, AccountId, AccountResult, AuditReport, Code, LedgerCode, LimitResult, NewAccount, NewLimit,
+    NewTransfer, Transfer, TransferId, TransferResult, TrialBalance,
 };
 
 pub use embedded::EmbeddedStore;
@@ -51,6 +51,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         batch: Vec<NewAccount>,
         now: Timestamp,
     ) -> impl Future<Output = Result<Vec<AccountResult>, StoreError>> + Send;
+
+    /// Sets limits of accounts; a result per item.
+    fn set_limits(
+        &self,
+        batch: Vec<NewLimit>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<LimitResult>, StoreError>> + Send;
 
     /// Releases up to [`EXPIRE_MAX`] reservations that have lapsed, then executes the batch, all in
     /// one commit; a result per item.

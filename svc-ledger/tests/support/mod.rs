@@ -52,7 +52,11 @@ pub fn new_account(account: &Account) -> NewAccount {
         ledger: Given::Value(account.ledger),
         code: Given::Value(account.code.clone()),
         flags: Some(account.flags),
-        balances_are_zero: true,
+        user_data: account.user_data,
+        reference: Some(account.reference.clone()),
+        limit: account.limit,
+        has_balances: false,
+        has_timestamp: false,
     }
 }
 
@@ -70,7 +74,10 @@ pub fn single(bits: u128) -> NewTransfer {
         code: given("fee"),
         pending: Given::Nothing,
         timeout_s: 0,
-        reference: Reference::default(),
+        user_data: 0,
+        has_unknown_flags: false,
+        has_timestamp: false,
+        reference: Some(Reference::default()),
     }
 }
 

@@ -16,9 +16,11 @@
 //! - `reservations` holds the state of each pending transfer, keyed by its timestamp. The index
 //!   of due times has only those that are open and can lapse.
 //! - `expiries` is the journal of lapsed reservations, in the same order of time as the transfers.
+//! - `limits` is the journal of limits that were set.
 //! - `accounts` is keyed by the time of opening, which is its small internal number and the order
 //!   of its list; a balance update touches no index. Each touched account is updated once per job.
 
+mod audit;
 mod read;
 mod rows;
 #[cfg(test)]
@@ -38,11 +40,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::write::Batch;
 use super::{AccountQuery, Store};
 use crate::domain::{
-    Account, AccountId, AccountResult, AuditReport, BATCH_MAX, NewAccount, NewTransfer, Transfer, TransferId,
-    TransferResult, TrialBalance,
+    Account, AccountId, AccountResult, AuditReport, BATCH_MAX, LimitResult, NewAccount, NewLimit,
+    NewTransfer, Transfer, TransferId, TransferResult, TrialBalance,
 };
 
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// The most items waiting for the writer, over all calls; more are refused. Sixteen full batches
 /// take about a second on a small machine.
@@ -164,6 +166,14 @@ impl Store for EmbeddedStore {
         self.engine.write(move |connection| write::open_accounts(connection, &batch, now)).await
     }
 
+    async fn set_limits(&self, batch: Vec<NewLimit>, now: Timestamp) -> Result<Vec<LimitResult>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _admitted = self.admit(batch.len())?;
+        self.engine.write(move |connection| write::set_limits(connection, &batch, now)).await
+    }
+
     async fn transfer(
         &self,
         items: Vec<NewTransfer>,
@@ -206,7 +216,7 @@ impl Store for EmbeddedStore {
         let audit = move |connection: &Connection| {
             // Given back when the audit is over, which may be after its caller went away.
             let _one = one;
-            read::audit(connection)
+            audit::audit(connection)
         };
         self.engine.read_aside(audit).await
     }

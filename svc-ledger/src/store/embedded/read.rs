@@ -6,9 +6,7 @@ use rusqlite::{Connection, params, params_from_iter, types::Value};
 
 use super::rows::{self, Key};
 use crate::{
-    domain::{
-        Account, AccountId, AuditReport, Auditor, Entry, LedgerCode, Transfer, TransferId, TrialBalance,
-    },
+    domain::{Account, AccountId, LedgerCode, Transfer, TransferId, TrialBalance},
     store::AccountQuery,
 };
 
@@ -103,72 +101,4 @@ pub(super) fn trial_balance(connection: &Connection, tenant: &TenantId) -> Resul
         trial.add(ledger, &rows::balances(row, 1)?);
     }
     Ok(trial)
-}
-
-/// Replays everything.
-pub(super) fn audit(connection: &Connection) -> Result<AuditReport, StoreError> {
-    let mut auditor = Auditor::new();
-    let columns = rows::ACCOUNT_COLUMNS;
-    let mut statement = connection.prepare(&format!("SELECT {columns} FROM accounts ORDER BY created_at"))?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        auditor.account(&rows::account(row)?);
-    }
-    replay(connection, &mut auditor)?;
-
-    let mut statement = connection.prepare(
-        "SELECT t.id, r.state FROM reservations r JOIN transfers t ON t.timestamp = r.timestamp
-         ORDER BY r.timestamp",
-    )?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        auditor.reservation(rows::transfer_id(row, 0)?, rows::state(row, 1)?);
-    }
-
-    // An id that leads elsewhere would let its transfer be made a second time.
-    let mut statement = connection.prepare(
-        "SELECT t.id FROM transfers t
-         WHERE t.timestamp IS NOT (SELECT i.timestamp FROM transfer_ids i WHERE i.id = t.id)
-         ORDER BY t.timestamp",
-    )?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        let id = rows::transfer_id(row, 0)?;
-        auditor.offence(|| format!("transfer {id} is not the one that its id leads to"));
-    }
-    Ok(auditor.finish())
-}
-
-/// Feeds the two journals in their one order of time.
-fn replay(connection: &Connection, auditor: &mut Auditor) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(
-        "SELECT e.timestamp, t.id FROM expiries e LEFT JOIN transfers t ON t.timestamp = e.pending
-         ORDER BY e.timestamp",
-    )?;
-    let mut expiries = statement.query([])?;
-    let mut next_expiry = || -> Result<Option<Entry>, StoreError> {
-        let Some(row) = expiries.next()? else { return Ok(None) };
-        let entry =
-            Entry::Expired { timestamp: rows::timestamp(row, 0)?, pending: rows::transfer_id(row, 1)? };
-        Ok(Some(entry))
-    };
-    let columns = rows::TRANSFER_COLUMNS;
-    let mut statement =
-        connection.prepare(&format!("SELECT {columns} FROM transfers t ORDER BY t.timestamp"))?;
-    let mut transfers = statement.query([])?;
-
-    let mut waiting = next_expiry()?;
-    while let Some(row) = transfers.next()? {
-        let transfer = rows::transfer(row)?;
-        while let Some(expiry) = waiting.take_if(|expiry| expiry.timestamp() < transfer.timestamp) {
-            auditor.entry(&expiry);
-            waiting = next_expiry()?;
-        }
-        auditor.entry(&Entry::Made(transfer));
-    }
-    while let Some(expiry) = waiting {
-        auditor.entry(&expiry);
-        waiting = next_expiry()?;
-    }
-    Ok(())
 }

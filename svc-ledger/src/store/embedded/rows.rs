@@ -11,11 +11,12 @@ use crate::domain::{
 
 /// The columns that [`account`] reads, in order.
 pub(super) const ACCOUNT_COLUMNS: &str = "created_at, id, tenant, ledger, code, flags, \
-     debits_pending, debits_posted, credits_pending, credits_posted";
+     debits_pending, debits_posted, credits_pending, credits_posted, user_data, reference, current_limit, \
+     closed";
 
 /// The columns of `transfers t` that [`transfer`] reads, in order.
 pub(super) const TRANSFER_COLUMNS: &str = "t.timestamp, t.id, t.tenant, t.kind, t.linked, t.debit, t.credit, \
-     t.amount, t.ledger, t.code, t.pending_id, t.timeout_s, t.reference, t.requested";
+     t.amount, t.ledger, t.code, t.pending_id, t.timeout_s, t.reference, t.requested, t.user_data";
 
 /// An id as a key: 16 bytes, most significant first, so that ids that begin with the time sort by it.
 pub(super) struct Key([u8; 16]);
@@ -79,10 +80,10 @@ pub(super) fn account(row: &Row<'_>) -> Result<Account, StoreError> {
         ledger: parsed(row, 3, "ledger")?,
         code: parsed(row, 4, "code")?,
         flags: account_flags(row.get(5)?)?,
-        user_data: 0,
-        reference: Reference::default(),
-        limit: 0,
-        closed: false,
+        user_data: row.get(10)?,
+        reference: parsed(row, 11, "reference")?,
+        limit: row.get(12)?,
+        closed: row.get(13)?,
         balances: balances(row, 6)?,
     })
 }
@@ -115,14 +116,14 @@ pub(super) fn transfer(row: &Row<'_>) -> Result<Transfer, StoreError> {
         id: transfer_id(row, 1)?,
         tenant: parsed(row, 2, "tenant")?,
         kind,
-        modifiers: if row.get(4)? { TransferFlags::LINKED } else { TransferFlags::default() },
+        modifiers: TransferFlags::from_bits(row.get(4)?),
         debit: account_id(row, 5)?,
         credit: account_id(row, 6)?,
         amount: row.get(7)?,
         requested: row.get(13)?,
         ledger: parsed(row, 8, "ledger")?,
         code: parsed(row, 9, "code")?,
-        user_data: 0,
+        user_data: row.get(14)?,
         reference: parsed::<Reference>(row, 12, "reference")?,
     })
 }

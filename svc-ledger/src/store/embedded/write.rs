@@ -10,9 +10,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::rows::{self, Key};
 use crate::{
     domain::{
-        Account, AccountId, AccountResult, Event, Kind, Known, NewAccount, NewTransfer, ReservationState,
-        Side, Touched, Transfer, TransferFlags, TransferId, TransferResult, WorkingSet, execute, expire,
-        open_accounts as open,
+        Account, AccountId, AccountResult, Event, Kind, Known, LimitResult, NewAccount, NewLimit,
+        NewTransfer, ReservationState, Side, Touched, Transfer, TransferId, TransferResult, WorkingSet,
+        execute, expire, open_accounts as open,
     },
     store::EXPIRE_MAX,
 };
@@ -31,8 +31,9 @@ pub(super) fn open_accounts(
         }
     }
     let results = open(batch, now, &mut set);
-    let mut insert =
-        connection.prepare_cached("INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0)")?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?8, ?9, ?9, ?10)",
+    )?;
     for event in set.take_events() {
         let Event::Opened(account) = event else { continue };
         insert.execute(params![
@@ -42,8 +43,26 @@ pub(super) fn open_accounts(
             account.ledger.as_str(),
             account.code.as_str(),
             account.flags.bits(),
+            account.user_data,
+            account.reference.as_str(),
+            account.limit,
+            account.closed,
         ])?;
     }
+    Ok(results)
+}
+
+/// Sets limits.
+pub(super) fn set_limits(
+    connection: &Connection,
+    batch: &[NewLimit],
+    now: Timestamp,
+) -> Result<Vec<LimitResult>, StoreError> {
+    let mut set = WorkingSet::new(last_timestamp(connection)?);
+    let accounts = batch.iter().filter_map(|item| item.account.value()).copied().collect();
+    load(connection, Touched { transfers: Vec::new(), accounts }, &mut set)?;
+    let results = crate::domain::set_limits(batch, now, &mut set);
+    persist(connection, &mut set)?;
     Ok(results)
 }
 
@@ -90,6 +109,7 @@ fn last_timestamp(connection: &Connection) -> Result<Timestamp, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT max(coalesce((SELECT max(timestamp) FROM transfers), 0),
                     coalesce((SELECT max(timestamp) FROM expiries), 0),
+                    coalesce((SELECT max(timestamp) FROM limits), 0),
                     coalesce((SELECT max(created_at) FROM accounts), 0))",
     )?;
     Ok(Timestamp::from_nanos(statement.query_row([], |row| row.get(0))?))
@@ -144,7 +164,7 @@ fn load(connection: &Connection, touched: Touched, set: &mut WorkingSet) -> Resu
             let transfer = Arc::new(rows::transfer(row)?);
             if matches!(transfer.kind, Kind::Pending { .. }) {
                 accounts.extend([transfer.debit, transfer.credit]);
-                Known::Reserved(transfer, rows::state(row, 14)?)
+                Known::Reserved(transfer, rows::state(row, 15)?)
             } else {
                 Known::Made(transfer)
             }
@@ -181,7 +201,10 @@ fn persist(connection: &Connection, set: &mut WorkingSet) -> Result<(), StoreErr
                 touched.extend([debit, credit].map(|side| (side.number, side)));
             }
             Event::Burned { id, .. } => writer.burned(*id)?,
-            Event::Opened(_) | Event::Limited { .. } => {}
+            Event::Limited { timestamp, number, limit, .. } => {
+                writer.limited(*timestamp, *number, *limit)?;
+            }
+            Event::Opened(_) => {}
         }
     }
     // Each account as its last movement left it.
@@ -198,13 +221,15 @@ struct Writer<'a> {
     resolve: CachedStatement<'a>,
     expiry: CachedStatement<'a>,
     account: CachedStatement<'a>,
+    limit: CachedStatement<'a>,
+    limited: CachedStatement<'a>,
 }
 
 impl<'a> Writer<'a> {
     fn prepare(connection: &'a Connection) -> Result<Self, StoreError> {
         Ok(Self {
             transfer: connection.prepare_cached(
-                "INSERT INTO transfers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                "INSERT INTO transfers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?,
             id: connection.prepare_cached("INSERT INTO transfer_ids VALUES (?1, ?2)")?,
             reserve: connection.prepare_cached("INSERT INTO reservations VALUES (?1, 0, ?2)")?,
@@ -215,8 +240,11 @@ impl<'a> Writer<'a> {
             expiry: connection.prepare_cached("INSERT INTO expiries VALUES (?1, ?2)")?,
             account: connection.prepare_cached(
                 "UPDATE accounts SET debits_pending = ?2, debits_posted = ?3,
-                 credits_pending = ?4, credits_posted = ?5 WHERE created_at = ?1",
+                 credits_pending = ?4, credits_posted = ?5, closed = ?6 WHERE created_at = ?1",
             )?,
+            limit: connection.prepare_cached("INSERT INTO limits VALUES (?1, ?2, ?3)")?,
+            limited: connection
+                .prepare_cached("UPDATE accounts SET current_limit = ?2 WHERE created_at = ?1")?,
         })
     }
 
@@ -227,7 +255,7 @@ impl<'a> Writer<'a> {
             Key::from(transfer.id),
             transfer.tenant.as_str(),
             rows::kind_number(transfer.kind),
-            transfer.modifiers.contains(TransferFlags::LINKED),
+            transfer.modifiers.bits(),
             Key::from(transfer.debit),
             Key::from(transfer.credit),
             transfer.amount,
@@ -237,6 +265,7 @@ impl<'a> Writer<'a> {
             transfer.timeout_s(),
             transfer.reference.as_str(),
             transfer.requested,
+            transfer.user_data,
         ])?;
         self.id.execute(params![Key::from(transfer.id), timestamp])?;
         match transfer.kind {
@@ -289,7 +318,14 @@ impl<'a> Writer<'a> {
             balances.debits_posted,
             balances.credits_pending,
             balances.credits_posted,
+            side.closed.into(),
         ])?;
+        Ok(())
+    }
+
+    fn limited(&mut self, timestamp: Timestamp, number: Timestamp, limit: i64) -> Result<(), StoreError> {
+        self.limit.execute([timestamp.as_nanos(), number.as_nanos(), limit])?;
+        self.limited.execute([number.as_nanos(), limit])?;
         Ok(())
     }
 }
