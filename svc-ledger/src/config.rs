@@ -30,11 +30,12 @@ pub struct Config {
     pub transfer_codes: BTreeMap<String, String>,
 }
 
-const ACCOUNT_CODES: [(&str, &str); 10] = [
+const ACCOUNT_CODES: [(&str, &str); 11] = [
     ("biller_payable", "owed to billers for their payments"),
     ("cash", "held at banks"),
     ("chargebacks", "taken back by cardholders"),
     ("clearing", "on its way between two parties"),
+    ("customer_balance", "what a customer may spend"),
     ("customer_deposits", "held for customers"),
     ("fees", "earned by fees"),
     ("payable", "owed to others"),
@@ -43,13 +44,14 @@ const ACCOUNT_CODES: [(&str, &str); 10] = [
     ("tax_payable", "owed to tax authorities"),
 ];
 
-const TRANSFER_CODES: [(&str, &str); 11] = [
+const TRANSFER_CODES: [(&str, &str); 12] = [
     ("adjustment", "a correction by hand"),
     ("chargeback", "a payment taken back by the cardholder"),
     ("closing", "closes an account"),
     ("deposit", "money comes in"),
     ("fee", "a fee is charged"),
     ("payment_authorization", "a payment is reserved, captured or released"),
+    ("payment_capture", "a payment is taken at once"),
     ("payment_refund", "a payment is given back"),
     ("payment_tax", "the tax of a payment or of its refund"),
     ("settlement", "what was cleared is settled"),

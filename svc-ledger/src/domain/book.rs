@@ -11,11 +11,12 @@ use std::{
 use money::{TenantId, Timestamp};
 
 use super::{
-    AccountResult, Event, Known, NewAccount, NewTransfer, ReservationState, TransferResult, TrialBalance,
-    WorkingSet,
+    AccountResult, Event, Known, LimitResult, NewAccount, NewLimit, NewTransfer, ReservationState,
+    TransferResult, TrialBalance, WorkingSet,
     account::open_accounts,
     batch::execute,
     expiry::expire,
+    limit::set_limits,
     types::{Account, AccountId, Kind, Transfer, TransferId},
 };
 
@@ -83,6 +84,11 @@ impl Book {
     /// Opens accounts; a result per item.
     pub fn open_accounts(&mut self, items: &[NewAccount], now: Timestamp) -> Vec<AccountResult> {
         open_accounts(items, now, &mut self.set)
+    }
+
+    /// Sets limits of accounts; a result per item.
+    pub fn set_limits(&mut self, items: &[NewLimit], now: Timestamp) -> Vec<LimitResult> {
+        set_limits(items, now, &mut self.set)
     }
 
     /// Executes transfers; a result per item.

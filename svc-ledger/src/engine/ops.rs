@@ -8,8 +8,8 @@ use money::{TenantId, Timestamp};
 use super::{Engine, EngineError};
 use crate::{
     domain::{
-        Account, AccountId, AccountResult, Known, NewAccount, NewTransfer, Touched, Transfer, TransferId,
-        TransferResult, TrialBalance,
+        Account, AccountId, AccountResult, Known, LimitResult, NewAccount, NewLimit, NewTransfer, Touched,
+        Transfer, TransferId, TransferResult, TrialBalance,
     },
     store::ports::{AccountFilter, BalanceAt, BalanceFilter, Index, Page, TransferFilter},
 };
@@ -25,6 +25,18 @@ impl<I: Index> Engine<I> {
             return Ok(Vec::new());
         }
         self.write(Vec::new(), batch.len(), now, move |book, now| book.open_accounts(&batch, now)).await
+    }
+
+    /// Sets limits of accounts; a result per item.
+    pub async fn set_limits(
+        &self,
+        batch: Vec<NewLimit>,
+        now: Timestamp,
+    ) -> Result<Vec<LimitResult>, EngineError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(Vec::new(), batch.len(), now, move |book, now| book.set_limits(&batch, now)).await
     }
 
     /// Releases what has lapsed, then makes transfers; a result per item.

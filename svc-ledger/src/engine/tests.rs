@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::{Beginning, Engine, EngineError};
 use crate::{
     domain::{
-        Account, AccountFlags, AccountId, Book, Given, Known, NewAccount, NewTransfer, Transfer,
+        Account, AccountFlags, AccountId, Book, Given, Known, NewAccount, NewTransfer, Reference, Transfer,
         TransferCode as C, TransferFlags, TransferId,
     },
     journal::{Chain, JournalKey, Link},
@@ -142,7 +142,11 @@ fn account(bits: u128) -> NewAccount {
         ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value("cash".parse().unwrap()),
         flags: Some(AccountFlags::NONE),
-        balances_are_zero: true,
+        user_data: 0,
+        reference: Some(Reference::default()),
+        limit: 0,
+        has_balances: false,
+        has_timestamp: false,
     }
 }
 
@@ -159,7 +163,10 @@ fn transfer(bits: u128, amount: i64) -> NewTransfer {
         code: Given::Value("fee".parse().unwrap()),
         pending: Given::Nothing,
         timeout_s: 0,
-        reference: "pay_1".parse().unwrap(),
+        user_data: 0,
+        has_unknown_flags: false,
+        has_timestamp: false,
+        reference: "pay_1".parse().ok(),
     }
 }
 
