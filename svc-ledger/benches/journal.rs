@@ -103,8 +103,8 @@ impl Disk for Unsynced {
         SystemDisk.open(path)
     }
 
-    fn write(&self, file: &mut Self::File, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        SystemDisk.write(file, pieces)
+    fn write(&self, file: &mut Self::File, at: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        SystemDisk.write(file, at, pieces)
     }
 
     fn sync(&self, _: &Self::File) -> io::Result<()> {

@@ -3,13 +3,13 @@
 use std::{
     fmt::Debug,
     fs::{File, OpenOptions},
-    io::{self, IoSlice, Write as _},
+    io::{self, IoSlice, Seek as _, SeekFrom, Write as _},
     path::Path,
 };
 
 /// What the writer does to a disk. Readers read files.
 pub trait Disk: Debug + Send + 'static {
-    /// A file that is written at its end.
+    /// A file that is written to.
     type File: Debug + Send + 'static;
 
     /// Makes a file, which must not be there.
@@ -18,8 +18,8 @@ pub trait Disk: Debug + Send + 'static {
     /// Opens a file that is there.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Writes at the end; returns how much was written.
-    fn write(&self, file: &mut Self::File, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Writes from this byte on; returns how much was written.
+    fn write(&self, file: &mut Self::File, at: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Makes what was written durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
@@ -43,14 +43,15 @@ impl Disk for SystemDisk {
     type File = File;
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().append(true).create_new(true).open(path)
+        OpenOptions::new().write(true).create_new(true).open(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().append(true).open(path)
+        OpenOptions::new().write(true).open(path)
     }
 
-    fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&self, file: &mut File, at: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        file.seek(SeekFrom::Start(at))?;
         file.write_vectored(pieces)
     }
 

@@ -158,6 +158,9 @@ impl Records {
             match scan.next().map_err(|error| at(&scan.path, error))? {
                 Piece::End => self.scan = None,
                 Piece::Mark(_) => {}
+                Piece::Zeros => {
+                    return Err(damaged(&scan.path, self.next, scan.offset, "there are zeros in its place"));
+                }
                 Piece::Record(header) if header.sequence != self.next => {
                     let what = format!("record {} is in its place", header.sequence);
                     return Err(damaged(&scan.path, self.next, scan.offset, &what));

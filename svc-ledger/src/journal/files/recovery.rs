@@ -22,6 +22,9 @@ use crate::{
     store::ports::{JournalError, Sequence},
 };
 
+/// No record is shorter, in bytes.
+const RECORD_BYTES_MIN: u64 = (HEADER_BYTES + HASH_BYTES) as u64;
+
 /// What a disk writes whole or not at all, in bytes; larger ones are multiples of it.
 const SECTOR_BYTES: usize = 512;
 
@@ -79,7 +82,17 @@ pub(super) fn recover<D: Disk>(disk: &D, dir: &Path, key: &JournalKey) -> Result
         return Err(gone(tail, &format!("the segment before it ends with record {}", start.sequence)));
     }
     let walked = walk(tail, key, start)?;
-    let cut = walked.bad.map(|bad| cut(disk, tail, key, &bad)).transpose()?;
+    let cut = match &walked.bad {
+        Some(bad) => Some(cut(disk, tail, key, bad)?),
+        None => {
+            // Zeros that were to be overwritten.
+            let length = tail.path.metadata().map_err(|error| failed(&tail.path, &error))?.len();
+            if length > walked.end {
+                disk.truncate(&tail.path, walked.end).map_err(|error| failed(&tail.path, &error))?;
+            }
+            None
+        }
+    };
     Ok(Recovered { link: walked.link, cut, tail: Some(tail.clone()) })
 }
 
@@ -126,7 +139,7 @@ fn head(segment: &Segment, key: &JournalKey) -> Result<Option<Header>, JournalEr
             Piece::Mark(_) => {}
             Piece::Record(header) => return Ok(Some(header)),
             Piece::Bad(Bad::Foreign(error)) => return Err(error.at(segment.first)),
-            Piece::End | Piece::Bad(_) => return Ok(None),
+            Piece::End | Piece::Zeros | Piece::Bad(_) => return Ok(None),
         }
     }
 }
@@ -151,6 +164,8 @@ pub(super) fn follows(header: &Header) -> Link {
 /// How far a segment is good.
 struct Walked {
     link: Link,
+    /// Where its last record ends.
+    end: u64,
     bad: Option<Trouble>,
 }
 
@@ -178,7 +193,11 @@ fn walk(segment: &Segment, key: &JournalKey, start: Link) -> Result<Walked, Jour
             Piece::End if marked.is_some() => {
                 break (0, "the file ends behind the mark of an append".to_owned());
             }
-            Piece::End => return Ok(Walked { link: chain.link(), bad: None }),
+            Piece::End => return Ok(Walked { link: chain.link(), end: offset, bad: None }),
+            Piece::Zeros if marked.is_none() && scan.is_empty_from(offset).map_err(at)? => {
+                return Ok(Walked { link: chain.link(), end: offset, bad: None });
+            }
+            Piece::Zeros => break (RECORD_BYTES_MIN, "there are zeros in its place".to_owned()),
             Piece::Mark(mark) if mark.first == chain.link().sequence + 1 => marked = Some(offset),
             Piece::Mark(mark) => {
                 scan.offset = offset;
@@ -197,14 +216,14 @@ fn walk(segment: &Segment, key: &JournalKey, start: Link) -> Result<Walked, Jour
                 }
             }
             Piece::Bad(Bad::Ends) => break (0, "the file ends before it does".to_owned()),
-            Piece::Bad(Bad::Damaged(what)) => break (HEADER_BYTES as u64, what.to_owned()),
+            Piece::Bad(Bad::Damaged(what)) => break (RECORD_BYTES_MIN, what.to_owned()),
             Piece::Bad(Bad::Foreign(error)) => return Err(error.at(chain.link().sequence + 1)),
         }
     };
     let offset = marked.unwrap_or(scan.offset);
     let extent = if extent == 0 { 0 } else { scan.offset - offset + extent };
     let bad = Some(Trouble { sequence: chain.link().sequence + 1, offset, extent, what });
-    Ok(Walked { link: chain.link(), bad })
+    Ok(Walked { link: chain.link(), end: offset, bad })
 }
 
 /// Cuts what a crash has torn; refuses what it cannot have.
@@ -216,8 +235,10 @@ fn cut<D: Disk>(disk: &D, segment: &Segment, key: &JournalKey, bad: &Trouble) ->
         return Err(bad.refused(segment, &why));
     }
     let is_torn = bad.extent == 0 || {
-        let piece = scan.bytes(bad.offset, bad.offset + bad.extent).map_err(at)?;
+        let behind = bad.offset + bad.extent;
+        let piece = scan.bytes(bad.offset, behind).map_err(at)?;
         has_empty_sector(&piece, bad.offset)
+            || (has_empty_end(&piece) && scan.is_empty_from(behind).map_err(at)?)
     };
     if !is_torn {
         return Err(bad.refused(segment, "no write that was interrupted leaves it like that"));
@@ -250,6 +271,12 @@ fn has_empty_sector(piece: &[u8], offset: u64) -> bool {
     let (head, rest) = piece.split_at(first.min(piece.len()));
     let is_empty = |part: &[u8]| !part.is_empty() && part.iter().all(|byte| *byte == 0);
     is_empty(head) || rest.chunks(SECTOR_BYTES).any(is_empty)
+}
+
+/// Whether the write stopped within a sector: a process can be killed there, if hardly. No record ends with
+/// so many zeros but by a chance of 1 in 2⁶⁴.
+fn has_empty_end(piece: &[u8]) -> bool {
+    piece.ends_with(&[0; 8])
 }
 
 impl Trouble {

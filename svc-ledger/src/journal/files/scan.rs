@@ -41,6 +41,8 @@ pub(super) struct Scan {
 pub(super) enum Piece {
     /// Nothing more.
     End,
+    /// Zeros, where a mark or a record would begin: nothing was written here. The offset stays.
+    Zeros,
     /// The start of an append.
     Mark(Mark),
     /// A record's header.
@@ -85,12 +87,16 @@ impl Scan {
         if rest == 0 {
             return Ok(Piece::End);
         }
-        if rest < MARK_BYTES as u64 {
-            return Ok(Piece::Bad(Bad::Ends));
-        }
         self.record.resize(HEADER_BYTES, 0);
         let mut start = [0; MARK_BYTES];
-        self.file.read_exact(&mut start)?;
+        let short = usize::try_from(rest).unwrap_or(MARK_BYTES).min(MARK_BYTES);
+        self.file.read_exact(&mut start[..short])?;
+        if start == [0; MARK_BYTES] {
+            return Ok(Piece::Zeros);
+        }
+        if short < MARK_BYTES {
+            return Ok(Piece::Bad(Bad::Ends));
+        }
         if start[..mark::MAGIC.len()] == mark::MAGIC {
             return Ok(match Mark::decode(&start, &self.key) {
                 Some(mark) => {
@@ -150,6 +156,19 @@ impl Scan {
         let mut bytes = Vec::new();
         self.file.by_ref().take(to.saturating_sub(from)).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Whether there are only zeros from here on. The scan does not go on afterwards.
+    pub(super) fn is_empty_from(&mut self, offset: u64) -> io::Result<bool> {
+        let mut from = offset;
+        while from < self.length {
+            let to = from + BUFFER_BYTES as u64;
+            if self.bytes(from, to)?.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            from = to;
+        }
+        Ok(true)
     }
 
     /// The first mark behind the offset, wherever it is, of an append after this record. The scan does not go

@@ -21,6 +21,9 @@ use crate::{
     store::ports::Happened,
 };
 
+/// A segment that holds all that a test writes, with few zeros behind it.
+const ONE_SEGMENT: u64 = 32 << 10;
+
 /// Records that follow one another, with what is in each.
 struct History {
     frames: Vec<Frame>,
@@ -68,7 +71,16 @@ fn written(frames: &[Frame], in_append: usize, segment_bytes: u64) -> TempDir {
     for group in frames.chunks(in_append) {
         append(&mut journal, group).unwrap();
     }
+    drop(journal);
+    trim(dir.path());
     dir
+}
+
+/// Takes away the zeros behind the last record, as opening does.
+fn trim(dir: &Path) {
+    let before = JournalReader::new(dir, samples::key(1)).bytes().unwrap();
+    let (journal, recovered) = open(dir, ONE_SEGMENT).unwrap();
+    assert!(recovered.cut.is_none() && journal.reader().bytes().unwrap() <= before);
 }
 
 /// All that happened up to a record, or the first error.
@@ -131,7 +143,7 @@ fn it_goes_on_where_it_was_closed() {
 #[test]
 fn a_replay_must_follow_what_is_known_of_the_past() {
     let history = History::new(4);
-    let dir = written(&history.frames, 1, SEGMENT_BYTES);
+    let dir = written(&history.frames, 1, ONE_SEGMENT);
     let reader = JournalReader::new(dir.path(), samples::key(1));
     let known = Link { sequence: 2, hash: history.frames[1].hash, ..Link::EMPTY };
     assert_eq!(reader.replay(known, 4).unwrap().filter_map(Result::ok).count(), 2);
@@ -146,8 +158,8 @@ fn a_replay_must_follow_what_is_known_of_the_past() {
 #[test]
 fn what_does_not_follow_is_not_written() {
     let history = History::new(5);
-    let dir = written(&history.frames[..2], 1, SEGMENT_BYTES);
-    let (mut journal, _) = open(dir.path(), SEGMENT_BYTES).unwrap();
+    let dir = written(&history.frames[..2], 1, ONE_SEGMENT);
+    let (mut journal, _) = open(dir.path(), ONE_SEGMENT).unwrap();
     let bytes = fs::metadata(&segments(dir.path())[0]).unwrap().len();
     for wrong in
         [&history.frames[3..], &history.frames[1..], &[&history.frames[2..3], &history.frames[4..]].concat()]
@@ -168,7 +180,7 @@ fn there_is_one_writer_and_it_has_the_journals_own_key() {
     let history = History::new(2);
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("journal");
-    let open = || FileJournal::open(&place, KeySource::KeptIn(dir.path()), SEGMENT_BYTES);
+    let open = || FileJournal::open(&place, KeySource::KeptIn(dir.path()), ONE_SEGMENT);
     let (journal, _) = open().unwrap();
     let error = open().unwrap_err().to_string();
     assert!(error.contains("another process writes to"), "{error}");
@@ -182,7 +194,7 @@ fn there_is_one_writer_and_it_has_the_journals_own_key() {
     append(&mut journal, &[chain.seal(&history.events[0], &mut Vec::new()).unwrap()]).unwrap();
     drop(journal);
 
-    let other = FileJournal::open(&place, KeySource::Given(samples::key(2)), SEGMENT_BYTES);
+    let other = FileJournal::open(&place, KeySource::Given(samples::key(2)), ONE_SEGMENT);
     let error = other.unwrap_err();
     assert!(matches!(&error, JournalError::Foreign(what) if what.contains("another key")), "{error}");
     fs::remove_file(dir.path().join("journal.key")).unwrap();

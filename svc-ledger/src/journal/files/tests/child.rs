@@ -28,8 +28,8 @@ impl Disk for FailingSync {
         SystemDisk.open(path)
     }
 
-    fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        SystemDisk.write(file, pieces)
+    fn write(&self, file: &mut File, at: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        SystemDisk.write(file, at, pieces)
     }
 
     fn sync(&self, _: &File) -> io::Result<()> {

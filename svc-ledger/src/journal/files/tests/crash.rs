@@ -113,7 +113,7 @@ fn after_an_error_nothing_is_appended_until_it_is_opened_anew() {
     for fault in [Fault::Before, Fault::Within] {
         let dir = tempfile::tempdir().unwrap();
         let disk = FaultyDisk::stopping_at(4, fault);
-        let (mut journal, _) = open_on(disk.clone(), dir.path(), SEGMENT_BYTES).unwrap();
+        let (mut journal, _) = open_on(disk.clone(), dir.path(), ONE_SEGMENT).unwrap();
         append(&mut journal, &history.frames[..2]).unwrap();
         assert!(matches!(append(&mut journal, &history.frames[2..]), Err(JournalError::Unknown(_))));
         disk.heal();
@@ -134,7 +134,7 @@ fn a_sync_that_fails_is_the_end() {
     let dir = tempfile::tempdir().unwrap();
     // The journal's directory is there; a segment is made, its name synced, written, synced.
     let disk = FaultyDisk::stopping_at(3, Fault::Before);
-    let (mut journal, _) = open_on(disk.clone(), dir.path(), SEGMENT_BYTES).unwrap();
+    let (mut journal, _) = open_on(disk.clone(), dir.path(), ONE_SEGMENT).unwrap();
     let error = append(&mut journal, &history.frames).unwrap_err().to_string();
     assert!(error.contains("a sync"), "{error}");
     assert!(disk.has_given_up());
@@ -148,10 +148,10 @@ fn what_was_recovered_is_durable() {
     let disk = FaultyDisk::stopping_at(3, Fault::Before);
     assert_eq!(write_until_it_stops(&disk, dir.path(), &history, &mut Rng::with_seed(13)), 0);
     let disk = FaultyDisk::default();
-    let (journal, recovered) = open_on(disk.clone(), dir.path(), SEGMENT_BYTES).unwrap();
+    let (journal, recovered) = open_on(disk.clone(), dir.path(), ONE_SEGMENT).unwrap();
     assert!(recovered.link.sequence > 0);
     drop(journal);
     disk.cut_power(Loss::All, &mut Rng::with_seed(0));
-    let (_, again) = open(dir.path(), SEGMENT_BYTES).unwrap();
+    let (_, again) = open(dir.path(), ONE_SEGMENT).unwrap();
     assert_eq!(again.link, recovered.link);
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, IoSlice, Write as _},
+    io::{self, IoSlice, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -12,6 +12,9 @@ use std::{
 use fastrand::Rng;
 
 use super::super::disk::Disk;
+
+/// What a disk writes whole, in bytes.
+const SECTOR: usize = 512;
 
 /// What happens to a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +34,9 @@ pub(super) enum Loss {
     Nothing,
     /// None.
     All,
-    /// Those up to some byte.
+    /// All sectors from some one on.
     End,
-    /// Some sectors; the file is as long as it was, and the others read as zeros.
+    /// Any sectors: they read as they were before, or as zeros.
     Sectors,
 }
 
@@ -96,8 +99,8 @@ impl FaultyDisk {
             let left = match loss {
                 Loss::Nothing => written.clone(),
                 Loss::All => durable.clone(),
-                Loss::End => written[..rng.usize(durable.len()..=written.len())].to_vec(),
-                Loss::Sectors => some_sectors(durable.len(), written, rng),
+                Loss::End => mixed(durable, written, &mut first_sectors(written.len(), rng)),
+                Loss::Sectors => mixed(durable, written, &mut |_| rng.bool()),
             };
             super::put(path, &left);
         }
@@ -126,20 +129,31 @@ impl FaultyDisk {
         }
     }
 
-    fn append(state: &mut State, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn put(state: &mut State, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
         let (_, written) = state.files.entry(path.to_owned()).or_default();
-        written.extend_from_slice(bytes);
-        fs::File::options().append(true).create(true).open(path)?.write_all(bytes)
+        let from = usize::try_from(at).unwrap();
+        let end = from + bytes.len();
+        written.resize(written.len().max(end), 0);
+        written[from..end].copy_from_slice(bytes);
+        let mut file = fs::File::options().write(true).create(true).truncate(false).open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(bytes)
     }
 }
 
-fn some_sectors(durable: usize, written: &[u8], rng: &mut Rng) -> Vec<u8> {
-    let mut left = written.to_vec();
-    let first = durable / 512;
-    for sector in first..left.len().div_ceil(512) {
-        let range = (sector * 512).max(durable)..((sector + 1) * 512).min(left.len());
-        if rng.bool() {
-            left[range].fill(0);
+/// Those up to some sector.
+fn first_sectors(bytes: usize, rng: &mut Rng) -> impl FnMut(usize) -> bool + use<> {
+    let first = rng.usize(0..=bytes.div_ceil(SECTOR));
+    move |sector| sector < first
+}
+
+/// The sectors that are chosen as they were written, the others as they were durable, or zeros.
+fn mixed(durable: &[u8], written: &[u8], is_written: &mut dyn FnMut(usize) -> bool) -> Vec<u8> {
+    let mut left = durable.to_vec();
+    left.resize(written.len().max(durable.len()), 0);
+    for (sector, content) in written.chunks(SECTOR).enumerate() {
+        if is_written(sector) {
+            left[sector * SECTOR..][..content.len()].copy_from_slice(content);
         }
     }
     left
@@ -149,7 +163,7 @@ impl Disk for FaultyDisk {
     type File = PathBuf;
 
     fn create(&self, path: &Path) -> io::Result<PathBuf> {
-        self.step(|state| Self::append(state, path, &[]))?;
+        self.step(|state| Self::put(state, path, 0, &[]))?;
         Ok(path.to_owned())
     }
 
@@ -162,7 +176,7 @@ impl Disk for FaultyDisk {
         Ok(path.to_owned())
     }
 
-    fn write(&self, path: &mut PathBuf, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&self, path: &mut PathBuf, at: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
         let is_within = {
             let state = self.state();
@@ -170,14 +184,14 @@ impl Disk for FaultyDisk {
         };
         if is_within {
             let part = bytes.len() * 2 / 3;
-            Self::append(&mut self.state(), path, &bytes[..part])?;
+            Self::put(&mut self.state(), path, at, &bytes[..part])?;
             // The rest is asked for in another step, which fails.
             let mut state = self.state();
             let step = state.steps + 1;
             (state.steps, state.fault) = (step, Some((step, Fault::Before)));
             return Ok(part);
         }
-        self.step(|state| Self::append(state, path, &bytes))?;
+        self.step(|state| Self::put(state, path, at, &bytes))?;
         Ok(bytes.len())
     }
 
@@ -198,7 +212,13 @@ impl Disk for FaultyDisk {
     }
 
     fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        self.step(|_| fs::File::options().write(true).open(path)?.set_len(bytes))
+        self.step(|state| {
+            if let Some((durable, written)) = state.files.get_mut(path) {
+                written.truncate(usize::try_from(bytes).unwrap());
+                durable.clone_from(written);
+            }
+            fs::File::options().write(true).open(path)?.set_len(bytes)
+        })
     }
 
     fn give_up(&self, _: &Path, _: &io::Error) {
