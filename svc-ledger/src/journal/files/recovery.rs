@@ -82,17 +82,12 @@ pub(super) fn recover<D: Disk>(disk: &D, dir: &Path, key: &JournalKey) -> Result
         return Err(gone(tail, &format!("the segment before it ends with record {}", start.sequence)));
     }
     let walked = walk(tail, key, start)?;
-    let cut = match &walked.bad {
-        Some(bad) => Some(cut(disk, tail, key, bad)?),
-        None => {
-            // Zeros that were to be overwritten.
-            let length = tail.path.metadata().map_err(|error| failed(&tail.path, &error))?.len();
-            if length > walked.end {
-                disk.truncate(&tail.path, walked.end).map_err(|error| failed(&tail.path, &error))?;
-            }
-            None
-        }
-    };
+    let length = tail.path.metadata().map_err(|error| failed(&tail.path, &error))?.len();
+    if walked.bad.is_none() && length > walked.end {
+        // Zeros that were to be overwritten.
+        disk.truncate(&tail.path, walked.end).map_err(|error| failed(&tail.path, &error))?;
+    }
+    let cut = walked.bad.map(|bad| cut(disk, tail, key, &bad)).transpose()?;
     Ok(Recovered { link: walked.link, cut, tail: Some(tail.clone()) })
 }
 
