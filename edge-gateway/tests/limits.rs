@@ -5,12 +5,21 @@
 
 mod support;
 
-use std::{num::NonZeroU32, time::Instant};
+use std::{
+    net::{IpAddr, UdpSocket},
+    num::NonZeroU32,
+    time::Instant,
+};
 
 use edge_gateway::{EdgeConfig, LimitsConfig, QuotaConfig, RedisConfig, WhenUnreachable};
 use http::Method;
+use mesh::testing::log::Lines;
 use serde_json::json;
 use support::{Edge, Reply};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 fn quota(requests: u32, window_s: u32) -> QuotaConfig {
     QuotaConfig { requests: NonZeroU32::new(requests).unwrap(), window_s: NonZeroU32::new(window_s).unwrap() }
@@ -73,6 +82,40 @@ async fn an_address_is_limited_whoever_it_says_it_is() {
 }
 
 /// Somebody who shows no credential, and does not send what it promises.
+/// As everybody does behind a Linkerd proxy, which connects from the pod's own address.
+#[tokio::test]
+async fn clients_that_cannot_be_told_apart_leave_one_line_in_the_log() {
+    // Connecting a UDP socket sends nothing; it only chooses the source address. TEST-NET-1, RFC 5737.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").expect("this machine has no route, so no address of its own");
+    let own = socket.local_addr().unwrap().ip();
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    for (address, trusted, lines) in
+        [(own, vec![], 1), (own, vec![format!("{own}/32")], 0), (loopback, vec![], 0)]
+    {
+        let (log, _guard) = Lines::of_this_thread();
+        let listener = mesh::server::bind((address, 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let edge = Edge::start_with(|edge| {
+            edge.configure = Box::new(move |config: &mut EdgeConfig, _| {
+                config.listener = Some(listener);
+                config.limits.trusted_proxies = trusted;
+            });
+        })
+        .await;
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 404"), "{answer:?}");
+        }
+        let told = log.read().iter().filter(|line| line.contains("cannot be told apart")).count();
+        assert_eq!(told, lines, "{address}");
+        edge.stop().await;
+    }
+}
+
 async fn dawdle(edge: &Edge) -> tokio::net::TcpStream {
     use tokio::io::AsyncWriteExt as _;
     let mut stream = edge.connect().await;

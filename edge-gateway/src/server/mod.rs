@@ -11,7 +11,11 @@ mod paced;
 pub(crate) mod tls;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -84,12 +88,14 @@ pub(crate) struct Server {
     protocols: Protocols,
     patience: Patience,
     crowd: Arc<Crowd>,
+    /// That clients cannot be told apart was said.
+    hidden: Once,
 }
 
 impl Server {
     pub(crate) fn new(gateway: Arc<Gateway>, patience: Patience) -> Arc<Self> {
         let protocols = Protocols::new(patience.header_timeout);
-        Arc::new(Self { gateway, protocols, patience, crowd: Arc::default() })
+        Arc::new(Self { gateway, protocols, patience, crowd: Arc::default(), hidden: Once::new() })
     }
 
     /// Takes up to `connections_max` connections at once, which are this listener's alone, and serves until the
@@ -114,6 +120,9 @@ impl Server {
             };
             let address = address.ip();
             let is_proxy = self.gateway.limiter.proxies.trusts(address);
+            if !is_proxy && stream.local_addr().is_ok_and(|local| is_own(address, local.ip())) {
+                self.hidden.call_once(warn_of_hidden_clients);
+            }
             let peer = Peer { address, secure: tls.is_some(), is_proxy };
             // A proxy speaks for many.
             let max = if is_proxy { usize::MAX } else { self.patience.connections_per_address_max };
@@ -140,6 +149,21 @@ impl Server {
             tracing::warn!("requests were still under way when the drain's deadline passed");
         }
     }
+}
+
+/// Whether who connects has the very address that it connects to. So does the inbound proxy of a Linkerd pod, for
+/// everybody; by loopback come clients that are no proxy.
+fn is_own(peer: IpAddr, local: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer == local.to_canonical() && !peer.is_loopback()
+}
+
+fn warn_of_hidden_clients() {
+    tracing::warn!(
+        "clients come from this machine's own address, as through a Linkerd proxy: they cannot be told apart, \
+         and what is limited or refused by address is for all of them; keep the proxy off this port \
+         (config.linkerd.io/skip-inbound-ports), or see limits.trusted_proxies"
+    );
 }
 
 type Builder = auto::Builder<TokioExecutor>;

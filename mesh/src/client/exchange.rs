@@ -295,7 +295,9 @@ impl Exchange<'_> {
                     Some(said) if said.code == Code::Unavailable => {
                         let pushback = Pushback::read(response.headers());
                         avoid = Some(Arc::clone(&attempt.endpoint));
-                        (Failure::Answered(Code::Unavailable), pushback, Some((response, attempt)))
+                        // What a proxy says is told in our words.
+                        let given = (!said.by_proxy).then_some((response, attempt));
+                        (Failure::Answered(Code::Unavailable), pushback, given)
                     }
                     Some(said) if said.code == Code::Aborted && may_have_begun => {
                         let Some(wait) = failure::underway(response.headers()) else {

@@ -13,7 +13,8 @@ use crate::fault::{Fault, Reason};
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What hyper says, as a failure. Reset streams as in gRPC's own mapping
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, HTTP2 Transport Mapping: Errors).
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, HTTP2 Transport Mapping: Errors), but
+/// for those that a proxy resets.
 pub(super) fn of(error: &hyper::Error) -> Failure {
     let Some(http2) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
         return Failure::Lost;
@@ -27,6 +28,9 @@ pub(super) fn of(error: &hyper::Error) -> Failure {
     }
     match http2.reason() {
         Some(Http2::REFUSED_STREAM) if http2.is_remote() => Failure::Refused,
+        // Linkerd's proxies end a stream so when the service's connection has ended behind them: with NO_ERROR
+        // by a GOAWAY, with INTERNAL_ERROR in the midst of an answer. No service of the mesh does.
+        Some(Http2::NO_ERROR | Http2::INTERNAL_ERROR) if http2.is_remote() => Failure::Lost,
         Some(Http2::CANCEL) => Failure::Answered(Code::Cancelled),
         Some(Http2::ENHANCE_YOUR_CALM) => Failure::Answered(Code::ResourceExhausted),
         Some(Http2::INADEQUATE_SECURITY) => Failure::Answered(Code::PermissionDenied),

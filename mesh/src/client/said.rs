@@ -7,8 +7,11 @@ use tonic::{Code, Status};
 
 use super::{breaker::Outcome, outlier::is_failure};
 
-/// Set by a Linkerd proxy on what it answers in the service's place.
+/// Set by the Linkerd proxy beside us on what it answers in the service's place. What the service's own proxy
+/// set it takes away.
 const LINKERD_ERROR: &str = "l5d-proxy-error";
+/// What a service of the mesh says of a failure comes with details (see [`crate::Fault`]). No proxy has any.
+const DETAILS: &str = "grpc-status-details-bin";
 /// A deadline that was missed says something about who was asked only if there was this much time.
 const FAIR_TIME: Duration = Duration::from_millis(100);
 
@@ -16,8 +19,8 @@ const FAIR_TIME: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) code: Code,
-    /// A proxy answered, as it could not reach the service or would not.
-    by_proxy: bool,
+    /// A failure is not the service's own word: a proxy answered, as it could not reach it or would not.
+    pub(super) by_proxy: bool,
 }
 
 impl Said {
@@ -42,7 +45,10 @@ impl Said {
 
     fn in_headers(headers: &HeaderMap) -> Option<Self> {
         let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
-        Some(Self { code, by_proxy: headers.contains_key(LINKERD_ERROR) })
+        let by_proxy = headers.contains_key(LINKERD_ERROR) || !headers.contains_key(DETAILS);
+        // A proxy does not know the call's deadline. What it has waited for is a connection.
+        let code = if by_proxy && code == Code::DeadlineExceeded { Code::Unavailable } else { code };
+        Some(Self { code, by_proxy })
     }
 
     /// Whether there was work in it, so that the time it took says something: a success, or a mistake of the
@@ -88,12 +94,19 @@ mod tests {
     #[test]
     fn only_the_service_itself_is_there_when_it_says_unavailable() {
         let long = || Duration::from_secs(1);
-        let said = head(200, &[("grpc-status", "14")]).unwrap();
+        let said = head(200, &[("grpc-status", "14"), (DETAILS, "")]).unwrap();
         assert_eq!(said.of_the_service(long), Outcome::Succeeded);
-        let by_linkerd = [("grpc-status", "14"), (LINKERD_ERROR, "connection refused")];
-        for by_proxy in
-            [head(200, &by_linkerd), head(502, &[]), head(503, &[]), head(504, &[]), head(429, &[])]
-        {
+        let late = head(200, &[("grpc-status", "4"), (DETAILS, "")]).unwrap();
+        assert_eq!((late.code, late.by_proxy), (Code::DeadlineExceeded, false));
+        for by_proxy in [
+            head(200, &[("grpc-status", "14"), (LINKERD_ERROR, "connection refused"), (DETAILS, "")]),
+            head(200, &[("grpc-status", "14")]),
+            head(200, &[("grpc-status", "4")]),
+            head(502, &[]),
+            head(503, &[]),
+            head(504, &[]),
+            head(429, &[]),
+        ] {
             let said = by_proxy.unwrap();
             assert_eq!((said.code, said.of_the_service(long)), (Code::Unavailable, Outcome::Failed));
         }

@@ -125,16 +125,49 @@ async fn the_end_of_a_streams_time_is_no_failure() {
 #[tokio::test]
 async fn a_proxy_that_answers_for_a_dead_service_opens_the_breaker() {
     let refused = || Status::unavailable("connection refused");
-    for answer in [Answer::Http(503), Answer::Http(502), Answer::Linkerd(refused())] {
+    for answer in [
+        Answer::Http(503),
+        Answer::Http(502),
+        Answer::Linkerd(refused()),
+        Answer::Linkerd(Status::deadline_exceeded("logical service: service in fail-fast")),
+        Answer::Status(refused()),
+        Answer::Status(Status::deadline_exceeded("service in fail-fast")),
+        Answer::Reset(h2::Reason::INTERNAL_ERROR),
+        Answer::Reset(h2::Reason::NO_ERROR),
+    ] {
         let world = World::new();
         let server = Raw::start(move |_| answer.clone()).await;
         let client = server.client(&world, strict());
         unavailable(&client, 5).await;
         assert_eq!((server.calls(), world.count("breaker_state")), (5, OPEN));
     }
+    let own = || Fault::new(Reason::Unavailable, "The store is away.");
     let world = World::new();
-    let server = Raw::start(move |_| Answer::Status(refused())).await;
+    let server = Raw::start(move |_| Answer::Status(own().into())).await;
     let client = server.client(&world, strict());
     unavailable(&client, 20).await;
     assert_eq!((server.calls(), world.count("breaker_state")), (20, 0), "it is there and says so itself");
+}
+
+/// A proxy whose service is killed, restarted or not there yet: it answers in the service's place, or resets
+/// what was under way.
+#[tokio::test]
+async fn what_a_proxy_has_lost_is_tried_again_where_it_may_be() {
+    for lost in [
+        Answer::Status(Status::unavailable("connection refused")),
+        Answer::Linkerd(Status::deadline_exceeded("service in fail-fast")),
+        Answer::Status(Status::deadline_exceeded("service in fail-fast")),
+        Answer::Reset(h2::Reason::INTERNAL_ERROR),
+        Answer::Reset(h2::Reason::NO_ERROR),
+    ] {
+        let world = World::new();
+        let server = Raw::start(move |n| if n % 2 == 0 { lost.clone() } else { Answer::Echo }).await;
+        let client = server.client(&world, settings());
+        client.read().await.unwrap();
+        assert_eq!(server.calls(), 2);
+        // It may have been carried out, and may not be twice.
+        let fault = Fault::from_status(&client.write().await.unwrap_err());
+        assert_eq!((fault.reason(), fault.retry_after()), (Reason::Unavailable, Some(1)));
+        assert_eq!(server.calls(), 3);
+    }
 }

@@ -33,7 +33,8 @@ pub(crate) enum Answer {
     /// An HTTP status and no gRPC.
     Http(u16),
     Status(Status),
-    /// As a Linkerd proxy does in the service's place.
+    /// As the Linkerd proxy beside the client does in the service's place. The one beside the service says the
+    /// same without its header: see `Answer::Status`, with a status that is not a [`mesh::Fault`]'s.
     Linkerd(Status),
     /// Headers and half a message, then the connection ends.
     Half,
@@ -43,6 +44,8 @@ pub(crate) enum Answer {
     Headers,
     /// Not looked at.
     Refused,
+    /// The stream is reset.
+    Reset(Reason),
 }
 
 pub(crate) struct Raw {
@@ -151,6 +154,7 @@ async fn give(answer: Answer, request: Request<RecvStream>, mut respond: SendRes
             std::future::pending::<()>().await;
         }
         Answer::Refused => respond.send_reset(Reason::REFUSED_STREAM),
+        Answer::Reset(reason) => respond.send_reset(reason),
     }
 }
 

@@ -11,8 +11,9 @@ use std::{
 
 use http::uri::Scheme;
 use mesh::{
-    Call, Drain, Harness, IdempotencyKey, Launch, Metrics, Origin, Parts, RandomIds, Running, Service,
-    ServiceContext, Settings, SpiffeId, StartError, SystemClock, Upstream, UpstreamParts, UpstreamSettings,
+    Call, Drain, Fault, Harness, IdempotencyKey, Launch, Metrics, Origin, Parts, RandomIds, Reason, Running,
+    Service, ServiceContext, Settings, SpiffeId, StartError, SystemClock, Upstream, UpstreamParts,
+    UpstreamSettings,
     client::{ClientMetrics, Connect, Connecting, Resolve, Resolving},
     server,
     testing::call_of,
@@ -92,7 +93,7 @@ impl State {
         match mode {
             Mode::Answers | Mode::UnavailableFirst(0) => Ok(()),
             Mode::Unavailable(pushback) => {
-                let mut status = Status::unavailable("told to be");
+                let mut status = Status::from(Fault::new(Reason::Unavailable, "Told to be."));
                 if let Some(pushback) = pushback {
                     status.metadata_mut().insert("grpc-retry-pushback-ms", pushback.parse().unwrap());
                 }
@@ -101,7 +102,7 @@ impl State {
             Mode::Broken => Err(Status::internal("told to be")),
             Mode::UnavailableFirst(times) => {
                 self.now(Mode::UnavailableFirst(times - 1));
-                Err(Status::unavailable("told to be"))
+                Err(Fault::new(Reason::Unavailable, "Told to be.").into())
             }
             Mode::Hangs | Mode::HangsOnce => {
                 if matches!(mode, Mode::HangsOnce) {
