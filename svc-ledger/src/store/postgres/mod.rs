@@ -3,6 +3,8 @@
 //! - `journal`: the frames, as a table. Each append checks the epoch in its own transaction.
 //! - `index`: the tables that lookups read, and with them the accounts' balances, behind a watermark.
 //! - `snapshot`: accounts and open reservations at the watermark, for a new leader.
+//! - `takeover`: from those and the journal to what an engine begins with.
+//! - `archive`: the journal, read beside its writer.
 //! - `leader`, `leadership`: which replica writes. A lease says when another one may take over; the epoch
 //!   makes it safe.
 //! - `session`, `tls`, `url`, `config`, `migrate`: the way to the server, and the schema.
@@ -18,6 +20,7 @@ mod leadership;
 mod migrate;
 mod session;
 mod snapshot;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tls;

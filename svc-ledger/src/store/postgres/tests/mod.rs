@@ -2,7 +2,9 @@
 
 mod fencing;
 mod indexing;
+mod killing;
 mod opening;
+mod protection;
 mod racing;
 mod unknown;
 

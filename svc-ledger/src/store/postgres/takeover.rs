@@ -1,0 +1,52 @@
+//! From what is stored to an engine: the state at the watermark, then what the journal says happened after it.
+
+use money::Timestamp;
+
+use super::{Epoch, Postgres, PostgresIndex, PostgresJournal};
+use crate::{
+    engine::Beginning,
+    journal::{Chain, Link},
+    store::{
+        ports::{Archive as _, JournalError, Sequence},
+        recovery::{Recovery, RecoveryError},
+    },
+};
+
+impl Postgres {
+    /// All that an engine needs to go on in an epoch that this replica leads. Must be called after the replica
+    /// was told that it leads: only then is nothing more written by anybody else.
+    pub async fn begin(
+        &self,
+        epoch: Epoch,
+    ) -> Result<Beginning<PostgresJournal, PostgresIndex>, RecoveryError> {
+        let index = self.index(epoch)?;
+        let journal = self.journal(epoch).await?;
+        let head = self.head().await?;
+        let mut recovery = Recovery::begin(self.snapshot().await?, index).await?;
+        let from = recovery.from();
+        let mut chain = Chain::new(self.key.clone(), self.link_before(from).await?);
+        let mut frames = self.frames(from, head);
+        while let Some(frame) = frames.recv().await {
+            let frame = frame?;
+            let record = chain.open(&frame.bytes)?;
+            if record.hash != frame.hash {
+                let what = "the hash beside it is another one".to_owned();
+                return Err(JournalError::Damaged { sequence: frame.sequence, what }.into());
+            }
+            recovery.take(record).await?;
+        }
+        let (book, index) = recovery.finish().await?;
+        Ok(Beginning { book, chain, journal, index })
+    }
+
+    /// Where a chain stands that is to go on with a record. Its hash is checked by that record, which is over it.
+    async fn link_before(&self, from: Sequence) -> Result<Link, RecoveryError> {
+        let Some(before) = from.checked_sub(1).filter(|before| *before > 0) else { return Ok(Link::EMPTY) };
+        let page = self.frames_after(before - 1).await?;
+        match page.first() {
+            // The time of the record before the first one that is read is not needed: that one has its own.
+            Some(frame) => Ok(Link { sequence: before, hash: frame.hash, last: Timestamp::EPOCH }),
+            None => Err(JournalError::Damaged { sequence: before, what: "it is missing".to_owned() }.into()),
+        }
+    }
+}
