@@ -12,7 +12,10 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{Fixture, PATIENCE};
 use crate::{
-    domain::{AccountFlags, AccountId, Given, NewAccount, NewTransfer, TransferCode, TransferId},
+    domain::{
+        AccountFlags, AccountId, Given, NewAccount, NewTransfer, Reference, TransferCode, TransferFlags,
+        TransferId,
+    },
     engine::{Beginning, Engine},
     store::{
         ports::{Frame, Index as _, Journal, JournalError},
@@ -41,7 +44,11 @@ fn account(bits: u128) -> NewAccount {
         ledger: Given::Value("EUR".parse().unwrap()),
         code: Given::Value("cash".parse().unwrap()),
         flags: Some(AccountFlags::HISTORY),
-        balances_are_zero: true,
+        user_data: 0,
+        reference: Some(Reference::default()),
+        limit: 0,
+        has_balances: false,
+        has_timestamp: false,
     }
 }
 
@@ -49,7 +56,9 @@ fn transfer(bits: u128) -> NewTransfer {
     NewTransfer {
         id: Given::Value(TransferId::new(bits).unwrap()),
         tenant: Given::Value(acme()),
-        flags: Default::default(),
+        flags: TransferFlags::default(),
+        has_unknown_flags: false,
+        has_timestamp: false,
         debit: Given::Value(AccountId::new(1).unwrap()),
         credit: Given::Value(AccountId::new(2).unwrap()),
         amount: 1,
@@ -58,7 +67,8 @@ fn transfer(bits: u128) -> NewTransfer {
         code: Given::Value("fee".parse().unwrap()),
         pending: Given::Nothing,
         timeout_s: 0,
-        reference: Default::default(),
+        user_data: 0,
+        reference: Some(Reference::default()),
     }
 }
 
