@@ -59,22 +59,32 @@ pub(super) enum Step {
     Follow(Duration),
 }
 
+/// What this replica wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// To lead whenever it can.
+    Lead,
+    /// To lead in an epoch later than the one that it holds: what it wrote last in that one is not known.
+    LeadAnew,
+    /// Not to lead any more.
+    Leave,
+}
+
 /// How often a lease is renewed, and looked at by those who wait for its end.
 pub(super) fn interval(lease: Duration) -> Duration {
     lease / 5
 }
 
-/// What to do about the row. `held` is the epoch in which we lead, if we do; `leaving` whether we are about
-/// to end.
-pub(super) fn decide(seen: &Seen, held: Option<Epoch>, leaving: bool, lease: Duration) -> Step {
+/// What to do about the row. `held` is the epoch in which we lead, if we do.
+pub(super) fn decide(seen: &Seen, held: Option<Epoch>, intent: Intent, lease: Duration) -> Step {
     // A restart does not hold what the process before it held: only who took an epoch knows what it wrote.
     let holds = held == Some(seen.epoch) && !seen.released;
-    match (holds, leaving) {
-        (true, false) => Step::Renew(seen.epoch),
-        (true, true) => Step::Release(seen.epoch),
-        (false, false) if seen.released || seen.left.is_zero() => Step::Take(seen.epoch),
-        (false, false) => Step::Follow(seen.left.min(interval(lease))),
-        (false, true) => Step::Follow(interval(lease)),
+    match (holds, intent) {
+        (true, Intent::Lead) => Step::Renew(seen.epoch),
+        (true, Intent::LeadAnew | Intent::Leave) => Step::Release(seen.epoch),
+        (false, Intent::Leave) => Step::Follow(interval(lease)),
+        (false, _) if seen.released || seen.left.is_zero() => Step::Take(seen.epoch),
+        (false, _) => Step::Follow(seen.left.min(interval(lease))),
     }
 }
 
@@ -92,31 +102,36 @@ mod tests {
     #[test]
     fn every_row_has_its_step() {
         let wait = |ms| Step::Follow(Duration::from_millis(ms));
-        // The epoch, what is left, whether released; held, leaving; the step.
+        use Intent::{Lead, LeadAnew, Leave};
+        // The epoch, what is left, whether released; held, intent; the step.
         let cases = [
             // A new ledger, or one whose leader went in peace.
-            (seen(0, 0, true), None, false, Step::Take(0)),
-            (seen(7, 4_000, true), None, false, Step::Take(7)),
+            (seen(0, 0, true), None, Lead, Step::Take(0)),
+            (seen(7, 4_000, true), None, Lead, Step::Take(7)),
             // The leader is there: look again, at the latest when its lease ends.
-            (seen(7, 4_000, false), None, false, wait(1_000)),
-            (seen(7, 300, false), None, false, wait(300)),
+            (seen(7, 4_000, false), None, Lead, wait(1_000)),
+            (seen(7, 300, false), None, Lead, wait(300)),
             // It is not.
-            (seen(7, 0, false), None, false, Step::Take(7)),
+            (seen(7, 0, false), None, Lead, Step::Take(7)),
             // We are the leader.
-            (seen(7, 4_000, false), Some(7), false, Step::Renew(7)),
-            (seen(7, 0, false), Some(7), false, Step::Renew(7)),
-            (seen(7, 4_000, false), Some(7), true, Step::Release(7)),
+            (seen(7, 4_000, false), Some(7), Lead, Step::Renew(7)),
+            (seen(7, 0, false), Some(7), Lead, Step::Renew(7)),
+            (seen(7, 4_000, false), Some(7), Leave, Step::Release(7)),
+            // We are, and do not know what we wrote: the place is free for a moment, for whoever comes first.
+            (seen(7, 4_000, false), Some(7), LeadAnew, Step::Release(7)),
+            (seen(7, 4_000, true), None, LeadAnew, Step::Take(7)),
+            (seen(8, 4_000, false), None, LeadAnew, wait(1_000)),
             // We were.
-            (seen(8, 4_000, false), Some(7), false, wait(1_000)),
-            (seen(8, 0, false), Some(7), false, Step::Take(8)),
-            (seen(8, 4_000, false), Some(7), true, wait(1_000)),
-            (seen(7, 4_000, true), Some(7), false, Step::Take(7)),
+            (seen(8, 4_000, false), Some(7), Lead, wait(1_000)),
+            (seen(8, 0, false), Some(7), Lead, Step::Take(8)),
+            (seen(8, 4_000, false), Some(7), Leave, wait(1_000)),
+            (seen(7, 4_000, true), Some(7), Lead, Step::Take(7)),
             // Who is leaving takes nothing.
-            (seen(7, 0, false), None, true, wait(1_000)),
-            (seen(7, 0, true), Some(7), true, wait(1_000)),
+            (seen(7, 0, false), None, Leave, wait(1_000)),
+            (seen(7, 0, true), Some(7), Leave, wait(1_000)),
         ];
-        for (index, (row, held, leaving, step)) in cases.into_iter().enumerate() {
-            assert_eq!(decide(&row, held, leaving, LEASE), step, "case {index}");
+        for (index, (row, held, intent, step)) in cases.into_iter().enumerate() {
+            assert_eq!(decide(&row, held, intent, LEASE), step, "case {index}");
         }
     }
 }

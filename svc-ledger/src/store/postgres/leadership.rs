@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_postgres::{Client, Row, error::SqlState};
 
 use super::{
-    leader::{Epoch, Role, Seen, Step, decide, interval},
+    leader::{Epoch, Intent, Role, Seen, Step, decide, interval},
     session::{Purpose, Server, as_bigint, failed, from_bigint, said},
 };
 
@@ -73,13 +73,16 @@ pub struct Leadership {
     member: Member,
     role: watch::Sender<Role>,
     lease: Lease,
+    /// The last epoch that is to be given up.
+    given_up: watch::Sender<Epoch>,
     session: Option<Client>,
 }
 
 impl Leadership {
     pub(super) fn new(server: Server, member: Member) -> Self {
         let role = watch::Sender::new(Role::unknown());
-        Self { server, member, role, lease: Lease::default(), session: None }
+        let given_up = watch::Sender::new(0);
+        Self { server, member, role, lease: Lease::default(), given_up, session: None }
     }
 
     pub(super) fn role(&self) -> watch::Receiver<Role> {
@@ -90,12 +93,18 @@ impl Leadership {
         self.lease.clone()
     }
 
+    /// Whoever is sent an epoch here gives it up, if it is held, and leads again in a later one.
+    pub(super) fn given_up(&self) -> watch::Sender<Epoch> {
+        self.given_up.clone()
+    }
+
     /// Leads whenever it can, until `leaving`; then gives its place up and returns. What the engine still
     /// writes must be done by then.
     pub async fn keep(mut self, leaving: impl Future<Output = ()>) {
         let every = interval(self.server.lease());
         let mut leaving = pin!(leaving);
         let mut is_leaving = false;
+        let mut given_up = self.given_up.subscribe();
         loop {
             let held = self.lease.held(Instant::now());
             // With a place to lose, no answer is waited for longer than it lasts.
@@ -125,6 +134,8 @@ impl Leadership {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                // The sender is ours, so that this is no error.
+                _ = given_up.changed() => {}
                 () = &mut leaving, if !is_leaving => is_leaving = true,
             }
             if self.leads() && self.lease.held(Instant::now()).is_none() {
@@ -145,7 +156,12 @@ impl Leadership {
         let Some(client) = &self.session else { return Ok(Duration::ZERO) };
         let seen = seen(&client.query_one(LOOK, &[]).await.map_err(failed)?)?;
         let held = self.lease.held(Instant::now()).map(|(epoch, _)| epoch);
-        match decide(&seen, held, leaving, lease) {
+        let intent = match held {
+            _ if leaving => Intent::Leave,
+            Some(epoch) if epoch <= *self.given_up.borrow() => Intent::LeadAnew,
+            _ => Intent::Lead,
+        };
+        match decide(&seen, held, intent, lease) {
             Step::Renew(epoch) => {
                 let asked_at = Instant::now();
                 if self.execute(RENEW, epoch, Some(lease)).await? {

@@ -4,6 +4,7 @@
 //! - `index`: the tables that lookups read, and with them the accounts' balances, behind a watermark.
 //! - `snapshot`: accounts and open reservations at the watermark, for a new leader.
 //! - `takeover`: from those and the journal to what an engine begins with.
+//! - `replica`: has an engine while it leads, and names the leader while it does not.
 //! - `archive`: the journal, read beside its writer.
 //! - `leader`, `leadership`: which replica writes. A lease says when another one may take over; the epoch
 //!   makes it safe.
@@ -18,6 +19,7 @@ mod journal;
 mod leader;
 mod leadership;
 mod migrate;
+mod replica;
 mod session;
 mod snapshot;
 mod takeover;
@@ -43,6 +45,7 @@ pub use self::{
     journal::PostgresJournal,
     leader::{Epoch, Role},
     leadership::{Leadership, Lease},
+    replica::{PostgresStore, Replica},
 };
 
 /// A ledger in PostgreSQL, as one replica sees it. Cheap to clone.
@@ -52,6 +55,7 @@ pub struct Postgres {
     pool: Pool,
     role: watch::Receiver<Role>,
     lease: Lease,
+    given_up: watch::Sender<Epoch>,
     key: JournalKey,
 }
 
@@ -73,8 +77,8 @@ impl Postgres {
         let pool = server.pool(config.pool_max)?;
         let member = Member { name: config.name.clone(), address: config.address.clone() };
         let leadership = Leadership::new(server.clone(), member);
-        let (role, lease) = (leadership.role(), leadership.lease());
-        Ok((Self { server, pool, role, lease, key }, leadership))
+        let (role, lease, given_up) = (leadership.role(), leadership.lease(), leadership.given_up());
+        Ok((Self { server, pool, role, lease, given_up, key }, leadership))
     }
 
     /// Who leads. Whoever is told [`Role::Leading`] reads the state first, and then writes in that epoch;
@@ -86,6 +90,12 @@ impl Postgres {
     /// Whether this replica leads at this very moment.
     pub fn lease(&self) -> Lease {
         self.lease.clone()
+    }
+
+    /// Gives an epoch up, to lead again in a later one: after an append whose outcome is not known, what is
+    /// still under way must not come through later.
+    pub fn give_up(&self, epoch: Epoch) {
+        self.given_up.send_replace(epoch);
     }
 
     /// The journal, to write in the epoch that this replica leads.

@@ -31,13 +31,13 @@ const FIRST: &str = "PAYMESH_TEST_KILLED_WRITER_FIRST";
 const EARLY: &str = "PAYMESH_TEST_KILLED_WRITER_EARLY";
 const ROUNDS: u128 = 3;
 const IDS_OF_A_ROUND: u128 = 1_000_000;
-const NOW: Timestamp = Timestamp::from_nanos(1_800_000_000_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_nanos(1_800_000_000_000_000_000);
 
-fn acme() -> TenantId {
+pub(super) fn acme() -> TenantId {
     "acme".parse().unwrap()
 }
 
-fn account(bits: u128) -> NewAccount {
+pub(super) fn account(bits: u128) -> NewAccount {
     NewAccount {
         id: Given::Value(AccountId::new(bits).unwrap()),
         tenant: Given::Value(acme()),
@@ -52,7 +52,7 @@ fn account(bits: u128) -> NewAccount {
     }
 }
 
-fn transfer(bits: u128) -> NewTransfer {
+pub(super) fn transfer(bits: u128) -> NewTransfer {
     NewTransfer {
         id: Given::Value(TransferId::new(bits).unwrap()),
         tenant: Given::Value(acme()),

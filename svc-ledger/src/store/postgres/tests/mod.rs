@@ -6,6 +6,7 @@ mod killing;
 mod opening;
 mod protection;
 mod racing;
+mod serving;
 mod unknown;
 
 use std::{sync::Arc, time::Duration};

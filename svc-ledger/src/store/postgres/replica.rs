@@ -1,0 +1,159 @@
+//! One replica of the ledger: it has an engine while it leads, and names the leader while it does not.
+
+use std::time::Duration;
+
+use mesh::{Drain, StartError};
+use tokio::sync::watch;
+
+use super::{Epoch, Leadership, Postgres, PostgresConfig, PostgresIndex, Role};
+use crate::{
+    engine::{Engine, EngineError},
+    store::{ports::JournalError, recovery::RecoveryError},
+};
+
+/// How long to wait after the server failed while the state was read.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Leading = Option<(Epoch, Engine<PostgresIndex>)>;
+
+/// The ledger, as those who ask this replica see it. Cheap to clone.
+#[derive(Clone)]
+pub struct PostgresStore {
+    postgres: Postgres,
+    leading: watch::Receiver<Leading>,
+}
+
+impl PostgresStore {
+    /// Connects and checks all that can be checked; nobody leads here before [`Replica::run`] runs.
+    pub async fn open(config: &PostgresConfig) -> Result<(Self, Replica), StartError> {
+        let (postgres, leadership) = Postgres::open(config).await?;
+        let (to, leading) = watch::channel(None);
+        let store = Self { postgres: postgres.clone(), leading };
+        Ok((store, Replica { postgres, leadership, leading: to }))
+    }
+
+    /// The engine, while this replica leads; else who does. Asked for each call: the lease may have ended while
+    /// this process did not run, and then its memory is old.
+    pub fn engine(&self) -> Result<Engine<PostgresIndex>, EngineError> {
+        let held = self.postgres.lease().epoch();
+        match &*self.leading.borrow() {
+            Some((epoch, engine)) if held == Some(*epoch) => Ok(engine.clone()),
+            _ => Err(EngineError::NotLeader { leader: self.leader() }),
+        }
+    }
+
+    /// The journal, for reading; also where this replica does not lead.
+    pub fn archive(&self) -> Postgres {
+        self.postgres.clone()
+    }
+
+    /// Who else leads, with the address where there is one; empty while nobody is known to.
+    fn leader(&self) -> String {
+        match &*self.postgres.role().borrow() {
+            Role::Following { leader, address } if address.is_empty() => leader.clone(),
+            Role::Following { leader, address } => format!("{leader} at {address}"),
+            Role::Leading { .. } => String::new(),
+        }
+    }
+}
+
+/// What a replica does as long as it is there.
+pub struct Replica {
+    postgres: Postgres,
+    leadership: Leadership,
+    leading: watch::Sender<Leading>,
+}
+
+/// Why an engine no longer runs.
+enum End {
+    /// Another one leads, or may do so.
+    Replaced,
+    /// The journal failed: what was written last is not known.
+    Stopped(EngineError),
+    /// This process ends.
+    Drained,
+}
+
+impl Replica {
+    /// Leads whenever it can, until the drain begins; what was begun by then is done before the place is given
+    /// up. Returns earlier only where what is stored is damaged, which the log tells.
+    pub async fn run(self, drain: Drain) {
+        let Self { postgres, leadership, leading } = self;
+        let left = Drain::new();
+        let leaving = left.clone();
+        let keeping = leadership.keep(async move { leaving.started().await });
+        let work = async {
+            work(&postgres, &leading, &drain).await;
+            left.start();
+        };
+        tokio::join!(keeping, work);
+    }
+}
+
+async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Drain) {
+    let mut role = postgres.role();
+    loop {
+        let epoch = {
+            let leads = role.wait_for(|role| matches!(role, Role::Leading { .. }));
+            match drain.unless_started(leads).await {
+                Some(Ok(role)) => match *role {
+                    Role::Leading { epoch } => epoch,
+                    Role::Following { .. } => continue,
+                },
+                // The leadership is kept for as long as this runs.
+                Some(Err(_)) | None => return,
+            }
+        };
+        let engine = match start(postgres, epoch).await {
+            Ok(engine) => engine,
+            Err(Failure::Passing(error)) => {
+                tracing::error!(%error, "the ledger could not be read; it is tried again");
+                if drain.unless_started(tokio::time::sleep(RETRY_AFTER)).await.is_none() {
+                    return;
+                }
+                continue;
+            }
+            Err(Failure::Lasting(error)) => {
+                tracing::error!(%error, "the ledger in PostgreSQL cannot be served");
+                return;
+            }
+        };
+        tracing::info!(epoch, "the ledger is served");
+        leading.send_replace(Some((epoch, engine.clone())));
+        let replaced = role.wait_for(|role| *role != Role::Leading { epoch });
+        let end = tokio::select! {
+            _ = replaced => End::Replaced,
+            error = engine.stopped() => End::Stopped(error),
+            () = drain.started() => End::Drained,
+        };
+        leading.send_replace(None);
+        match end {
+            End::Replaced => tracing::warn!(epoch, "the ledger is no longer served"),
+            End::Stopped(error) => {
+                tracing::error!(%error, epoch, "the ledger is read anew");
+                postgres.give_up(epoch);
+                // Its release comes first, whoever takes the place after it.
+                let _ = role.wait_for(|role| *role != Role::Leading { epoch }).await;
+            }
+            End::Drained => return engine.close().await,
+        }
+    }
+}
+
+/// Why an engine could not be started.
+enum Failure {
+    /// The server failed, or another one took over.
+    Passing(String),
+    /// What is stored is damaged or of somebody else.
+    Lasting(String),
+}
+
+async fn start(postgres: &Postgres, epoch: Epoch) -> Result<Engine<PostgresIndex>, Failure> {
+    let beginning = postgres.begin(epoch).await.map_err(|error| match error {
+        RecoveryError::Journal(JournalError::Damaged { .. } | JournalError::Foreign(_))
+        | RecoveryError::Ahead { .. }
+        | RecoveryError::Index(mesh::StoreError::Corrupt(_)) => Failure::Lasting(error.to_string()),
+        RecoveryError::Journal(_) | RecoveryError::Index(_) => Failure::Passing(error.to_string()),
+    })?;
+    Engine::start(beginning).map_err(|error| Failure::Passing(error.to_string()))
+}
