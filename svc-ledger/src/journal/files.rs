@@ -5,6 +5,7 @@
 //! goes on with zeros, which later appends overwrite: a sync is faster where the file does not grow. After an error nothing
 //! more is written, and one of a sync ends the process: what the disk then holds is not known.
 
+mod archive;
 mod disk;
 mod lock;
 mod mark;
