@@ -1,5 +1,6 @@
 //! The `paymesh` command.
 
+use paymesh_proto::ledger::v1::AuditResponse;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
@@ -116,7 +117,11 @@ fn print_welcome(mesh: &Description, data_dir: &str) -> std::io::Result<()> {
 }
 
 fn audit(args: &AuditArgs) -> Outcome {
-    let report = mesh::run::runtime()?.block_on(operator::audit(&args.data_dir))?;
+    let progress = |said: &AuditResponse| {
+        eprint!("\rrecord {} of {}, {} transfers", said.records, said.records_total, said.transfers);
+    };
+    let report = mesh::run::runtime()?.block_on(operator::audit(&args.data_dir, progress))?;
+    eprintln!("\r{} records of the journal replayed", report.records);
     println!("accounts   {}\ntransfers  {}", report.accounts, report.transfers);
     if report.ok {
         println!("The ledger is whole: debits equal credits, and every balance is the sum of its transfers.");

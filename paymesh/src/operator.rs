@@ -17,6 +17,9 @@ const AUDIT_DEADLINE: Duration = Duration::from_secs(3_600);
 /// Why a running mesh could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
+    /// The answer ended before it was whole.
+    #[error("the ledger stopped before it was done; start it and try again")]
+    Broken,
     /// There is no running mesh, or not here.
     #[error(
         "{path}/dev.json: {source}; start the mesh with `paymesh dev`, or name its directory with --data-dir"
@@ -52,13 +55,23 @@ pub fn call(tenant: Option<TenantId>) -> Result<Call, StartError> {
     Ok(Call::begin(SpiffeId::of("operator")?, tenant, fresh))
 }
 
-/// Has the ledger replay everything and compare.
-pub async fn audit(data_dir: &Path) -> Result<AuditResponse, OperatorError> {
+/// Has the ledger replay everything and compare; `progress` is told how far it has come.
+pub async fn audit(
+    data_dir: &Path,
+    mut progress: impl FnMut(&AuditResponse),
+) -> Result<AuditResponse, OperatorError> {
     let path = data_dir.display().to_string();
     let mesh = Description::read(data_dir).map_err(|source| OperatorError::NoMesh { path, source })?;
     let mut ledger = LedgerServiceClient::new(upstream(&mesh, "svc-ledger")?);
     let mut request = call(None)?.request(AuditRequest {});
     request.set_timeout(AUDIT_DEADLINE);
-    let answer = ledger.audit(request).await;
-    Ok(answer.map_err(|status| Fault::from_status(&status))?.into_inner())
+    let failed = |status: tonic::Status| Fault::from_status(&status);
+    let mut said = ledger.audit(request).await.map_err(failed)?.into_inner();
+    while let Some(report) = said.message().await.map_err(failed)? {
+        if report.done {
+            return Ok(report);
+        }
+        progress(&report);
+    }
+    Err(OperatorError::Broken)
 }

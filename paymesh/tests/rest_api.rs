@@ -391,7 +391,7 @@ async fn a_second_start_finds_everything_as_it_was() {
     assert_eq!(again.headers["idempotency-replayed"], "true");
     post(&rest, &format!("{payment}/refunds"), "r2", &json!({"amount": 300})).await;
     books_are_right(&rest).await;
-    let audit = paymesh::operator::audit(mesh.dir.path()).await.unwrap();
+    let audit = paymesh::operator::audit(mesh.dir.path(), |_| {}).await.unwrap();
     assert!(audit.ok && audit.accounts == 3 && audit.transfers == 4, "{audit:?}");
     dev.stop().await;
 }

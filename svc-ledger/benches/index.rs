@@ -297,7 +297,7 @@ fn main() {
     report_known(&index, "8,190 new ones among those held", &between);
     held.truncate(BATCH_MAX);
     report_known(&index, "held ones from all over", &held);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(report_questions(&index, &load));
     drop(index);
     let start = Instant::now();

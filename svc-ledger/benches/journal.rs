@@ -125,7 +125,7 @@ impl Disk for Unsynced {
 }
 
 fn append<D: Disk>(journal: &mut FileJournal<D>, frames: &[Frame]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for frame in frames {
             journal.append(std::slice::from_ref(frame)).await.unwrap();

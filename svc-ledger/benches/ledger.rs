@@ -245,7 +245,7 @@ async fn drive(
 /// Not by criterion: the store grows, so that no two samples would measure the same thing.
 fn store(_: &mut Criterion) {
     print_sync_time();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (name, accounts, ids) in [
         ("10,000 accounts, timed ids", ACCOUNTS, Ids::Timed),
         ("2 accounts, timed ids", 2, Ids::Timed),
@@ -253,7 +253,7 @@ fn store(_: &mut Criterion) {
     ] {
         let dir = tempfile::tempdir_in(directory()).unwrap();
         runtime.block_on(async {
-            let store = EmbeddedStore::open(&dir.path().join("ledger.db")).unwrap();
+            let store = EmbeddedStore::open(dir.path()).await.unwrap();
             opened(&store).await;
             let mut workload = Workload::new(accounts, ids);
             drive(name, &store, &mut workload, 1, 1, 1_000).await;

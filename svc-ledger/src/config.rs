@@ -6,7 +6,10 @@ use mesh::StartError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Codes, Ledgers};
+use crate::{
+    domain::{Codes, Ledgers},
+    store::postgres::PostgresConfig,
+};
 
 /// What svc-ledger alone has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +19,9 @@ pub struct Config {
     /// this matters only to who reads balances of an idle ledger.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub expiry_interval_ms: u64,
+    /// Where the ledger is kept when it is not in this service's own directory. With it, several replicas may
+    /// run: one leads, and the others name it to whoever asks them.
+    pub postgres: Option<PostgresConfig>,
     /// Ledgers besides those of the currencies of ISO 4217, which are always kept: the asset's code (2 to 8
     /// characters of A-Z and 0-9, the first a letter) and how many decimals its smallest unit is away from
     /// its major one, 0 to 18, such as `{ BTC = 8 }`. Never change the decimals of an asset that has accounts.
@@ -67,6 +73,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             expiry_interval_ms: 1_000,
+            postgres: None,
             assets: BTreeMap::new(),
             account_codes: table(&ACCOUNT_CODES),
             transfer_codes: table(&TRANSFER_CODES),

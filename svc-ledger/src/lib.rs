@@ -4,6 +4,7 @@
 //! - [`domain`]: the state machine. Pure.
 //! - [`journal`]: what happened, in records that are chained: the truth.
 //! - [`store`]: where the ledger is kept; every store keeps the same contract.
+//! - [`engine`]: the state machine in memory over a journal and an index: execute, make durable, answer.
 //! - `service`: the contract's RPCs, spelled in the words of the domain and back.
 //! - `worker`: releases reservations that have lapsed.
 //!
@@ -23,7 +24,7 @@ use mesh::{Parts, ServiceContext, StartError};
 
 pub use config::Config;
 
-use crate::store::EmbeddedStore;
+use crate::store::{EmbeddedStore, Led, postgres::PostgresStore};
 
 /// The ledger as a service of the mesh.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +41,31 @@ impl mesh::Service for Ledger {
     }
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
-        let interval = config.expiry_interval()?;
-        let words = config.vocabulary()?;
-        let store = EmbeddedStore::open(&context.data_dir().join("ledger.db"))?;
-        let sweeping = worker::release_lapsed(store.clone(), context.clock(), context.drain(), interval);
-        Ok(Parts::new()
-            .serve(service::server(store, context.clock(), words))
-            .worker("release-lapsed-reservations", sweeping))
+        if let Some(postgres) = &config.postgres {
+            let (store, replica) = PostgresStore::open(postgres).await?;
+            let parts = serve(store, &config, context)?;
+            return Ok(parts.worker("lead-the-ledger", replica.run(context.drain())));
+        }
+        let store = EmbeddedStore::open(context.data_dir())
+            .await
+            .map_err(|error| StartError::Store(mesh::StoreError::Corrupt(error.to_string())))?;
+        let (stopped, drain) = (store.stopped(), context.drain());
+        let watching = async move {
+            // Nothing but a new start can tell what the journal holds.
+            tokio::select! {
+                error = stopped => tracing::error!(%error, "the ledger has stopped"),
+                () = drain.started() => {}
+            }
+        };
+        Ok(serve(store, &config, context)?.worker("watch-the-journal", watching))
     }
+}
+
+/// What is the same for every store.
+fn serve<S: Led>(store: S, config: &Config, context: &ServiceContext) -> Result<Parts, StartError> {
+    let (interval, words) = (config.expiry_interval()?, config.vocabulary()?);
+    let sweeping = worker::release_lapsed(store.clone(), context.clock(), context.drain(), interval);
+    Ok(Parts::new()
+        .serve(service::server(store, context.clock(), words))
+        .worker("release-lapsed-reservations", sweeping))
 }

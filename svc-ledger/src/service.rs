@@ -1,11 +1,14 @@
 //! The gRPC face: the contract's messages in the words of the domain, and back. Decides nothing.
 
 mod page;
+mod queries;
+mod streams;
 mod wire;
 
 use std::sync::Arc;
 
-use mesh::{BatchError, Call, Clock, Fault, Reason, StoreError, Violations};
+use mesh::{Call, Clock, Fault};
+use money::Timestamp;
 use paymesh_proto::ledger::v1 as proto;
 use paymesh_proto::ledger::v1::{
     AuditRequest, AuditResponse, CreateAccountsRequest, CreateAccountsResponse, CreateTransfersRequest,
@@ -14,36 +17,51 @@ use paymesh_proto::ledger::v1::{
     LookupTransfersResponse, SetAccountLimitsRequest, SetAccountLimitsResponse,
     ledger_service_server::{LedgerService, LedgerServiceServer},
 };
-use tonic::{Request, Response, Status};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status, Streaming};
+
+use self::streams::Messages;
 
 use crate::{
     config::Vocabulary,
-    domain::{AccountId, BATCH_MAX, Code, TransferId},
-    store::{AccountQuery, Store},
+    domain::{AccountId, BATCH_MAX, TransferId},
+    engine::EngineError,
+    store::{Led, Store},
 };
-
-const PAGE_SIZE_DEFAULT: usize = 20;
-const PAGE_SIZE_MAX: usize = 100;
 
 /// A full batch with the longest texts is about 5 MiB; tonic's default limit is 4.
 pub(crate) const MESSAGE_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// The ledger's RPCs over a store.
-pub(crate) fn server<S: Store>(
+pub(crate) fn server<S: Led>(
     store: S,
     clock: Arc<dyn Clock>,
     words: Vocabulary,
 ) -> LedgerServiceServer<Rpc<S>> {
-    LedgerServiceServer::new(Rpc { store, clock, words })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX as usize)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX as usize)
+    LedgerServiceServer::new(Rpc {
+        store,
+        clock,
+        words: Arc::new(words),
+        checking: Arc::new(Semaphore::new(1)),
+    })
+    .max_decoding_message_size(MESSAGE_BYTES_MAX as usize)
+    .max_encoding_message_size(MESSAGE_BYTES_MAX as usize)
 }
 
 /// Answers the RPCs.
+#[derive(Clone)]
 pub(crate) struct Rpc<S> {
     store: S,
     clock: Arc<dyn Clock>,
-    words: Vocabulary,
+    words: Arc<Vocabulary>,
+    /// An audit or a verification reads everything there is: one at a time.
+    checking: Arc<Semaphore>,
+}
+
+impl<S> Rpc<S> {
+    fn turn(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.checking).try_acquire_owned().map_err(|_| EngineError::Busy.into())
+    }
 }
 
 fn bounded(field: &str, items: usize) -> Result<(), Fault> {
@@ -54,7 +72,7 @@ fn bounded(field: &str, items: usize) -> Result<(), Fault> {
 }
 
 #[tonic::async_trait]
-impl<S: Store> LedgerService for Rpc<S> {
+impl<S: Led> LedgerService for Rpc<S> {
     async fn create_accounts(
         &self,
         request: Request<CreateAccountsRequest>,
@@ -124,35 +142,113 @@ impl<S: Store> LedgerService for Rpc<S> {
         &self,
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
-        let tenant = Call::of(&request)?.tenant()?.clone();
-        let query = list_query(tenant, &request.into_inner())?;
-        let limit = query.limit;
-        // One more than asked says whether there is a next page.
-        let asked = AccountQuery { limit: limit + 1, ..query.clone() };
-        let mut accounts = self.store.list_accounts(asked).await.map_err(Fault::from)?;
-        let has_more = accounts.len() > limit;
-        accounts.truncate(limit);
-        let next_page_token = match accounts.last() {
-            Some(last) if has_more => page_of(&query).token(last.created_at),
-            _ => String::new(),
-        };
-        let accounts = accounts.iter().map(|account| wire::account(account, &self.words.ledgers)).collect();
-        Ok(Response::new(ListAccountsResponse { accounts, next_page_token }))
+        let call = Call::of(&request)?;
+        let found =
+            queries::list_accounts(&self.store, &self.words.ledgers, &call, request.into_inner()).await?;
+        Ok(Response::new(found))
+    }
+
+    async fn query_accounts(
+        &self,
+        request: Request<proto::QueryAccountsRequest>,
+    ) -> Result<Response<proto::QueryAccountsResponse>, Status> {
+        let call = Call::of(&request)?;
+        let found =
+            queries::query_accounts(&self.store, &self.words.ledgers, &call, request.into_inner()).await?;
+        Ok(Response::new(found))
     }
 
     async fn get_account(
         &self,
         request: Request<GetAccountRequest>,
     ) -> Result<Response<proto::Account>, Status> {
+        let call = Call::of(&request)?;
+        let found =
+            queries::get_account(&self.store, &self.words.ledgers, &call, request.into_inner()).await?;
+        Ok(Response::new(found))
+    }
+
+    async fn list_account_transfers(
+        &self,
+        request: Request<proto::ListAccountTransfersRequest>,
+    ) -> Result<Response<proto::ListAccountTransfersResponse>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(queries::list_account_transfers(&self.store, &call, request.into_inner()).await?))
+    }
+
+    async fn list_account_balances(
+        &self,
+        request: Request<proto::ListAccountBalancesRequest>,
+    ) -> Result<Response<proto::ListAccountBalancesResponse>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(queries::list_account_balances(&self.store, &call, request.into_inner()).await?))
+    }
+
+    async fn get_balances_as_of(
+        &self,
+        request: Request<proto::GetBalancesAsOfRequest>,
+    ) -> Result<Response<proto::GetBalancesAsOfResponse>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(queries::balances_as_of(&self.store, &call, request.into_inner()).await?))
+    }
+
+    async fn query_transfers(
+        &self,
+        request: Request<proto::QueryTransfersRequest>,
+    ) -> Result<Response<proto::QueryTransfersResponse>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(queries::query_transfers(&self.store, &call, request.into_inner()).await?))
+    }
+
+    type StreamTransfersStream = Messages<proto::StreamTransfersResponse>;
+
+    async fn stream_transfers(
+        &self,
+        request: Request<Streaming<proto::StreamTransfersRequest>>,
+    ) -> Result<Response<Self::StreamTransfersStream>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(self.transfers_streamed(call, request.into_inner())))
+    }
+
+    type WatchTransfersStream = Messages<proto::WatchTransfersResponse>;
+
+    async fn watch_transfers(
+        &self,
+        request: Request<proto::WatchTransfersRequest>,
+    ) -> Result<Response<Self::WatchTransfersStream>, Status> {
         let tenant = Call::of(&request)?.tenant()?.clone();
-        let id = AccountId::parse(&request.into_inner().id)
-            .map_err(|error| Fault::invalid("id", error.to_string()))?;
-        let found = self.store.accounts(tenant, vec![id]).await.map_err(Fault::from)?;
-        let account = found
-            .into_iter()
-            .next()
-            .ok_or_else(|| Fault::new(Reason::AccountNotFound, "There is no account with this id."))?;
-        Ok(Response::new(wire::account(&account, &self.words.ledgers)))
+        let from = request.into_inner().from_ns;
+        if from < 0 {
+            return Err(Fault::invalid("from_ns", "must not be negative").into());
+        }
+        Ok(Response::new(self.watched(tenant, Timestamp::from_nanos(from))?))
+    }
+
+    type ExportJournalStream = Messages<proto::ExportJournalResponse>;
+
+    async fn export_journal(
+        &self,
+        request: Request<proto::ExportJournalRequest>,
+    ) -> Result<Response<Self::ExportJournalStream>, Status> {
+        Ok(Response::new(self.exported(request.get_ref())?))
+    }
+
+    type VerifyJournalStream = Messages<proto::VerifyJournalResponse>;
+
+    async fn verify_journal(
+        &self,
+        request: Request<proto::VerifyJournalRequest>,
+    ) -> Result<Response<Self::VerifyJournalStream>, Status> {
+        let turn = self.turn()?;
+        Ok(Response::new(self.verified(request.into_inner(), turn)?))
+    }
+
+    type AuditStream = Messages<AuditResponse>;
+
+    async fn audit(&self, _request: Request<AuditRequest>) -> Result<Response<Self::AuditStream>, Status> {
+        // A follower says so before it begins.
+        self.store.engine().map_err(Fault::from)?;
+        Ok(Response::new(self.audited(self.turn()?)))
     }
 
     async fn get_trial_balance(
@@ -162,69 +258,5 @@ impl<S: Store> LedgerService for Rpc<S> {
         let tenant = Call::of(&request)?.tenant()?.clone();
         let trial = self.store.trial_balance(tenant).await.map_err(Fault::from)?;
         Ok(Response::new(wire::trial_balance(&trial, &self.words.ledgers)?))
-    }
-
-    async fn audit(&self, _request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
-        let report = self.store.audit().await.map_err(audit_fault)?;
-        Ok(Response::new(AuditResponse {
-            ok: report.offences.is_empty(),
-            accounts: report.accounts,
-            transfers: report.transfers,
-            offences: report.offences,
-            done: true,
-            ..AuditResponse::default()
-        }))
-    }
-}
-
-/// When to ask again while an audit is under way, in seconds.
-const AUDIT_RETRY_AFTER_S: u32 = 10;
-
-fn audit_fault(error: StoreError) -> Fault {
-    match error {
-        StoreError::Queue(BatchError::Full) => {
-            Fault::new(Reason::Overloaded, "An audit is under way; try again when it is over.")
-                .retry_after_s(AUDIT_RETRY_AFTER_S)
-        }
-        other => other.into(),
-    }
-}
-
-fn page_of(query: &AccountQuery) -> page::Query<'_> {
-    page::Query { tenant: &query.tenant, ledger: query.ledger, code: query.code.as_ref() }
-}
-
-fn list_query(tenant: money::TenantId, request: &ListAccountsRequest) -> Result<AccountQuery, Fault> {
-    let mut violations = Violations::new();
-    let limit = match usize::try_from(request.page_size) {
-        Ok(0) => PAGE_SIZE_DEFAULT,
-        Ok(size @ 1..=PAGE_SIZE_MAX) => size,
-        _ => {
-            let right = format!("must be from 1 to {PAGE_SIZE_MAX}, or 0 for {PAGE_SIZE_DEFAULT}");
-            violations.add("page_size", right);
-            PAGE_SIZE_DEFAULT
-        }
-    };
-    let filter = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let ledger = filter(&request.ledger)
-        .and_then(|text| violations.check("ledger", text.parse::<crate::domain::LedgerCode>()));
-    let code = filter(&request.code).and_then(|text| violations.check("code", text.parse::<Code>()));
-    let mut query = AccountQuery { tenant, ledger, code, before: None, limit };
-    if !request.page_token.is_empty() {
-        query.before = violations.check("page_token", page_of(&query).position(&request.page_token));
-    }
-    violations.finish()?;
-    Ok(query)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_audit_is_told_when_to_come_again() {
-        let fault = audit_fault(StoreError::Queue(BatchError::Full));
-        assert_eq!((fault.reason(), fault.retry_after()), (Reason::Overloaded, Some(AUDIT_RETRY_AFTER_S)));
-        assert_eq!(audit_fault(StoreError::Queue(BatchError::Closed)).reason(), Reason::Unavailable);
     }
 }

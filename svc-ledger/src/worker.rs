@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use mesh::{Clock, Drain};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::store::{EXPIRE_MAX, Store};
+use crate::{domain::EXPIRE_MAX, engine::EngineError, store::Store};
 
 /// Looks every `period` until the service drains.
 pub(crate) async fn release_lapsed<S: Store>(
@@ -28,6 +28,8 @@ pub(crate) async fn release_lapsed<S: Store>(
 async fn sweep<S: Store>(store: &S, clock: &dyn Clock) -> usize {
     match store.expire(clock.now()).await {
         Ok(released) => released,
+        // Whoever leads does it.
+        Err(EngineError::NotLeader { .. }) => 0,
         Err(error) => {
             tracing::warn!(%error, "lapsed reservations could not be released; the next sweep tries again");
             0

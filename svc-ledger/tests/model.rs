@@ -403,7 +403,7 @@ fn the_state_machine_agrees_with_the_model() {
 }
 
 async fn opened(path: &Path) -> EmbeddedStore {
-    let store = EmbeddedStore::open(path).unwrap();
+    let store = EmbeddedStore::open(path).await.unwrap();
     for (index, account) in accounts().iter().enumerate() {
         let time = at(i64::try_from(index).unwrap() + 1);
         let results = store.open_accounts(vec![new_account(account)], time).await.unwrap();
@@ -415,7 +415,7 @@ async fn opened(path: &Path) -> EmbeddedStore {
 /// Runs a history on the model and on the store, restarting it where the history says so.
 async fn run_on_store(history: &[(i64, Step)]) -> Result<(), TestCaseError> {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ledger.db");
+    let path = dir.path().to_owned();
     let mut store = opened(&path).await;
     let mut model = Model::new(accounts());
     let mut now = 1_000 * SECOND;
@@ -441,8 +441,8 @@ async fn run_on_store(history: &[(i64, Step)]) -> Result<(), TestCaseError> {
                 }
             }
             Step::Restart => {
-                drop(store);
-                store = EmbeddedStore::open(&path).unwrap();
+                store.close().await;
+                store = EmbeddedStore::open(&path).await.unwrap();
             }
         }
     }
@@ -470,7 +470,7 @@ async fn run_on_store(history: &[(i64, Step)]) -> Result<(), TestCaseError> {
 
 #[test]
 fn the_embedded_store_agrees_with_the_model() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
     TestRunner::new(config).run(&history(), |history| runtime.block_on(run_on_store(&history))).unwrap();
 }

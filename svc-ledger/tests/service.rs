@@ -7,11 +7,11 @@ use std::sync::Arc;
 use mesh::{Call, Fault, Harness, ManualClock, Reason, service::Running, testing::call_of};
 use money::Timestamp;
 use paymesh_proto::ledger::v1::{
-    Account, AccountLimit, AuditRequest, CreateAccountsRequest, CreateTransfersRequest, GetAccountRequest,
-    GetTrialBalanceRequest, ListAccountsRequest, LookupAccountsRequest, LookupTransfersRequest,
-    SetAccountLimitsRequest, Transfer, account::AccountFlag, account_limit_result::Code as LimitCode,
-    account_result::Code as AccountCode, ledger_service_client::LedgerServiceClient, transfer::TransferFlag,
-    transfer_result::Code,
+    Account, AccountLimit, AuditRequest, AuditResponse, CreateAccountsRequest, CreateTransfersRequest,
+    GetAccountRequest, GetTrialBalanceRequest, ListAccountsRequest, LookupAccountsRequest,
+    LookupTransfersRequest, SetAccountLimitsRequest, Transfer, account::AccountFlag,
+    account_limit_result::Code as LimitCode, account_result::Code as AccountCode,
+    ledger_service_client::LedgerServiceClient, transfer::TransferFlag, transfer_result::Code,
 };
 use svc_ledger::{Config, Ledger, domain::BATCH_MAX};
 use tonic::{Response, Status};
@@ -92,6 +92,16 @@ fn invalid(fields: &[&str]) -> (Reason, Vec<String>) {
     (Reason::InvalidRequest, fields.iter().map(ToString::to_string).collect())
 }
 
+/// The audit's last word.
+async fn audited(setup: &mut Setup) -> AuditResponse {
+    let mut said = setup.client.audit(setup.acme.request(AuditRequest {})).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(next) = said.message().await.unwrap() {
+        last = Some(next);
+    }
+    last.unwrap()
+}
+
 #[tokio::test]
 async fn a_payment_is_reserved_posted_in_part_and_shows_in_every_view() {
     let mut setup = setup().await;
@@ -125,7 +135,7 @@ async fn a_payment_is_reserved_posted_in_part_and_shows_in_every_view() {
     assert_eq!(lines.len(), 1);
     assert_eq!((lines[0].debits_posted, lines[0].credits_posted, lines[0].difference), (700, 700, 0));
 
-    let audit = setup.client.audit(setup.acme.request(AuditRequest {})).await.unwrap().into_inner();
+    let audit = audited(&mut setup).await;
     assert!(audit.ok, "{:?}", audit.offences);
     assert_eq!((audit.accounts, audit.transfers), (2, 2));
     setup.running.stop().await;
@@ -359,7 +369,7 @@ async fn an_idle_ledger_releases_what_has_lapsed_by_itself() {
         reads += 1;
         assert!(reads < 100_000, "still reserved");
     }
-    let audit = setup.client.audit(setup.acme.request(AuditRequest {})).await.unwrap().into_inner();
+    let audit = audited(&mut setup).await;
     assert!(audit.ok, "{:?}", audit.offences);
     setup.running.stop().await;
 }
@@ -426,7 +436,7 @@ async fn an_asset_of_the_configuration_is_a_ledger_with_a_limit_and_a_closing() 
     let found = setup.client.get_account(request).await.unwrap().into_inner();
     assert_eq!((found.limit, found.exponent, found.user_data, &*found.reference), (9, 8, -7, "wallet"));
     assert_eq!(found.flags, [1, 4], "closed now");
-    let audit = setup.client.audit(setup.acme.request(AuditRequest {})).await.unwrap().into_inner();
+    let audit = audited(&mut setup).await;
     assert!(audit.ok && audit.done, "{:?}", audit.offences);
     setup.running.stop().await;
 }

@@ -155,7 +155,11 @@ impl World {
     pub(crate) async fn books(&self) -> BTreeMap<String, (i64, i64)> {
         let upstream = self.harness.upstream("operator", &self.ledger).unwrap();
         let mut ledger = LedgerServiceClient::new(upstream);
-        let audit = ledger.audit(call("").request(AuditRequest {})).await.unwrap().into_inner();
+        let mut said = ledger.audit(call("").request(AuditRequest {})).await.unwrap().into_inner();
+        let mut audit = paymesh_proto::ledger::v1::AuditResponse::default();
+        while let Some(report) = said.message().await.unwrap() {
+            audit = report;
+        }
         assert!(audit.ok, "{audit:?}");
         let accounts = ledger.list_accounts(call("").request(ListAccountsRequest::default())).await.unwrap();
         let accounts = accounts.into_inner().accounts;

@@ -27,6 +27,8 @@ pub const EXPIRE_MAX: usize = 8_190;
 #[derive(Debug, Clone)]
 pub struct Book {
     set: WorkingSet,
+    /// The last record.
+    sequence: u64,
     /// Open reservations that can lapse, those first that lapse first.
     due: BTreeSet<(Timestamp, TransferId)>,
     /// Brought in for the group that is under way.
@@ -37,13 +39,14 @@ pub struct Book {
 
 impl Default for Book {
     fn default() -> Self {
-        Self::restore(Timestamp::EPOCH, Vec::new(), Vec::new())
+        Self::restore(0, Timestamp::EPOCH, Vec::new(), Vec::new())
     }
 }
 
 impl Book {
-    /// The state of a snapshot: the latest time of any event, all accounts, all open reservations.
+    /// The state of a snapshot: its record, the latest time of any event, all accounts, all open reservations.
     pub fn restore(
+        sequence: u64,
         last: Timestamp,
         accounts: impl IntoIterator<Item = Account>,
         reservations: impl IntoIterator<Item = Arc<Transfer>>,
@@ -57,7 +60,7 @@ impl Book {
             due.extend(reservation.expires_at().map(|at| (at, reservation.id)));
             set.add_transfer(reservation.id, Known::Reserved(reservation, ReservationState::Open));
         }
-        Self { set, due, learned: Vec::new(), unindexed: VecDeque::new() }
+        Self { set, sequence, due, learned: Vec::new(), unindexed: VecDeque::new() }
     }
 
     /// Takes up what a record says happened. Transfers stay until the index has taken up the record.
@@ -158,6 +161,7 @@ impl Book {
             }
         }
         self.unindexed.push_back((sequence, ids));
+        self.sequence = sequence;
     }
 
     fn no_longer_due(&mut self, id: TransferId) {
@@ -188,9 +192,24 @@ impl Book {
         trial
     }
 
+    /// The last record.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// The latest time of any event.
     pub fn last(&self) -> Timestamp {
         self.set.last()
+    }
+
+    /// All accounts and all open reservations, in no order.
+    pub fn into_parts(self) -> (Vec<Account>, Vec<Arc<Transfer>>) {
+        let (accounts, transfers) = self.set.into_parts();
+        let open = transfers.into_values().filter_map(|known| match known {
+            Known::Reserved(reservation, ReservationState::Open) => Some(reservation),
+            _ => None,
+        });
+        (accounts.into_values().collect(), open.collect())
     }
 
     /// All accounts, in no order.

@@ -123,6 +123,11 @@ impl WorkingSet {
         self.accounts.values()
     }
 
+    /// All accounts and all that is known of transfers.
+    pub fn into_parts(self) -> (HashMap<AccountId, Account>, HashMap<TransferId, Known>) {
+        (self.accounts, self.transfers)
+    }
+
     /// What is known of a transfer id now.
     pub fn known(&self, id: TransferId) -> Option<&Known> {
         self.transfers.get(&id)

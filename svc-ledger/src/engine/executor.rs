@@ -33,6 +33,8 @@ pub(super) struct Command {
     pub(super) ids: Vec<TransferId>,
     /// Its time and its place among those that wait; none for a read.
     pub(super) writes: Option<(Timestamp, OwnedSemaphorePermit)>,
+    /// Whether it makes transfers, before which lapsed reservations are released.
+    pub(super) moves: bool,
     /// What it does.
     pub(super) run: Run,
 }
@@ -119,11 +121,11 @@ impl<I: Index> Executor<I> {
             }
         }
         // The ledger's time only runs forward: that of the latest call holds for all.
-        let now = group.iter().filter_map(|call| call.writes.as_ref().map(|(now, _)| *now)).max();
-        if let Some(now) = now {
+        let writes = group.iter().filter_map(|call| call.writes.as_ref());
+        let now = writes.map(|(now, _)| *now).max().unwrap_or(Timestamp::EPOCH);
+        if group.iter().any(|call| call.moves) {
             self.book.release_lapsed(now);
         }
-        let now = now.unwrap_or(Timestamp::EPOCH);
         let mut releases = Vec::with_capacity(group.len());
         for call in group {
             releases.push((call.run)(Ok((&mut self.book, now))));

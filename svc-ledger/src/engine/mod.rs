@@ -61,6 +61,13 @@ pub struct Beginning<J, I> {
     pub index: I,
 }
 
+/// What the executor has to know of a call.
+struct Call {
+    ids: Vec<TransferId>,
+    writes: Option<(Timestamp, OwnedSemaphorePermit)>,
+    moves: bool,
+}
+
 /// A running engine. Cheap to clone; it stops when the last clone is gone.
 #[derive(Clone)]
 pub struct Engine<I> {
@@ -139,7 +146,21 @@ impl<I: Index> Engine<I> {
         work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
         let admitted = self.admit(items)?;
-        self.call(ids, Some((now, admitted)), work).await
+        let call = Call { ids, writes: Some((now, admitted)), moves: false };
+        self.call(call, work).await
+    }
+
+    /// As [`Engine::write`], after what has lapsed was released.
+    pub async fn write_transfers<T: Send + 'static>(
+        &self,
+        ids: Vec<TransferId>,
+        items: usize,
+        now: Timestamp,
+        work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let admitted = self.admit(items)?;
+        let call = Call { ids, writes: Some((now, admitted)), moves: true };
+        self.call(call, work).await
     }
 
     /// As [`Engine::write`], for what only looks.
@@ -148,13 +169,12 @@ impl<I: Index> Engine<I> {
         ids: Vec<TransferId>,
         work: impl FnOnce(&Book) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        self.call(ids, None, |book, _| work(book)).await
+        self.call(Call { ids, writes: None, moves: false }, |book, _| work(book)).await
     }
 
     async fn call<T: Send + 'static>(
         &self,
-        ids: Vec<TransferId>,
-        writes: Option<(Timestamp, OwnedSemaphorePermit)>,
+        call: Call,
         work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
         let (answer, answered) = oneshot::channel();
@@ -165,7 +185,8 @@ impl<I: Index> Engine<I> {
                 drop(answer.send(outcome.and(value)));
             })
         });
-        let command = Command { ids, writes, run };
+        let Call { ids, writes, moves } = call;
+        let command = Command { ids, writes, moves, run };
         self.queue.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => EngineError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => self.why_stopped(),

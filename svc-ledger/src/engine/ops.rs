@@ -8,8 +8,8 @@ use money::{TenantId, Timestamp};
 use super::{Engine, EngineError};
 use crate::{
     domain::{
-        Account, AccountId, AccountResult, Known, LimitResult, NewAccount, NewLimit, NewTransfer, Touched,
-        Transfer, TransferId, TransferResult, TrialBalance,
+        Account, AccountId, AccountResult, Book, Known, LimitResult, NewAccount, NewLimit, NewTransfer,
+        Touched, Transfer, TransferId, TransferResult, TrialBalance,
     },
     store::ports::{AccountFilter, BalanceAt, BalanceFilter, Index, Page, TransferFilter},
 };
@@ -49,13 +49,16 @@ impl<I: Index> Engine<I> {
             return Ok(Vec::new());
         }
         let ids = Touched::by(&batch).transfers;
-        self.write(ids, batch.len(), now, move |book, now| book.transfer(&batch, now)).await
+        self.write_transfers(ids, batch.len(), now, move |book, now| book.transfer(&batch, now)).await
     }
 
-    /// Releases reservations that have lapsed. Returns whether there may be more.
-    pub async fn expire(&self, now: Timestamp) -> Result<bool, EngineError> {
-        // Each group begins with it: one that only looks whether more is due is enough.
-        self.write(Vec::new(), 0, now, move |book, now| book.is_any_due(now)).await
+    /// Releases reservations that have lapsed, as many as one sweep does. Returns how many.
+    pub async fn expire(&self, now: Timestamp) -> Result<usize, EngineError> {
+        // Most sweeps find nothing, and nothing is all that they cost.
+        if !self.read(Vec::new(), move |book| book.is_any_due(now)).await? {
+            return Ok(0);
+        }
+        self.write(Vec::new(), 0, now, Book::release_lapsed).await
     }
 
     /// Those of the accounts that exist and are the tenant's, in the order asked.

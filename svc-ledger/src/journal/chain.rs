@@ -54,6 +54,13 @@ impl Chain {
         Self { id: key.id(), key, link, decoder: Decoder::default() }
     }
 
+    /// One that stands before a record, as the record says: what came before is not looked at.
+    pub fn before(key: JournalKey, bytes: &[u8]) -> Result<Self, JournalError> {
+        let damaged = || JournalError::Damaged { sequence: 0, what: "it ends within its header".to_owned() };
+        let header = Header::decode(bytes.first_chunk().ok_or_else(damaged)?, key.id());
+        header.map(|header| Self::new(key, header.follows())).map_err(|error| error.at(0))
+    }
+
     /// Where it stands.
     pub fn link(&self) -> Link {
         self.link

@@ -167,7 +167,7 @@ pub(super) fn new_transfers(
 }
 
 /// Those that are known, so that a chain is the chain it was meant to be, and whether there are others.
-fn transfer_flags(flags: &[i32]) -> (TransferFlags, bool) {
+pub(super) fn transfer_flags(flags: &[i32]) -> (TransferFlags, bool) {
     flags.iter().fold((TransferFlags::default(), false), |(all, has_unknown), flag| {
         match TRANSFER_FLAGS.iter().find(|(_, theirs)| *theirs as i32 == *flag) {
             Some((mine, _)) => (all.with(*mine), has_unknown),

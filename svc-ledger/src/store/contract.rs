@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use money::{TenantId, Timestamp};
 
-use super::{AccountQuery, Store};
+use super::{
+    Store,
+    ports::{AccountFilter, Page, Period, Window},
+};
 use crate::domain::{
     Account, AccountCode, AccountFlags, AccountId, Balances, Given, NewAccount, NewTransfer, Reference,
     TransferCode as C, TransferFlags, TransferId, TransferResult,
@@ -195,22 +198,34 @@ pub(super) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Stor
         .open_accounts(vec![new_account(50, "other", "clearing", AccountFlags::NONE)], at(NOW))
         .await
         .unwrap();
-    let all = AccountQuery { tenant: tenant("acme"), ledger: None, code: None, before: None, limit: 4 };
-    let bits = |page: &[Account]| page.iter().map(|a| a.id.bits()).collect::<Vec<_>>();
+    let ever = Period { from: at(0), to: at(i64::MAX) };
+    let window = Window { newest_first: true, limit: 4 };
+    let acme = tenant("acme");
+    let all = AccountFilter {
+        tenant: acme,
+        period: ever,
+        ledger: None,
+        code: None,
+        reference: None,
+        user_data: None,
+        window,
+    };
+    let bits = |page: &Page<Account>| page.items.iter().map(|a| a.id.bits()).collect::<Vec<_>>();
 
-    let first = store.list_accounts(all.clone()).await.unwrap();
+    let first = store.find_accounts(all.clone()).await.unwrap();
     assert_eq!(bits(&first), [9, 8, 7, 6]);
     let newcomer = vec![new_account(51, "acme", "clearing", AccountFlags::NONE)];
     store.open_accounts(newcomer, at(1)).await.unwrap();
-    let next = AccountQuery { before: Some(first[3].created_at), ..all.clone() };
-    assert_eq!(bits(&store.list_accounts(next).await.unwrap()), [5, 4, 3, 2]);
+    let period = Period { to: first.resume.unwrap(), ..ever };
+    let next = AccountFilter { period, ..all.clone() };
+    assert_eq!(bits(&store.find_accounts(next).await.unwrap()), [5, 4, 3, 2]);
 
-    let payable = AccountQuery { code: Some("payable".parse().unwrap()), ..all.clone() };
-    assert_eq!(bits(&store.list_accounts(payable.clone()).await.unwrap()), [9, 6, 3]);
-    let dollars = AccountQuery { ledger: Some("USD".parse().unwrap()), ..payable };
-    assert_eq!(bits(&store.list_accounts(dollars).await.unwrap()), [6]);
-    let dollars = AccountQuery { ledger: Some("USD".parse().unwrap()), ..all };
-    assert_eq!(bits(&store.list_accounts(dollars).await.unwrap()), [8, 6, 4, 2]);
+    let payable = AccountFilter { code: Some("payable".parse().unwrap()), ..all.clone() };
+    assert_eq!(bits(&store.find_accounts(payable.clone()).await.unwrap()), [9, 6, 3]);
+    let dollars = AccountFilter { ledger: Some("USD".parse().unwrap()), ..payable };
+    assert_eq!(bits(&store.find_accounts(dollars).await.unwrap()), [6]);
+    let dollars = AccountFilter { ledger: Some("USD".parse().unwrap()), ..all };
+    assert_eq!(bits(&store.find_accounts(dollars).await.unwrap()), [8, 6, 4, 2]);
 }
 
 pub(super) async fn reservations_lapse_by_a_sweep_and_before_a_batch<S: Store>(store: S) {

@@ -1,8 +1,9 @@
-//! Where the ledger is kept: the trait that every store implements, with one contract suite for all.
+//! Where the ledger is kept: what every store brings, with one contract suite for all.
 //!
-//! A store brings the state machine of [`crate::domain`] what a batch touches and keeps what it
-//! changed, in one atomic and durable step. It decides nothing by itself.
+//! A store brings a journal, an index and snapshots ([`ports`]), and the engine over them. It decides
+//! nothing by itself.
 
+mod audit;
 #[cfg(test)]
 mod contract;
 pub mod embedded;
@@ -13,92 +14,186 @@ pub mod postgres;
 pub mod recovery;
 pub mod sqlite_index;
 
-use std::future::Future;
+use std::{future::Future, path::PathBuf};
 
-use mesh::store::StoreError;
 use money::{TenantId, Timestamp};
 
-use crate::domain::{
-    Account, AccountId, AccountResult, AuditReport, Code, LedgerCode, LimitResult, NewAccount, NewLimit,
-    NewTransfer, Transfer, TransferId, TransferResult, TrialBalance,
-};
-
+pub use audit::{Progress, audit};
 pub use embedded::EmbeddedStore;
 
-/// The most reservations that one batch or one sweep releases: bounds how long it holds the writer.
-pub const EXPIRE_MAX: usize = 8_190;
+use self::{
+    ports::{AccountFilter, Archive, BalanceAt, BalanceFilter, Index, JournalError, Page, TransferFilter},
+    recovery::RecoveryError,
+};
+use crate::{
+    domain::{
+        Account, AccountId, AccountResult, AuditReport, LimitResult, NewAccount, NewLimit, NewTransfer,
+        Transfer, TransferId, TransferResult, TrialBalance,
+    },
+    engine::{Engine, EngineError},
+};
 
-/// Which accounts to list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountQuery {
-    /// The owner.
-    pub tenant: TenantId,
-    /// Only of this ledger.
-    pub ledger: Option<LedgerCode>,
-    /// Only of this code.
-    pub code: Option<Code>,
-    /// Only accounts opened before this.
-    pub before: Option<Timestamp>,
-    /// At most so many.
-    pub limit: usize,
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What is on disk is damaged, of another journal, or of a newer program.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A thread cannot be made.
+    #[error("the ledger cannot start: {0}")]
+    Io(#[from] std::io::Error),
+    /// The directory holds a ledger from before there was a journal.
+    #[error("{} was written by a version without a journal and cannot be read; move it away to begin anew", .0.display())]
+    Former(PathBuf),
+    /// A bug.
+    #[error("the ledger's recovery panicked")]
+    Panicked,
 }
 
-/// The ledger's state, durable. Every answer to a write is given after it is on disk.
+impl From<JournalError> for OpenError {
+    fn from(error: JournalError) -> Self {
+        Self::Recovery(error.into())
+    }
+}
+
+/// Who has an engine, or knows who does.
+pub trait Led: Clone + Send + Sync + 'static {
+    /// What follows the journal.
+    type Index: Index;
+    /// Reads the journal.
+    type Archive: Archive;
+
+    /// The engine, or [`EngineError::NotLeader`].
+    fn engine(&self) -> Result<Engine<Self::Index>, EngineError>;
+
+    /// The journal, for reading.
+    fn archive(&self) -> Self::Archive;
+}
+
+/// What a ledger does. Every answer to a write is given after it is durable, and so is all that a read shows.
 pub trait Store: Clone + Send + Sync + 'static {
     /// Opens accounts; a result per item.
     fn open_accounts(
         &self,
         batch: Vec<NewAccount>,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Vec<AccountResult>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<AccountResult>, EngineError>> + Send;
+
+    /// Releases up to [`EXPIRE_MAX`](crate::domain::EXPIRE_MAX) reservations that have lapsed, then makes
+    /// transfers; a result per item.
+    fn transfer(
+        &self,
+        batch: Vec<NewTransfer>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<TransferResult>, EngineError>> + Send;
 
     /// Sets limits of accounts; a result per item.
     fn set_limits(
         &self,
         batch: Vec<NewLimit>,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Vec<LimitResult>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LimitResult>, EngineError>> + Send;
 
-    /// Releases up to [`EXPIRE_MAX`] reservations that have lapsed, then executes the batch, all in
-    /// one commit; a result per item.
-    fn transfer(
-        &self,
-        batch: Vec<NewTransfer>,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Vec<TransferResult>, StoreError>> + Send;
-
-    /// Releases up to [`EXPIRE_MAX`] reservations that have lapsed, those first that lapsed first.
-    /// Returns how many; as many as the bound means that there may be more.
-    fn expire(&self, now: Timestamp) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    /// Releases up to [`EXPIRE_MAX`](crate::domain::EXPIRE_MAX) reservations that have lapsed, those first that
+    /// lapsed first. Returns how many; as many as the bound means that there may be more.
+    fn expire(&self, now: Timestamp) -> impl Future<Output = Result<usize, EngineError>> + Send;
 
     /// Those of the accounts that exist and are the tenant's, in the order asked.
     fn accounts(
         &self,
         tenant: TenantId,
         ids: Vec<AccountId>,
-    ) -> impl Future<Output = Result<Vec<Account>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Account>, EngineError>> + Send;
 
     /// Those of the transfers that exist and are the tenant's, in the order asked.
     fn transfers(
         &self,
         tenant: TenantId,
         ids: Vec<TransferId>,
-    ) -> impl Future<Output = Result<Vec<Transfer>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Transfer>, EngineError>> + Send;
 
-    /// A tenant's accounts, newest first.
-    fn list_accounts(
+    /// Accounts that pass a filter, with their balances now.
+    fn find_accounts(
         &self,
-        query: AccountQuery,
-    ) -> impl Future<Output = Result<Vec<Account>, StoreError>> + Send;
+        filter: AccountFilter,
+    ) -> impl Future<Output = Result<Page<Account>, EngineError>> + Send;
+
+    /// Transfers that pass a filter.
+    fn find_transfers(
+        &self,
+        filter: TransferFilter,
+    ) -> impl Future<Output = Result<Page<Transfer>, EngineError>> + Send;
+
+    /// Balances after each movement of an account that keeps its history.
+    fn find_balances(
+        &self,
+        filter: BalanceFilter,
+    ) -> impl Future<Output = Result<Page<BalanceAt>, EngineError>> + Send;
 
     /// Sums over a tenant's accounts.
     fn trial_balance(
         &self,
         tenant: TenantId,
-    ) -> impl Future<Output = Result<TrialBalance, StoreError>> + Send;
+    ) -> impl Future<Output = Result<TrialBalance, EngineError>> + Send;
 
-    /// Replays the journal of all tenants on one consistent state. It takes as long as the journal is
-    /// long and goes on when its caller no longer waits, so there is one at a time: meanwhile others are
-    /// refused with [`BatchError::Full`](mesh::BatchError::Full).
-    fn audit(&self) -> impl Future<Output = Result<AuditReport, StoreError>> + Send;
+    /// Replays the journal of all tenants and compares the outcome with the state that is served.
+    fn audit(&self) -> impl Future<Output = Result<AuditReport, EngineError>> + Send;
+}
+
+impl<L: Led> Store for L {
+    async fn open_accounts(
+        &self,
+        batch: Vec<NewAccount>,
+        now: Timestamp,
+    ) -> Result<Vec<AccountResult>, EngineError> {
+        self.engine()?.open_accounts(batch, now).await
+    }
+
+    async fn transfer(
+        &self,
+        batch: Vec<NewTransfer>,
+        now: Timestamp,
+    ) -> Result<Vec<TransferResult>, EngineError> {
+        self.engine()?.transfer(batch, now).await
+    }
+
+    async fn set_limits(
+        &self,
+        batch: Vec<NewLimit>,
+        now: Timestamp,
+    ) -> Result<Vec<LimitResult>, EngineError> {
+        self.engine()?.set_limits(batch, now).await
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<usize, EngineError> {
+        self.engine()?.expire(now).await
+    }
+
+    async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {
+        self.engine()?.accounts(tenant, ids).await
+    }
+
+    async fn transfers(&self, tenant: TenantId, ids: Vec<TransferId>) -> Result<Vec<Transfer>, EngineError> {
+        self.engine()?.transfers(tenant, ids).await
+    }
+
+    async fn find_accounts(&self, filter: AccountFilter) -> Result<Page<Account>, EngineError> {
+        self.engine()?.find_accounts(filter).await
+    }
+
+    async fn find_transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, EngineError> {
+        self.engine()?.find_transfers(filter).await
+    }
+
+    async fn find_balances(&self, filter: BalanceFilter) -> Result<Page<BalanceAt>, EngineError> {
+        self.engine()?.find_balances(filter).await
+    }
+
+    async fn trial_balance(&self, tenant: TenantId) -> Result<TrialBalance, EngineError> {
+        self.engine()?.trial_balance(tenant).await
+    }
+
+    async fn audit(&self) -> Result<AuditReport, EngineError> {
+        audit(self, |_| true).await.map(|progress| progress.found)
+    }
 }

@@ -67,6 +67,13 @@ pub trait Archive: Clone + Send + Sync + 'static {
     /// The key of its hashes.
     fn key(&self) -> &crate::journal::JournalKey;
 
+    /// The first record that has an event of this time or later; the one after `durable`, if none has.
+    fn find(
+        &self,
+        from: Timestamp,
+        durable: Sequence,
+    ) -> impl Future<Output = Result<Sequence, JournalError>> + Send;
+
     /// The frames from one on, up to one that is durable, in order; the last item is an error where they could
     /// not all be read. Must be called on a runtime; the reading stops when the receiver is dropped.
     fn frames(

@@ -64,7 +64,7 @@ impl<I: Index> Recovery<I> {
             Mark { what: INDEX, sequence: indexed.sequence, hash: indexed.hash },
         ];
         let at = 0;
-        let book = Book::restore(last, accounts, reservations);
+        let book = Book::restore(sequence, last, accounts, reservations);
         Ok(Self { book, index, marks, at, waiting: Vec::new(), waiting_events: 0 })
     }
 

@@ -1,5 +1,6 @@
 //! What a record begins with: enough to know, before its body is trusted, how long it is and where it belongs.
 
+use super::Link;
 use money::Timestamp;
 
 use super::{BODY_BYTES_MAX, HASH_BYTES};
@@ -67,6 +68,11 @@ impl HeaderError {
 }
 
 impl Header {
+    /// What the record follows, as it says itself.
+    pub fn follows(&self) -> Link {
+        Link { sequence: self.sequence.saturating_sub(1), hash: self.previous, last: self.first }
+    }
+
     /// How long the whole record is, in bytes.
     pub fn record_bytes(&self) -> usize {
         HEADER_BYTES + self.body as usize + HASH_BYTES

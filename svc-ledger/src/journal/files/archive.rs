@@ -1,5 +1,6 @@
 //! The reader as the engine asks for it: on a thread that may block, a few records ahead of who receives them.
 
+use money::Timestamp;
 use tokio::sync::mpsc::{self, Receiver};
 
 use super::reader::JournalReader;
@@ -14,6 +15,12 @@ const AHEAD: usize = 4;
 impl Archive for JournalReader {
     fn key(&self) -> &JournalKey {
         self.key()
+    }
+
+    async fn find(&self, from: Timestamp, durable: Sequence) -> Result<Sequence, JournalError> {
+        let reader = self.clone();
+        let finding = tokio::task::spawn_blocking(move || reader.find(from, durable));
+        finding.await.unwrap_or_else(|_| Err(JournalError::Failed("a search panicked".to_owned())))
     }
 
     fn frames(&self, from: Sequence, durable: Sequence) -> Receiver<Result<Frame, JournalError>> {

@@ -6,9 +6,11 @@ use std::{
     vec,
 };
 
+use money::Timestamp;
+
 use super::{
     failed,
-    recovery::{damaged, follows, gone},
+    recovery::{damaged, follows, gone, head},
     scan::{Bad, Piece, Scan},
     segment::{self, Segment},
 };
@@ -56,6 +58,27 @@ impl JournalReader {
     /// What happened in all records, each with its length in bytes.
     pub(in crate::journal) fn measured(&self, durable: Sequence) -> Result<Measured, JournalError> {
         Ok(Measured(self.records(1, None, durable)?))
+    }
+
+    /// The first record that has an event of this time or later; the one after the last durable one, if none
+    /// has. Looks at headers only.
+    pub fn find(&self, from: Timestamp, durable: Sequence) -> Result<Sequence, JournalError> {
+        let mut start = 1;
+        for segment in self.segments()? {
+            match head(&segment, &self.key)? {
+                Some(first) if first.first <= from && first.sequence <= durable => start = first.sequence,
+                _ => break,
+            }
+        }
+        let mut records = self.records(start, None, durable)?;
+        while records.next <= durable {
+            let header = records.seek()?;
+            if header.last >= from {
+                break;
+            }
+            records.pass(&header)?;
+        }
+        Ok(records.next)
     }
 
     /// How long the journal is, in bytes.
@@ -165,10 +188,7 @@ impl Records {
                     let what = format!("record {} is in its place", header.sequence);
                     return Err(damaged(&scan.path, self.next, scan.offset, &what));
                 }
-                Piece::Record(header) if self.next < self.from => {
-                    scan.skip(&header).map_err(|error| at(&scan.path, error))?;
-                    self.next += 1;
-                }
+                Piece::Record(header) if self.next < self.from => self.pass(&header)?,
                 Piece::Record(header) => return Ok(header),
                 Piece::Bad(Bad::Ends) => {
                     return Err(damaged(&scan.path, self.next, scan.offset, "the file ends before it does"));
@@ -179,6 +199,15 @@ impl Records {
                 Piece::Bad(Bad::Foreign(error)) => return Err(error.at(self.next)),
             }
         }
+    }
+
+    /// Passes over the record that was found.
+    fn pass(&mut self, header: &Header) -> Result<(), JournalError> {
+        if let Some(scan) = &mut self.scan {
+            scan.skip(header).map_err(|error| failed(&scan.path, &error))?;
+        }
+        self.next += 1;
+        Ok(())
     }
 
     fn ends(&self) -> JournalError {

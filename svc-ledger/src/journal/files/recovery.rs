@@ -126,7 +126,7 @@ fn neighbours(segments: &[Segment], key: &JournalKey) -> Result<Option<Link>, Jo
 }
 
 /// The header of a segment's first record, if it can be read.
-fn head(segment: &Segment, key: &JournalKey) -> Result<Option<Header>, JournalError> {
+pub(super) fn head(segment: &Segment, key: &JournalKey) -> Result<Option<Header>, JournalError> {
     let at = |error: io::Error| failed(&segment.path, &error);
     let mut scan = Scan::glance(&segment.path, key).map_err(at)?;
     loop {
@@ -153,7 +153,7 @@ fn end(segment: &Segment) -> Result<[u8; HASH_BYTES], JournalError> {
 
 /// What a record says that it follows. Its own hash vouches for it.
 pub(super) fn follows(header: &Header) -> Link {
-    Link { sequence: header.sequence.saturating_sub(1), hash: header.previous, last: header.first }
+    header.follows()
 }
 
 /// How far a segment is good.

@@ -9,7 +9,10 @@ use super::{
     leadership::look,
     session::{Server, as_bigint, failed, from_bigint, said, was_refused},
 };
-use crate::store::ports::{Frame, Hash, Journal, JournalError, Sequence};
+use crate::{
+    journal::chain::HEADER_BYTES,
+    store::ports::{Frame, Hash, Journal, JournalError, Sequence},
+};
 
 /// The row of `leadership` is locked until the commit, so that a takeover either comes first, and nothing is
 /// written, or waits for this commit, and reads what it wrote. FOR SHARE reads the row's newest version
@@ -115,4 +118,15 @@ pub(super) async fn head(client: &Client) -> Result<Sequence, StoreError> {
     let row =
         client.query_one("SELECT coalesce(max(sequence), 0) FROM journal", &[]).await.map_err(failed)?;
     from_bigint(row.get(0))
+}
+
+/// The header of a record that is durable.
+pub(super) async fn header(client: &Client, sequence: Sequence) -> Result<Vec<u8>, JournalError> {
+    let failed = |error: tokio_postgres::Error| JournalError::Failed(said(&error));
+    let at = as_bigint(sequence).map_err(|error| JournalError::Failed(error.to_string()))?;
+    let bytes = i32::try_from(HEADER_BYTES).unwrap_or(i32::MAX);
+    let find = "SELECT substring(frame FROM 1 FOR $2) FROM journal WHERE sequence = $1";
+    let found = client.query_opt(find, &[&at, &bytes]).await.map_err(failed)?;
+    let missing = || JournalError::Damaged { sequence, what: "it is missing".to_owned() };
+    found.ok_or_else(missing)?.try_get(0).map_err(failed)
 }

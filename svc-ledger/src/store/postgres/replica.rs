@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Epoch, Leadership, Postgres, PostgresConfig, PostgresIndex, Role};
 use crate::{
     engine::{Engine, EngineError},
-    store::{ports::JournalError, recovery::RecoveryError},
+    store::{Led, ports::JournalError, recovery::RecoveryError},
 };
 
 /// How long to wait after the server failed while the state was read.
@@ -32,21 +32,6 @@ impl PostgresStore {
         Ok((store, Replica { postgres, leadership, leading: to }))
     }
 
-    /// The engine, while this replica leads; else who does. Asked for each call: the lease may have ended while
-    /// this process did not run, and then its memory is old.
-    pub fn engine(&self) -> Result<Engine<PostgresIndex>, EngineError> {
-        let held = self.postgres.lease().epoch();
-        match &*self.leading.borrow() {
-            Some((epoch, engine)) if held == Some(*epoch) => Ok(engine.clone()),
-            _ => Err(EngineError::NotLeader { leader: self.leader() }),
-        }
-    }
-
-    /// The journal, for reading; also where this replica does not lead.
-    pub fn archive(&self) -> Postgres {
-        self.postgres.clone()
-    }
-
     /// Who else leads, with the address where there is one; empty while nobody is known to.
     fn leader(&self) -> String {
         match &*self.postgres.role().borrow() {
@@ -54,6 +39,25 @@ impl PostgresStore {
             Role::Following { leader, address } => format!("{leader} at {address}"),
             Role::Leading { .. } => String::new(),
         }
+    }
+}
+
+impl Led for PostgresStore {
+    type Index = PostgresIndex;
+    type Archive = Postgres;
+
+    /// Asked for each call: the lease may have ended while this process did not run, and then its memory is old.
+    fn engine(&self) -> Result<Engine<PostgresIndex>, EngineError> {
+        let held = self.postgres.lease().epoch();
+        match &*self.leading.borrow() {
+            Some((epoch, engine)) if held == Some(*epoch) => Ok(engine.clone()),
+            _ => Err(EngineError::NotLeader { leader: self.leader() }),
+        }
+    }
+
+    /// Can be read also where this replica does not lead.
+    fn archive(&self) -> Postgres {
+        self.postgres.clone()
     }
 }
 

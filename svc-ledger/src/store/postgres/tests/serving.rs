@@ -12,7 +12,10 @@ use super::{
 use crate::{
     domain::{AccountId, TransferCode, TransferId},
     engine::{Engine, EngineError},
-    store::postgres::{PostgresConfig, PostgresIndex, PostgresStore},
+    store::{
+        Led as _,
+        postgres::{PostgresConfig, PostgresIndex, PostgresStore},
+    },
 };
 
 struct Served {

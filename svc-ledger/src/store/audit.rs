@@ -1,0 +1,117 @@
+//! The audit of a live ledger: every record's hash and place, every event replayed, and at the end every
+//! account and open reservation as the engine has them.
+
+use crate::{
+    domain::{AuditReport, Auditor, ReservationState},
+    engine::EngineError,
+    journal::{Chain, Link},
+    store::{
+        Led,
+        ports::{Archive, Sequence},
+    },
+};
+
+/// How far an audit has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// What was found so far.
+    pub found: AuditReport,
+    /// Records that were replayed.
+    pub records: Sequence,
+    /// Records that are to be replayed, as far as is known: more become durable meanwhile.
+    pub records_total: Sequence,
+}
+
+/// How far behind the journal's end the replay may be when the engine is asked for its state.
+const NEAR: Sequence = 64;
+
+/// Replays the journal and compares the outcome with the state of the engine, which goes on meanwhile. It
+/// pauses for as long as it takes to copy its accounts, once. `report` is told of each record that was replayed,
+/// and may end the audit by returning `false`.
+pub async fn audit<L: Led>(
+    store: &L,
+    mut report: impl FnMut(Progress) -> bool + Send,
+) -> Result<Progress, EngineError> {
+    let engine = store.engine()?;
+    let archive = store.archive();
+    let mut replay =
+        Replay { chain: Chain::new(archive.key().clone(), Link::EMPTY), auditor: Auditor::new(), archive };
+    loop {
+        let durable = *engine.durable().borrow();
+        let behind = durable - replay.at();
+        if !replay.go_on(durable, &mut report).await? {
+            return Ok(replay.progress(durable));
+        }
+        if behind <= NEAR {
+            break;
+        }
+    }
+    let state = engine
+        .read(Vec::new(), |book| {
+            let accounts: Vec<_> = book.all_accounts().cloned().collect();
+            let open: Vec<_> = book.open_reservations().map(|reservation| reservation.id).collect();
+            (book.sequence(), accounts, open)
+        })
+        .await?;
+    let (sequence, accounts, open) = state;
+    replay.go_on(sequence, &mut report).await?;
+    for account in &accounts {
+        replay.auditor.account(account);
+    }
+    for id in open {
+        replay.auditor.reservation(id, ReservationState::Open);
+    }
+    let records = replay.at();
+    Ok(Progress { found: replay.auditor.finish(), records, records_total: records })
+}
+
+struct Replay<A> {
+    archive: A,
+    chain: Chain,
+    auditor: Auditor,
+}
+
+impl<A: Archive> Replay<A> {
+    /// The last record that was replayed.
+    fn at(&self) -> Sequence {
+        self.chain.link().sequence
+    }
+
+    fn progress(&self, records_total: Sequence) -> Progress {
+        Progress { found: self.auditor.report().clone(), records: self.at(), records_total }
+    }
+
+    /// Replays up to a record that is durable; whether to go on. A record that does not fit is an offence,
+    /// after which nothing more can be told.
+    async fn go_on(
+        &mut self,
+        to: Sequence,
+        report: &mut (impl FnMut(Progress) -> bool + Send),
+    ) -> Result<bool, EngineError> {
+        let mut frames = self.archive.frames(self.at() + 1, to);
+        while let Some(frame) = frames.recv().await {
+            let opened = frame.and_then(|frame| self.chain.open(&frame.bytes));
+            let happened = match opened {
+                Ok(happened) => happened,
+                Err(error) => {
+                    self.auditor.offence(|| error.to_string());
+                    return Ok(false);
+                }
+            };
+            for event in happened.events.iter() {
+                self.auditor.event(event);
+            }
+            if !report(self.progress(to)) {
+                return Ok(false);
+            }
+            // One record may take milliseconds.
+            tokio::task::yield_now().await;
+        }
+        if self.at() < to {
+            let at = self.at();
+            self.auditor.offence(|| format!("the journal ends with record {at}, and {to} was durable"));
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
