@@ -179,6 +179,7 @@ async fn round(
     let killed_at = Instant::now();
     let (postgres, beginning, leave) = lead(&fixture.config).await;
     let took = killed_at.elapsed();
+    eprintln!("taken over and read {took:?} after the kill; the lease is {} ms", fixture.config.lease_ms);
     assert!(took < Duration::from_millis(fixture.config.lease_ms * 14 / 10 + 5_000), "{took:?}");
     let engine = Engine::start(beginning.map_err(|error| error.to_string())?).unwrap();
 
