@@ -24,7 +24,10 @@ use mesh::{Parts, ServiceContext, StartError};
 
 pub use config::Config;
 
-use crate::store::{EmbeddedStore, Led, postgres::PostgresStore};
+use crate::store::{
+    EmbeddedStore, Led,
+    postgres::{PostgresConfig, PostgresStore},
+};
 
 /// The ledger as a service of the mesh.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,8 @@ impl mesh::Service for Ledger {
 
     fn check(config: &Config) -> Result<(), String> {
         config.expiry_interval().map_err(|error| error.to_string())?;
-        config.vocabulary().map(drop).map_err(|error| error.to_string())
+        config.vocabulary().map(drop).map_err(|error| error.to_string())?;
+        config.postgres.as_ref().map_or(Ok(()), PostgresConfig::check)
     }
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {

@@ -90,7 +90,10 @@ pub(super) fn decide(seen: &Seen, held: Option<Epoch>, intent: Intent, lease: Du
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Intent::{Lead, LeadAnew, Leave},
+        *,
+    };
 
     const LEASE: Duration = Duration::from_secs(5);
 
@@ -102,7 +105,6 @@ mod tests {
     #[test]
     fn every_row_has_its_step() {
         let wait = |ms| Step::Follow(Duration::from_millis(ms));
-        use Intent::{Lead, LeadAnew, Leave};
         // The epoch, what is left, whether released; held, intent; the step.
         let cases = [
             // A new ledger, or one whose leader went in peace.

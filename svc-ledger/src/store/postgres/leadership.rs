@@ -148,7 +148,7 @@ impl Leadership {
     async fn step(&mut self, leaving: bool) -> Result<Duration, StoreError> {
         let lease = self.server.lease();
         if self.session.is_none() {
-            let client = self.server.connect(Purpose::Lead).await.map_err(failed)?;
+            let client = self.server.connect(Purpose::Lead).await?;
             // A takeover must not be forgotten by the server either.
             self.server.pin_durability(&client).await?;
             self.session = Some(client);

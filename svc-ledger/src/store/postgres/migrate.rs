@@ -8,6 +8,10 @@ use super::session::failed;
 /// Applied in order, each once and each in a transaction of its own. One that was released never changes.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/001_ledger.sql")];
 
+/// In the schema that search_path names.
+const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_version (
+    version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+
 /// Applies what is missing. Replicas that start together wait for one another; a schema from a newer
 /// program is refused.
 pub(super) async fn migrate(
@@ -22,13 +26,16 @@ pub(super) async fn migrate(
             .execute("SELECT pg_advisory_xact_lock(hashtextextended('paymesh-ledger ' || $1, 0))", &[&schema])
             .await
             .map_err(failed)?;
-        // The name was checked: it needs no quotes.
-        let begin = format!(
-            "CREATE SCHEMA IF NOT EXISTS {schema};
-             CREATE TABLE IF NOT EXISTS {schema}.schema_version (
-                 version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-        );
-        transaction.batch_execute(&begin).await.map_err(failed)?;
+        // A schema that somebody made for us needs no right to make one.
+        let row = transaction
+            .query_one("SELECT to_regnamespace(quote_ident($1)) IS NULL", &[&schema])
+            .await
+            .map_err(failed)?;
+        if row.get(0) {
+            // The name was checked: in quotes it can be no other than itself.
+            transaction.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await.map_err(failed)?;
+        }
+        transaction.batch_execute(VERSIONS).await.map_err(failed)?;
         let row = transaction
             .query_one("SELECT coalesce(max(version), 0) FROM schema_version", &[])
             .await

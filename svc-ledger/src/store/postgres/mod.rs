@@ -66,7 +66,7 @@ impl Postgres {
         let key = JournalKey::read(&config.key_file)
             .map_err(|error| StartError::Config(format!("postgres.key_file: {error}")))?;
         let server = Server::new(config)?;
-        let mut client = server.connect(Purpose::Migrate).await.map_err(failed)?;
+        let mut client = server.connect(Purpose::Migrate).await?;
         server.pin_durability(&client).await?;
         migrate::migrate(&mut client, server.schema(), migrate::MIGRATIONS).await?;
         if !is_key(&client, key.id()).await? {

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use mesh::{StartError, StoreError};
+use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config,
     config::TargetSessionAttrs,
@@ -41,6 +42,7 @@ pub(super) struct Server {
     tls: Tls,
     schema: String,
     lease: Duration,
+    pub(super) connect_timeout: Duration,
     query_timeout: Duration,
     allow_unsynced_commits: bool,
 }
@@ -79,6 +81,7 @@ impl Server {
             tls,
             schema: config.schema.clone(),
             lease: config.lease(),
+            connect_timeout: config.connect_timeout(),
             query_timeout: config.query_timeout(),
             allow_unsynced_commits: config.allow_unsynced_commits,
         })
@@ -100,8 +103,12 @@ impl Server {
     }
 
     /// Makes a connection. The session ends when the client is dropped.
-    pub(super) async fn connect(&self, purpose: Purpose) -> Result<Client, Error> {
-        let (client, connection) = self.config_for(purpose).connect(self.tls.clone()).await?;
+    pub(super) async fn connect(&self, purpose: Purpose) -> Result<Client, StoreError> {
+        let config = self.config_for(purpose);
+        // Of the handshake and the login, too, which have no limit of their own.
+        let connecting = timeout(self.connect_timeout, config.connect(self.tls.clone())).await;
+        let connected = connecting.map_err(|_| StoreError::Server("it does not answer".to_owned()))?;
+        let (client, connection) = connected.map_err(failed)?;
         tokio::spawn(async move {
             // Who waits for an answer is told by the client.
             if let Err(error) = connection.await {
@@ -113,7 +120,7 @@ impl Server {
 
     /// A connection that commits for the leader: what it says is committed is on the disk.
     pub(super) async fn connect_writer(&self, epoch: Epoch) -> Result<Client, StoreError> {
-        let client = self.connect(Purpose::Write(epoch)).await.map_err(failed)?;
+        let client = self.connect(Purpose::Write(epoch)).await?;
         self.pin_durability(&client).await?;
         Ok(client)
     }

@@ -160,7 +160,7 @@ async fn open(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), St
             &account.code.as_str(),
             &flags_of(account),
             &account.user_data,
-            &account.reference.as_str(),
+            &account.reference.as_str().as_bytes(),
             &account.limit,
             &account.closed,
             &account.balances.debits_pending,
@@ -195,7 +195,7 @@ async fn copy_transfers(transaction: &Transaction<'_>, changes: &Changes) -> Res
             &transfer.tenant.as_str(),
             &transfer.ledger.as_str(),
             &transfer.code.as_str(),
-            &transfer.reference.as_str(),
+            &transfer.reference.as_str().as_bytes(),
         ];
         rows.as_mut().write(&row).await.map_err(failed)?;
     }

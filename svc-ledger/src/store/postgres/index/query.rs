@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::rows::{TRANSFER, account_uuid, transfer_uuid};
 use crate::{
-    domain::TransferFlags,
+    domain::{Reference, TransferFlags},
     store::ports::{AccountFilter, Page, Period, TransferFilter, Window},
 };
 
@@ -37,6 +37,11 @@ impl Query {
 
     fn text(&mut self, value: &str) -> String {
         self.bind(value.to_owned(), Type::TEXT)
+    }
+
+    /// References are kept as bytes.
+    fn reference(&mut self, value: &Reference) -> String {
+        self.bind(value.as_str().as_bytes().to_vec(), Type::BYTEA)
     }
 
     fn number(&mut self, value: i64) -> String {
@@ -111,7 +116,7 @@ pub(super) fn transfers(filter: &TransferFilter) -> Query {
         // The index has no rows without one.
         let name = if reference.as_str().is_empty() { "rest" } else { "reference" };
         let given = if reference.as_str().is_empty() { "" } else { " AND reference <> ''" };
-        conditions.push((name, format!("reference = {}{given}", q.text(reference.as_str()))));
+        conditions.push((name, format!("reference = {}{given}", q.reference(reference))));
     }
     if let Some(tenant) = &filter.tenant {
         conditions.push(("tenant", format!("tenant = {}", q.text(tenant.as_str()))));
@@ -181,7 +186,7 @@ pub(super) fn accounts(filter: &AccountFilter) -> Query {
     let mut rest = Vec::new();
     driving.push(format!("tenant = {}", q.text(filter.tenant.as_str())));
     if let Some(reference) = &filter.reference {
-        let given = format!("reference = {}", q.text(reference.as_str()));
+        let given = format!("reference = {}", q.reference(reference));
         if reference.as_str().is_empty() {
             rest.push(given);
         } else {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::changes::account_flags;
 use crate::domain::{
-    Account, AccountId, Balances, Kind, ReservationState, Transfer, TransferFlags, TransferId,
+    Account, AccountId, Balances, Kind, Reference, ReservationState, Transfer, TransferFlags, TransferId,
 };
 
 /// The columns of a transfer, in the order in which they are read and written.
@@ -30,7 +30,7 @@ pub(super) const TRANSFER_TYPES: [Type; 14] = [
     Type::TEXT,
     Type::TEXT,
     Type::TEXT,
-    Type::TEXT,
+    Type::BYTEA,
 ];
 
 /// The columns of an account, in the order in which they are read and written.
@@ -45,7 +45,7 @@ pub(super) const ACCOUNT_TYPES: [Type; 14] = [
     Type::TEXT,
     Type::INT2,
     Type::INT8,
-    Type::TEXT,
+    Type::BYTEA,
     Type::INT8,
     Type::BOOL,
     Type::INT8,
@@ -61,6 +61,11 @@ fn corrupt(what: &str) -> StoreError {
 /// A text that the ledger wrote, and can therefore read.
 fn parsed<T: FromStr>(row: &Row, column: usize, what: &str) -> Result<T, StoreError> {
     row.get::<_, &str>(column).parse().map_err(|_| corrupt(what))
+}
+
+fn reference(row: &Row, column: usize) -> Result<Reference, StoreError> {
+    let text = std::str::from_utf8(row.get(column)).map_err(|_| corrupt("a reference"))?;
+    text.parse().map_err(|_| corrupt("a reference"))
 }
 
 /// An account's id as the server keeps it.
@@ -109,7 +114,7 @@ pub(in crate::store::postgres) fn transfer(row: &Row, first: usize) -> Result<Tr
         ledger: parsed(row, first + 11, "a ledger")?,
         code: parsed(row, first + 12, "a code")?,
         user_data: row.get(first + 6),
-        reference: parsed(row, first + 13, "a reference")?,
+        reference: reference(row, first + 13)?,
     })
 }
 
@@ -122,7 +127,7 @@ pub(in crate::store::postgres) fn account(row: &Row) -> Result<Account, StoreErr
         code: parsed(row, 4, "a code")?,
         flags: account_flags(row.get(5)).ok_or_else(|| corrupt("an account's flags"))?,
         user_data: row.get(6),
-        reference: parsed(row, 7, "a reference")?,
+        reference: reference(row, 7)?,
         limit: row.get(8),
         closed: row.get(9),
         balances: balances(row, 10),

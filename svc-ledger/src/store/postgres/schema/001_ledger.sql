@@ -45,6 +45,7 @@ CREATE TABLE watermark (
 ) WITH (fillfactor = 20);
 INSERT INTO watermark (epoch, sequence, hash, last_event) VALUES (0, 0, decode(repeat('00', 32), 'hex'), 0);
 
+-- References are bytes: a text here cannot hold every text (no U+0000).
 -- An account's number is when it was opened, in nanoseconds.
 CREATE TABLE accounts (
     number bigint PRIMARY KEY,
@@ -54,7 +55,7 @@ CREATE TABLE accounts (
     code text NOT NULL,
     flags smallint NOT NULL,
     user_data bigint NOT NULL,
-    reference text NOT NULL,
+    reference bytea NOT NULL,
     overdraft bigint NOT NULL CHECK (overdraft >= 0),
     closed boolean NOT NULL,
     debits_pending bigint NOT NULL CHECK (debits_pending >= 0),
@@ -79,7 +80,7 @@ CREATE TABLE transfers (
     tenant text NOT NULL,
     ledger text NOT NULL,
     code text NOT NULL,
-    reference text NOT NULL
+    reference bytea NOT NULL
 );
 CREATE INDEX transfers_of_tenant ON transfers (tenant, at);
 CREATE INDEX transfers_by_debit ON transfers (debit, at);

@@ -6,10 +6,10 @@ use money::Timestamp;
 
 use super::Fixture;
 use crate::{
-    domain::{AccountFlags, Event, Kind},
+    domain::{Account, AccountFlags, Event, Kind, Known, Reference, Transfer},
     store::{
-        index_contract::{suite, world::World},
-        ports::{Happened, Index as _, Watermark},
+        index_contract::{any, suite, world::World},
+        ports::{Happened, Index as _, TransferFilter, Watermark},
         postgres::PostgresIndex,
     },
 };
@@ -127,4 +127,32 @@ async fn an_event_of_an_account_that_is_not_there_is_refused() {
     let made_up = Happened { sequence: 2, hash: [2; 32], events: Arc::new([event]) };
     index.apply(vec![made_up]).await.unwrap_err();
     assert_eq!(index.applied().await.unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn a_reference_is_any_text() {
+    let (index, _fixture) = fresh().await;
+    let mut world = World::new(15);
+    let [a, b] = [(); 2].map(|()| world.open("acme", "EUR", AccountFlags::NONE));
+    world.make(a, b, Kind::Single);
+    let record = world.seal();
+    let reference: Reference = "no \0 end\u{10ffff}".parse().unwrap();
+    let with_it = |event: &Event| match event {
+        Event::Made { transfer, debit, credit } => {
+            let transfer = Transfer { reference: reference.clone(), ..Transfer::clone(transfer) };
+            Event::Made { transfer: Arc::new(transfer), debit: *debit, credit: *credit }
+        }
+        Event::Opened(account) => {
+            Event::Opened(Arc::new(Account { reference: reference.clone(), ..Account::clone(account) }))
+        }
+        other => other.clone(),
+    };
+    let events = record.events.iter().map(with_it).collect();
+    index.apply(vec![Happened { events, ..record }]).await.unwrap();
+    let filter = TransferFilter { reference: Some(reference.clone()), ..any("acme") };
+    let found = index.transfers(filter).await.unwrap().items;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].reference, reference);
+    let known = index.known(vec![found[0].id]).await.unwrap();
+    assert!(matches!(&known[..], [(_, Known::Made(transfer))] if transfer.reference == reference));
 }

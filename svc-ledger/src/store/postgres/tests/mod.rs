@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use super::{
     Epoch, Postgres, PostgresConfig, PostgresJournal,
     leadership::{Leadership, Member, look, take},
-    session::{Purpose, Server},
+    session::{Purpose, Server, failed},
 };
 use crate::store::ports::Frame;
 
@@ -159,7 +159,8 @@ impl Drop for Fixture {
         let dropping = async move {
             let client = server.connect(Purpose::Migrate).await?;
             // What a failed test still holds is left to whoever throws the database away.
-            client.batch_execute(&format!("SET lock_timeout = '3s'; DROP SCHEMA {schema} CASCADE")).await
+            let drop = format!("SET lock_timeout = '3s'; DROP SCHEMA IF EXISTS {schema} CASCADE");
+            client.batch_execute(&drop).await.map_err(failed)
         };
         // A runtime of its own: the test's does not run while this one waits.
         let work = move || {

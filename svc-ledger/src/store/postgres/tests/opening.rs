@@ -22,6 +22,29 @@ async fn migrations_are_applied_once_also_by_replicas_that_start_together() {
 }
 
 #[tokio::test]
+async fn a_silent_server_is_not_waited_for() {
+    let fixture = Fixture::new().await;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut server = fixture.at(listener.local_addr().unwrap().port());
+    server.connect_timeout = std::time::Duration::from_millis(50);
+    let silent = server.connect(Purpose::Lead).await.err().unwrap();
+    assert!(silent.to_string().contains("does not answer"), "{silent}");
+}
+
+#[tokio::test]
+async fn a_schema_may_have_the_name_of_a_keyword_and_be_there_already() {
+    let fixture = Fixture::without_schema().await;
+    let config = PostgresConfig { schema: "user".to_owned(), ..fixture.config.clone() };
+    fixture.run("CREATE SCHEMA \"user\"").await;
+    for _ in 0..2 {
+        Postgres::open(&config).await.unwrap();
+    }
+    assert_eq!(fixture.count("SELECT count(*) FROM \"user\".leadership").await, 1);
+    fixture.run("DROP SCHEMA \"user\" CASCADE").await;
+    fixture.run(&format!("CREATE SCHEMA {}", fixture.config.schema)).await;
+}
+
+#[tokio::test]
 async fn a_schema_from_a_newer_program_is_refused() {
     let fixture = Fixture::new().await;
     fixture.run("INSERT INTO schema_version (version) VALUES (999)").await;
@@ -106,14 +129,14 @@ async fn a_server_that_is_not_there_is_told_without_the_password() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let gone = fixture.at(port).connect(Purpose::Lead).await.err().unwrap();
-    let said = crate::store::postgres::session::said(&gone);
+    let said = gone.to_string();
     assert!(said.contains("refused") && !said.contains(password.trim()), "{said}");
 
     let wrong = fixture.directory.path().join("wrong");
     std::fs::write(&wrong, "no-such-password").unwrap();
     let config = PostgresConfig { password_file: Some(wrong), ..fixture.config.clone() };
     let refused = Server::new(&config).unwrap().connect(Purpose::Lead).await.err().unwrap();
-    let said = crate::store::postgres::session::said(&refused);
+    let said = refused.to_string();
     assert!(said.contains("28P01") && !said.contains("no-such-password"), "{said}");
 }
 

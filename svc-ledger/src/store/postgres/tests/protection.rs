@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Fixture;
 use crate::store::postgres::{
     PostgresConfig,
-    session::{Purpose, Server, said},
+    session::{Purpose, Server},
 };
 
 /// Answers the request for TLS (PostgreSQL's SSLRequest), and passes on what comes within it.
@@ -64,7 +64,7 @@ async fn a_certificate_is_checked_with_its_name() {
         let url = format!("{user}@localhost:{port}/{database}?sslmode={mode}");
         let server = Server::new(&PostgresConfig { url, ca_file, ..fixture.config.clone() });
         let server = server.map_err(|error| error.to_string())?;
-        server.connect(Purpose::Lead).await.map(drop).map_err(|error| said(&error))
+        server.connect(Purpose::Lead).await.map(drop).map_err(|error| error.to_string())
     };
 
     let port = proxy(&fixture, &right).await;

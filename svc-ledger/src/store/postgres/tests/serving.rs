@@ -64,6 +64,16 @@ impl Served {
     }
 }
 
+/// A ledger that is served, as every store is.
+async fn fresh() -> (PostgresStore, (Served, Fixture)) {
+    let fixture = Fixture::new().await;
+    let served = Served::start(&fixture, "first").await;
+    served.until_it_leads().await;
+    (served.store.clone(), (served, fixture))
+}
+
+crate::store::contract::suite!(fresh().await);
+
 async fn make(engine: &Engine<PostgresIndex>, id: u128) {
     let results = engine.transfer(vec![transfer(id)], NOW).await.unwrap();
     assert_eq!(results[0].code, TransferCode::Created);
