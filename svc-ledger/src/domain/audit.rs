@@ -246,7 +246,7 @@ impl Auditor {
             Kind::Post { pending } | Kind::Void { pending } => {
                 let Some(reservation) = self.resolve(transfer, pending) else { return };
                 movement.begins = false;
-                movement.pending = -reservation.amount;
+                movement.pending = 0_i64.saturating_sub(reservation.amount);
                 if matches!(transfer.kind, Kind::Post { .. }) {
                     movement.posted = amount;
                 } else {
@@ -311,7 +311,7 @@ impl Auditor {
         self.require(*reservation == *pending, || format!("reservation {id} lapsed as another than it was"));
         let movement = Movement {
             by: &reservation,
-            pending: -reservation.amount,
+            pending: 0_i64.saturating_sub(reservation.amount),
             posted: 0,
             begins: false,
             releases: true,

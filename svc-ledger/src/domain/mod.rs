@@ -11,6 +11,8 @@
 
 mod account;
 mod audit;
+#[cfg(test)]
+mod audit_tests;
 mod balances;
 mod batch;
 mod book;

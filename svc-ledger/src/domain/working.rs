@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::fast::RandomState;
 use money::{TenantId, Timestamp};
 
 use super::{
@@ -56,8 +57,9 @@ impl Touched {
 /// step costs more for what else is in it.
 #[derive(Debug, Clone)]
 pub struct WorkingSet {
-    accounts: HashMap<AccountId, Account>,
-    transfers: HashMap<TransferId, Known>,
+    // Ids are made by clients: the hash is keyed anew in each process, so that none can choose ids that meet.
+    accounts: HashMap<AccountId, Account, RandomState>,
+    transfers: HashMap<TransferId, Known, RandomState>,
     last: Timestamp,
     log: Vec<Event>,
     /// How both accounts stood before each transfer of the chain that is being tried; `None` between chains.
@@ -85,7 +87,8 @@ fn next_timestamp(now: Timestamp, last: Timestamp) -> Timestamp {
 impl WorkingSet {
     /// An empty set; `last` is the time of the ledger's last event.
     pub fn new(last: Timestamp) -> Self {
-        Self { accounts: HashMap::new(), transfers: HashMap::new(), last, log: Vec::new(), undo: None }
+        let (accounts, transfers) = (HashMap::default(), HashMap::default());
+        Self { accounts, transfers, last, log: Vec::new(), undo: None }
     }
 
     /// The time that the next event would have.
