@@ -144,7 +144,7 @@ fn audit(ledger: &Ledger) -> AuditReport {
 fn transfer(ledger: &mut Ledger, place: usize, change: impl FnOnce(&mut super::Transfer)) {
     match &mut ledger.events[place] {
         Event::Made { transfer, .. } | Event::Expired { pending: transfer, .. } => {
-            change(Arc::make_mut(transfer))
+            change(Arc::make_mut(transfer));
         }
         other => panic!("{other:?}"),
     }
