@@ -205,11 +205,11 @@ impl Book {
     /// All accounts and all open reservations, in no order.
     pub fn into_parts(self) -> (Vec<Account>, Vec<Arc<Transfer>>) {
         let (accounts, transfers) = self.set.into_parts();
-        let open = transfers.into_values().filter_map(|known| match known {
+        let open = transfers.filter_map(|known| match known {
             Known::Reserved(reservation, ReservationState::Open) => Some(reservation),
             _ => None,
         });
-        (accounts.into_values().collect(), open.collect())
+        (accounts.collect(), open.collect())
     }
 
     /// All accounts, in no order.

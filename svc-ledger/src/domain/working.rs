@@ -126,9 +126,9 @@ impl WorkingSet {
         self.accounts.values()
     }
 
-    /// All accounts and all that is known of transfers.
-    pub fn into_parts(self) -> (HashMap<AccountId, Account>, HashMap<TransferId, Known>) {
-        (self.accounts, self.transfers)
+    /// All accounts and all that is known of transfers, in no order.
+    pub fn into_parts(self) -> (impl Iterator<Item = Account>, impl Iterator<Item = Known>) {
+        (self.accounts.into_values(), self.transfers.into_values())
     }
 
     /// What is known of a transfer id now.
