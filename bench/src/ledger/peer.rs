@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use mesh::tls::Identity;
 use mesh::{Harness, SpiffeId, Upstream};
-use paymesh_proto::ledger::v1::account_result::Code;
+use paymesh_proto::ledger::v1::account_result;
 use paymesh_proto::ledger::v1::ledger_service_client::LedgerServiceClient;
 use paymesh_proto::ledger::v1::{AccountResult, CreateAccountsRequest, LookupAccountsRequest};
 use tokio_rustls::rustls::ClientConfig;
+use tonic::Code;
 
 use super::workload::Accounts;
 use super::{PER_CALL_MAX, caller, request};
@@ -18,6 +20,10 @@ use crate::error::BenchError;
 
 /// The workload that is measured.
 pub(super) const SERVICE: &str = "svc-ledger";
+
+/// How long a ledger may take until it answers.
+const READY_MAX: Duration = Duration::from_secs(120);
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// A ledger's address, and who calls it.
 pub(super) struct Peer {
@@ -47,15 +53,16 @@ impl Peer {
         Ok(LedgerServiceClient::with_origin(connection, Uri::from_static("http://ledger")))
     }
 
-    /// Opens the accounts.
+    /// Opens the accounts, once the ledger answers.
     pub(super) fn open(&self, accounts: &Accounts) -> Result<(), BenchError> {
         caller()?.block_on(async {
             let mut client = self.client()?;
+            told(&mut client, accounts).await?;
             for accounts in accounts.to_open(PER_CALL_MAX as usize) {
                 let answer = client.create_accounts(request(CreateAccountsRequest { accounts })?).await?;
                 let results = answer.into_inner().results;
                 let mut codes = results.iter().map(AccountResult::code);
-                if let Some(other) = codes.find(|code| *code != Code::Created) {
+                if let Some(other) = codes.find(|code| *code != account_result::Code::Created) {
                     let why = format!("an account was not opened: {}", other.as_str_name());
                     return Err(BenchError::Ledger(why));
                 }
@@ -64,14 +71,24 @@ impl Peer {
         })
     }
 
-    /// Asks for one of the accounts, which must be there.
+    /// Asks for one of the accounts until the ledger answers; it must be there.
     pub(super) fn ask(&self, accounts: &Accounts) -> Result<(), BenchError> {
-        let asked = request(LookupAccountsRequest { ids: accounts.first() })?;
-        let answer = caller()?
-            .block_on(async { Ok::<_, BenchError>(self.client()?.lookup_accounts(asked).await?) })?;
-        match answer.into_inner().accounts.len() {
-            1 => Ok(()),
-            _ => Err(BenchError::Ledger("an account is gone".to_owned())),
+        match caller()?.block_on(async { told(&mut self.client()?, accounts).await })? {
+            0 => Err(BenchError::Ledger("an account is gone".to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How many of the first of the accounts there are: none or one. A ledger on PostgreSQL serves once it leads.
+async fn told(client: &mut LedgerServiceClient<Upstream>, accounts: &Accounts) -> Result<usize, BenchError> {
+    let deadline = Instant::now() + READY_MAX;
+    loop {
+        match client.lookup_accounts(request(LookupAccountsRequest { ids: accounts.first() })?).await {
+            Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+            answer => return Ok(answer?.into_inner().accounts.len()),
         }
     }
 }
