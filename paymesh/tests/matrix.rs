@@ -43,7 +43,7 @@ const fn row(rpc: &'static str, may: &'static str, shows: Shows) -> Row {
     Row { rpc, may, shows }
 }
 
-const ROWS: [Row; 36] = [
+const ROWS: [Row; 46] = [
     row("paymesh.crypto.v1.CryptoService/Encrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Decrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/BatchEncrypt", "P", Shows::Nothing),
@@ -64,6 +64,16 @@ const ROWS: [Row; 36] = [
     row("paymesh.ledger.v1.LedgerService/ListAccounts", "EO", Shows::Nothing),
     row("paymesh.ledger.v1.LedgerService/GetAccount", "EO", Shows::Nothing),
     row("paymesh.ledger.v1.LedgerService/GetTrialBalance", "EO", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/ListAccountTransfers", "EO", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/ListAccountBalances", "EO", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/GetBalancesAsOf", "EO", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/QueryTransfers", "EO", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/SetAccountLimits", "O", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/QueryAccounts", "O", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/StreamTransfers", "O", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/WatchTransfers", "O", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/ExportJournal", "O", Shows::Nothing),
+    row("paymesh.ledger.v1.LedgerService/VerifyJournal", "O", Shows::Nothing),
     row("paymesh.ledger.v1.LedgerService/Audit", "O", Shows::Nothing),
     row("paymesh.payments.v1.PaymentService/CreatePayment", "EO", Shows::Nothing),
     row("paymesh.payments.v1.PaymentService/GetPayment", "EO", Shows::Payment),

@@ -46,7 +46,7 @@ async fn accounts(rest: &Rest) -> Result<Books, RestError> {
         let path = format!("/v1/ledger/accounts?page_size=5&page_token={page_token}");
         let page = ok(rest.get(&path).await?);
         for account in page["accounts"].as_array().into_iter().flatten() {
-            let key = (text(account, "currency"), text(account, "code"));
+            let key = (text(account, "ledger"), text(account, "code"));
             let balances = FIELDS.map(|field| number(account, field));
             assert!(books.insert(key, balances).is_none(), "an account is listed once: {account}");
         }
