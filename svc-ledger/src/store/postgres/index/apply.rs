@@ -46,6 +46,9 @@ const BURN: &str = "INSERT INTO burned (id, tenant)
     SELECT id, tenant FROM unnest($1::uuid[], $2::text[]) AS new (id, tenant)
     WHERE NOT EXISTS (SELECT FROM transfers WHERE transfers.id = new.id)";
 
+/// Postings of one piece at most, which is then far from too large for its page.
+pub(super) const PIECE_MAX: usize = 128;
+
 /// Takes up those of the records that are not held yet.
 pub(super) async fn apply(client: &mut Client, epoch: i64, records: &[Happened]) -> Result<(), StoreError> {
     let transaction = client.transaction().await.map_err(failed)?;
@@ -96,6 +99,7 @@ async fn write(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), S
     open(transaction, changes).await?;
     settle(transaction, changes).await?;
     copy_transfers(transaction, changes).await?;
+    copy_postings(transaction, changes).await?;
     copy_history(transaction, changes).await?;
     for (statement, rows) in [(RESERVE, &changes.reserved), (RESOLVE, &changes.resolved)] {
         if !rows.is_empty() {
@@ -198,6 +202,25 @@ async fn copy_transfers(transaction: &Transaction<'_>, changes: &Changes) -> Res
             &transfer.reference.as_str().as_bytes(),
         ];
         rows.as_mut().write(&row).await.map_err(failed)?;
+    }
+    rows.finish().await.map(drop).map_err(failed)
+}
+
+async fn copy_postings(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreError> {
+    if changes.postings.is_empty() {
+        return Ok(());
+    }
+    let statement = "COPY postings (account, until, at) FROM STDIN (FORMAT binary)";
+    let sink = transaction.copy_in(statement).await.map_err(failed)?;
+    let mut rows = pin!(BinaryCopyInWriter::new(sink, &[Type::UUID, Type::INT8, Type::INT8_ARRAY]));
+    // In the order of the index, whose pages are then each visited once.
+    let mut postings: Vec<_> = changes.postings.iter().collect();
+    postings.sort_unstable_by_key(|(account, _)| **account);
+    for (account, times) in postings {
+        for piece in times.chunks(PIECE_MAX) {
+            let until = piece.last().copied().unwrap_or_default();
+            rows.as_mut().write(&[&account_uuid(*account), &until, &piece]).await.map_err(failed)?;
+        }
     }
     rows.finish().await.map(drop).map_err(failed)
 }

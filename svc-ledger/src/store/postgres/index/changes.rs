@@ -5,7 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 use money::{TenantId, Timestamp};
 
 use crate::{
-    domain::{Account, AccountFlags, Balances, Event, Kind, ReservationState, Side, Transfer, TransferId},
+    domain::{
+        Account, AccountFlags, AccountId, Balances, Event, Kind, ReservationState, Side, Transfer, TransferId,
+    },
     store::ports::Happened,
 };
 
@@ -31,6 +33,8 @@ pub(super) struct Changes {
     /// Of accounts that were there before, by number.
     pub(super) standings: HashMap<Timestamp, Standing>,
     pub(super) transfers: Vec<Arc<Transfer>>,
+    /// When each account was a side of a transfer, in the order of time.
+    pub(super) postings: HashMap<AccountId, Vec<i64>>,
     pub(super) history: Vec<Moment>,
     pub(super) reserved: Vec<(TransferId, ReservationState)>,
     /// Of reservations that were there before.
@@ -78,6 +82,9 @@ impl Gathering {
                     }
                     Kind::Post { pending } => self.resolve(pending, ReservationState::Posted),
                     Kind::Void { pending } => self.resolve(pending, ReservationState::Voided),
+                }
+                for account in [transfer.debit, transfer.credit] {
+                    self.changes.postings.entry(account).or_default().push(transfer.timestamp.as_nanos());
                 }
                 self.changes.transfers.push(Arc::clone(transfer));
             }

@@ -1,13 +1,16 @@
 //! Questions with any combination of conditions as SQL. Pure.
 //!
-//! Each question walks one index along time, a bounded number of rows, and keeps of them what passes the
+//! Each question walks one index, or an account's postings, along time, a bounded number of rows, and keeps of them what passes the
 //! other conditions: a question that hardly anything passes takes several calls, and none takes long.
 
 use money::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::rows::{TRANSFER, account_uuid, transfer_uuid};
+use super::{
+    apply::PIECE_MAX,
+    rows::{TRANSFER, account_uuid, transfer_uuid},
+};
 use crate::{
     domain::{Reference, TransferFlags},
     store::ports::{AccountFilter, Page, Period, TransferFilter, Window},
@@ -71,7 +74,7 @@ const fn direction(window: Window) -> (&'static str, &'static str) {
 /// without any where none does.
 fn walk(
     query: &mut Query,
-    ways: &[String],
+    along: &Along,
     time: &str,
     columns: &str,
     rest: &[String],
@@ -82,13 +85,15 @@ fn walk(
     query.walk = if rest.is_empty() { limit } else { WALK_MAX };
     let (order, last) = direction(window);
     let n = query.walk;
-    let way = |conditions: &String| {
-        format!("(SELECT * FROM {from} WHERE {conditions} ORDER BY {time} {order} LIMIT {n})")
+    let walked = match along {
+        Along::Index(conditions) => {
+            format!("SELECT * FROM {from} WHERE {conditions} ORDER BY {time} {order} LIMIT {n}")
+        }
+        Along::Postings { account, from, to } => postings(account, from, to, n, window),
     };
-    let walked = ways.iter().map(way).collect::<Vec<_>>().join(" UNION ALL ");
     let rest = if rest.is_empty() { "true".to_owned() } else { rest.join(" AND ") };
     query.text = format!(
-        "WITH walked AS MATERIALIZED (SELECT * FROM ({walked}) AS way ORDER BY {time} {order} LIMIT {n}),
+        "WITH walked AS MATERIALIZED ({walked}),
             extent AS (SELECT count(*) AS walked, {last}({time}) AS last FROM walked)
         SELECT extent.walked, extent.last, found.* FROM extent LEFT JOIN LATERAL (
             SELECT {columns} FROM walked WHERE {rest} ORDER BY {time} {order} LIMIT {limit}) AS found ON true
@@ -96,22 +101,62 @@ fn walk(
     );
 }
 
+/// What a walk goes along.
+enum Along {
+    /// An index: that of these conditions, with the time.
+    Index(String),
+    /// The transfers that an account is a side of, in a period.
+    Postings { account: String, from: String, to: String },
+}
+
+/// A walk along an account's postings, `n` transfers at most.
+fn postings(account: &str, from: &str, to: &str, n: i64, window: Window) -> String {
+    let (order, _) = direction(window);
+    let of = format!("SELECT until, at FROM postings WHERE account = {account} AND until");
+    // Pieces do not overlap. Of the one that the end of the period is in, a part may lie beyond.
+    let pieces = if window.newest_first {
+        format!("({of} > {to} ORDER BY until LIMIT 1) UNION ALL ({of} <= {to} ORDER BY until DESC LIMIT {n})")
+    } else {
+        format!("{of} >= {from} ORDER BY until LIMIT {n}")
+    };
+    // So many pieces that n transfers are in them even if all of the first one but one is outside.
+    #[allow(clippy::cast_possible_wrap)] // it is 128
+    let enough = n + PIECE_MAX as i64;
+    format!(
+        "SELECT transfers.* FROM (
+            SELECT hit FROM (
+                SELECT at, sum(cardinality(at)) OVER (ORDER BY until {order}) - cardinality(at) AS before
+                FROM ({pieces}) AS piece
+            ) AS counted, unnest(counted.at) AS hit
+            WHERE before < {enough} AND hit BETWEEN {from} AND {to} ORDER BY hit {order} LIMIT {n}
+        ) AS hits JOIN transfers ON transfers.at = hits.hit ORDER BY transfers.at {order}"
+    )
+}
+
 /// Which transfers.
 pub(super) fn transfers(filter: &TransferFilter) -> Query {
     let mut query = Query::new();
     let q = &mut query;
-    let within = within(q, filter.period, "at");
+    let (from, to) = (q.number(filter.period.from.as_nanos()), q.number(filter.period.to.as_nanos()));
+    let mut side = None;
     let mut conditions: Vec<(&str, String)> = Vec::new();
     if let Some(pending) = filter.pending {
         conditions.push(("pending", format!("pending = {}", q.id(transfer_uuid(pending)))));
     }
-    if let Some(debit) = filter.debit {
-        conditions.push(("debit", format!("debit = {}", q.id(account_uuid(debit)))));
+    for (column, account) in [("debit", filter.debit), ("credit", filter.credit)] {
+        if let Some(account) = account {
+            let account = q.id(account_uuid(account));
+            conditions.push(("rest", format!("{column} = {account}")));
+            side.get_or_insert(account);
+        }
     }
-    if let Some(credit) = filter.credit {
-        conditions.push(("credit", format!("credit = {}", q.id(account_uuid(credit)))));
+    if let Some(account) = filter.account {
+        let account = q.id(account_uuid(account));
+        if side.is_some() || filter.pending.is_some() {
+            conditions.push(("rest", format!("(debit = {account} OR credit = {account})")));
+        }
+        side.get_or_insert(account);
     }
-    let account = filter.account.map(|account| q.id(account_uuid(account)));
     if let Some(reference) = &filter.reference {
         // The index has no rows without one.
         let name = if reference.as_str().is_empty() { "rest" } else { "reference" };
@@ -143,38 +188,29 @@ pub(super) fn transfers(filter: &TransferFilter) -> Query {
         conditions.push(("rest", format!("flags & {flags} = {flags}")));
     }
 
-    // Along the narrowest index that there is. A reference's begins with the tenant.
+    // Along the narrowest way that there is. The index of references begins with the tenant.
     let has = |name: &str| conditions.iter().any(|(of, _)| *of == name);
-    let along: &[&str] = if has("pending") {
-        &["pending"]
-    } else if has("debit") {
-        &["debit"]
-    } else if has("credit") {
-        &["credit"]
-    } else if account.is_some() {
-        &[]
+    let (names, side): (&[&str], _) = if has("pending") {
+        (&["pending"], None)
+    } else if side.is_some() {
+        (&[], side)
     } else if has("reference") && has("tenant") {
-        &["reference", "tenant"]
+        (&["reference", "tenant"], None)
     } else {
-        &["tenant"]
+        (&["tenant"], None)
     };
-    let (driving, mut rest): (Vec<_>, Vec<_>) =
-        conditions.into_iter().partition(|(name, _)| along.contains(name));
-    let mut driving: Vec<String> = driving.into_iter().map(|(_, condition)| condition).collect();
-    driving.push(within);
-    let ways = match &account {
-        // No transfer has both sides in one account, so none is found twice.
-        Some(account) if along.is_empty() => ["debit", "credit"]
-            .map(|side| format!("{side} = {account} AND {}", driving.join(" AND ")))
-            .to_vec(),
-        Some(account) => {
-            rest.push(("rest", format!("(debit = {account} OR credit = {account})")));
-            vec![driving.join(" AND ")]
+    let (driving, rest): (Vec<_>, Vec<_>) =
+        conditions.into_iter().partition(|(name, _)| names.contains(name));
+    let along = match side {
+        Some(account) => Along::Postings { account, from, to },
+        None => {
+            let driving = driving.into_iter().map(|(_, condition)| condition);
+            let within = format!("at BETWEEN {from} AND {to}");
+            Along::Index(driving.chain([within]).collect::<Vec<_>>().join(" AND "))
         }
-        None => vec![driving.join(" AND ")],
     };
     let rest: Vec<String> = rest.into_iter().map(|(_, condition)| condition).collect();
-    walk(q, &ways, "at", TRANSFER, &rest, filter.window, "transfers");
+    walk(q, &along, "at", TRANSFER, &rest, filter.window, "transfers");
     query
 }
 
@@ -202,7 +238,7 @@ pub(super) fn accounts(filter: &AccountFilter) -> Query {
     if let Some(user_data) = filter.user_data {
         rest.push(format!("user_data = {}", q.number(user_data)));
     }
-    walk(q, &[driving.join(" AND ")], "number", "number, id", &rest, filter.window, "accounts");
+    walk(q, &Along::Index(driving.join(" AND ")), "number", "number, id", &rest, filter.window, "accounts");
     query
 }
 

@@ -83,11 +83,20 @@ CREATE TABLE transfers (
     reference bytea NOT NULL
 );
 CREATE INDEX transfers_of_tenant ON transfers (tenant, at);
-CREATE INDEX transfers_by_debit ON transfers (debit, at);
-CREATE INDEX transfers_by_credit ON transfers (credit, at);
 CREATE INDEX transfers_by_pending ON transfers (pending) WHERE pending IS NOT NULL;
 CREATE INDEX transfers_by_reference ON transfers (tenant, reference, at) WHERE reference <> '';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON transfers
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- When an account was a side of a transfer, in pieces of at most 128, each with its latest. An index on each side
+-- would be two entries at random places for each transfer; a piece is one for all of them that came together.
+CREATE TABLE postings (
+    account uuid NOT NULL,
+    until bigint NOT NULL,
+    at bigint[] NOT NULL,
+    PRIMARY KEY (account, until)
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON postings
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- Where reservations stand: 0 open, 1 posted, 2 voided, 3 expired.
