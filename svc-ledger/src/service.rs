@@ -2,6 +2,8 @@
 
 mod page;
 mod queries;
+#[cfg(test)]
+mod remote;
 mod streams;
 mod wire;
 

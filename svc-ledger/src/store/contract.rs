@@ -1,16 +1,35 @@
 //! What every store keeps, whatever it is made of. A store's tests run [`suite!`] on it.
 
+mod crowd;
+mod questions;
+mod restart;
+mod rules;
+
 use std::collections::BTreeSet;
 
 use money::{TenantId, Timestamp};
 
 use super::{
     Store,
-    ports::{AccountFilter, Page, Period, Window},
+    ports::{AccountFilter, Page, Period, TransferFilter, Window},
 };
 use crate::domain::{
     Account, AccountCode, AccountFlags, AccountId, Balances, Given, NewAccount, NewTransfer, Reference,
-    TransferCode as C, TransferFlags, TransferId, TransferResult,
+    Transfer, TransferCode as C, TransferFlags, TransferId, TransferResult,
+};
+
+pub(crate) use self::{
+    crowd::of_a_crowd_with_retries_each_id_has_its_effect_once,
+    questions::{
+        a_full_batch_is_answered_and_found_as_a_whole, a_history_is_the_balances_after_each_movement,
+        conditions_combine_freely, ids_stay_taken_when_only_the_index_knows_them,
+    },
+    restart::{after_a_restart, before_a_restart},
+    rules::{
+        a_balancing_transfer_moves_what_is_there, a_chain_is_made_as_a_whole_or_not_at_all,
+        a_closed_account_takes_nothing_until_its_closing_ends, a_reservation_is_resolved_at_most_once,
+        limits_count_what_is_reserved_and_can_be_moved,
+    },
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -71,6 +90,14 @@ fn pending(bits: u128, amount: i64, timeout_s: u32) -> NewTransfer {
     NewTransfer { flags: TransferFlags::PENDING, timeout_s, ..single(bits, 1, 2, amount) }
 }
 
+fn post_part(bits: u128, of: u128, amount: i64) -> NewTransfer {
+    NewTransfer { post_full_amount: false, amount, ..post_full(bits, of) }
+}
+
+fn void(bits: u128, of: u128) -> NewTransfer {
+    NewTransfer { flags: TransferFlags::VOID_PENDING, post_full_amount: false, ..post_full(bits, of) }
+}
+
 fn post_full(bits: u128, of: u128) -> NewTransfer {
     NewTransfer {
         flags: TransferFlags::POST_PENDING,
@@ -111,7 +138,7 @@ async fn assert_sound<S: Store>(store: &S) {
     assert!(trial.lines.values().all(|line| line.difference() == 0));
 }
 
-pub(super) async fn accounts_are_opened_once<S: Store>(store: S) {
+pub(crate) async fn accounts_are_opened_once<S: Store>(store: S) {
     open(&store).await;
     let again = vec![
         new_account(1, "acme", "clearing", AccountFlags::NONE),
@@ -134,7 +161,7 @@ pub(super) async fn accounts_are_opened_once<S: Store>(store: S) {
     assert_eq!(store.open_accounts(Vec::new(), at(NOW)).await.unwrap(), []);
 }
 
-pub(super) async fn a_batch_is_answered_item_by_item_and_again_after_that<S: Store>(store: S) {
+pub(crate) async fn a_batch_is_answered_item_by_item_and_again_after_that<S: Store>(store: S) {
     open(&store).await;
     let batch = || {
         vec![
@@ -170,7 +197,7 @@ pub(super) async fn a_batch_is_answered_item_by_item_and_again_after_that<S: Sto
     assert_sound(&store).await;
 }
 
-pub(super) async fn what_is_looked_up_comes_in_the_order_asked_and_is_the_tenants<S: Store>(store: S) {
+pub(crate) async fn what_is_looked_up_comes_in_the_order_asked_and_is_the_tenants<S: Store>(store: S) {
     open(&store).await;
     codes(&store, vec![single(1, 1, 2, 7), pending(2, 8, 60)], NOW).await;
     let ids = vec![account_id(4), account_id(2), account_id(77), account_id(1), account_id(2)];
@@ -184,7 +211,7 @@ pub(super) async fn what_is_looked_up_comes_in_the_order_asked_and_is_the_tenant
     assert_eq!(store.transfers(tenant("other"), ids).await.unwrap(), []);
 }
 
-pub(super) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Store>(store: S) {
+pub(crate) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Store>(store: S) {
     let batch = (1..=9).map(|bits| {
         let code = if bits % 3 == 0 { "payable" } else { "clearing" };
         let mut account = new_account(bits, "acme", code, AccountFlags::NONE);
@@ -228,7 +255,7 @@ pub(super) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Stor
     assert_eq!(bits(&store.find_accounts(dollars).await.unwrap()), [8, 6, 4, 2]);
 }
 
-pub(super) async fn reservations_lapse_by_a_sweep_and_before_a_batch<S: Store>(store: S) {
+pub(crate) async fn reservations_lapse_by_a_sweep_and_before_a_batch<S: Store>(store: S) {
     open(&store).await;
     let batch = vec![pending(1, 5, 10), pending(2, 6, 20), pending(3, 7, 0)];
     assert_eq!(codes(&store, batch, NOW).await, [C::Created; 3]);
@@ -248,7 +275,7 @@ pub(super) async fn reservations_lapse_by_a_sweep_and_before_a_batch<S: Store>(s
     assert_sound(&store).await;
 }
 
-pub(super) async fn of_many_at_once_one_resolves_and_limits_hold<S: Store>(store: S) {
+pub(crate) async fn of_many_at_once_one_resolves_and_limits_hold<S: Store>(store: S) {
     open(&store).await;
     codes(&store, vec![pending(1, 5, 0), single(2, 1, 3, 10)], NOW).await;
     let tasks: Vec<_> = (100..132_u128)
@@ -274,7 +301,7 @@ pub(super) async fn of_many_at_once_one_resolves_and_limits_hold<S: Store>(store
     assert_sound(&store).await;
 }
 
-pub(super) async fn a_trial_balance_is_of_one_tenant<S: Store>(store: S) {
+pub(crate) async fn a_trial_balance_is_of_one_tenant<S: Store>(store: S) {
     open(&store).await;
     codes(&store, vec![single(1, 1, 2, 30), pending(2, 12, 0)], NOW).await;
     let trial = store.trial_balance(tenant("acme")).await.unwrap();
@@ -286,6 +313,44 @@ pub(super) async fn a_trial_balance_is_of_one_tenant<S: Store>(store: S) {
     assert_eq!(store.trial_balance(tenant("nobody")).await.unwrap().lines.len(), 0);
     let report = store.audit().await.unwrap();
     assert_eq!((report.accounts, report.transfers), (4, 2));
+}
+
+/// Transfers of acme at any time, newest first.
+fn any_transfer(limit: usize) -> TransferFilter {
+    TransferFilter {
+        tenant: Some(tenant("acme")),
+        period: Period { from: at(0), to: at(i64::MAX) },
+        account: None,
+        debit: None,
+        credit: None,
+        ledger: None,
+        code: None,
+        flags: TransferFlags::default(),
+        reference: None,
+        user_data: None,
+        amount_min: None,
+        amount_max: None,
+        pending: None,
+        window: Window { newest_first: true, limit },
+    }
+}
+
+/// All pages of a question.
+async fn all_pages<S: Store>(store: &S, mut filter: TransferFilter) -> Vec<Transfer> {
+    let mut found = Vec::new();
+    loop {
+        let Page { items, resume } = store.find_transfers(filter.clone()).await.unwrap();
+        assert!(items.len() <= filter.window.limit);
+        found.extend(items);
+        let Some(resume) = resume else { return found };
+        if filter.window.newest_first {
+            assert!(resume < filter.period.to, "a page goes on further on");
+            filter.period.to = resume;
+        } else {
+            assert!(resume > filter.period.from, "a page goes on further on");
+            filter.period.from = resume;
+        }
+    }
 }
 
 /// Stamps the suite over a store; `$fresh` gives an empty one and whatever must outlive it.
@@ -307,7 +372,17 @@ macro_rules! suite {
             reservations_lapse_by_a_sweep_and_before_a_batch,
             of_many_at_once_one_resolves_and_limits_hold,
             a_trial_balance_is_of_one_tenant,
+            a_reservation_is_resolved_at_most_once,
+            a_chain_is_made_as_a_whole_or_not_at_all,
+            limits_count_what_is_reserved_and_can_be_moved,
+            a_balancing_transfer_moves_what_is_there,
+            a_closed_account_takes_nothing_until_its_closing_ends,
+            a_history_is_the_balances_after_each_movement,
+            conditions_combine_freely,
+            ids_stay_taken_when_only_the_index_knows_them,
+            a_full_batch_is_answered_and_found_as_a_whole,
+            of_a_crowd_with_retries_each_id_has_its_effect_once,
         }
     };
 }
-pub(super) use suite;
+pub(crate) use suite;

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{AccountFlags, AccountId, Given, NewAccount, Reference},
-        store::Store as _,
+        store::{Store as _, contract},
     };
 
     async fn fresh() -> (EmbeddedStore, tempfile::TempDir) {
@@ -184,6 +184,15 @@ mod tests {
     }
 
     crate::store::contract::suite!(fresh().await);
+
+    #[tokio::test]
+    async fn what_was_answered_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path()).await.unwrap();
+        contract::before_a_restart(&store).await;
+        store.close().await;
+        contract::after_a_restart(&EmbeddedStore::open(dir.path()).await.unwrap()).await;
+    }
 
     fn account(bits: u128) -> NewAccount {
         NewAccount {

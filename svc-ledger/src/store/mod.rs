@@ -5,7 +5,7 @@
 
 mod audit;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod embedded;
 #[cfg(test)]
 pub(crate) mod index_contract;

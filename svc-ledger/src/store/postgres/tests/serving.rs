@@ -13,7 +13,7 @@ use crate::{
     domain::{AccountId, TransferCode, TransferId},
     engine::{Engine, EngineError},
     store::{
-        Led as _,
+        Led as _, contract,
         postgres::{PostgresConfig, PostgresIndex, PostgresStore},
     },
 };
@@ -73,6 +73,19 @@ async fn fresh() -> (PostgresStore, (Served, Fixture)) {
 }
 
 crate::store::contract::suite!(fresh().await);
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let fixture = Fixture::new().await;
+    let first = Served::start(&fixture, "first").await;
+    first.until_it_leads().await;
+    contract::before_a_restart(&first.store).await;
+    first.leave().await;
+    let second = Served::start(&fixture, "second").await;
+    second.until_it_leads().await;
+    contract::after_a_restart(&second.store).await;
+    second.leave().await;
+}
 
 async fn make(engine: &Engine<PostgresIndex>, id: u128) {
     let results = engine.transfer(vec![transfer(id)], NOW).await.unwrap();
