@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    future::{poll_fn, ready},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -93,6 +94,15 @@ async fn first(under_way: &mut VecDeque<JoinHandle<Answer>>) -> Answer {
     }
 }
 
+/// Begins a batch. It waits for the engine when this returns, so that batches are carried out in their order.
+async fn begin(batch: impl Future<Output = Answer> + Send + 'static) -> JoinHandle<Answer> {
+    let mut batch = Box::pin(batch);
+    match poll_fn(|context| Poll::Ready(batch.as_mut().poll(context))).await {
+        Poll::Ready(answer) => tokio::spawn(ready(answer)),
+        Poll::Pending => tokio::spawn(batch),
+    }
+}
+
 impl<S: Led> Rpc<S> {
     /// Batches in, answers out, in order; several under way at once.
     pub(super) fn transfers_streamed(
@@ -116,7 +126,7 @@ impl<S: Led> Rpc<S> {
                     next = batches.message(), if end.is_none() && under_way.len() < BATCHES_UNDER_WAY => {
                         match next {
                             Ok(Some(batch)) => {
-                                under_way.push_back(tokio::spawn(rpc.clone().one_batch(call.clone(), batch)));
+                                under_way.push_back(begin(rpc.clone().one_batch(call.clone(), batch)).await);
                             }
                             // Those before are answered first.
                             Ok(None) => end = Some(Ok(())),

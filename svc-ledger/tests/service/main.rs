@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod checks;
+mod feed;
+mod queries;
+mod streams;
+
 use std::sync::Arc;
 
 use mesh::{Call, Fault, Harness, ManualClock, Reason, service::Running, testing::call_of};
@@ -26,7 +31,7 @@ struct Setup {
     acme: Call,
     clock: Arc<ManualClock>,
     running: Running,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A running ledger with the accounts A and B of acme.
@@ -46,7 +51,7 @@ async fn setup_with(config: Config) -> Setup {
     let codes: Vec<_> =
         answer.into_inner().results.iter().map(paymesh_proto::ledger::v1::AccountResult::code).collect();
     assert_eq!(codes, [AccountCode::Created; 2]);
-    Setup { client, acme, clock, running, _dir: dir }
+    Setup { client, acme, clock, running, dir }
 }
 
 fn account(id: &str, code: &str) -> Account {
