@@ -147,7 +147,7 @@ fn account_asked(account: NewAccount) -> proto::Account {
     }
 }
 
-fn account_told(account: proto::Account) -> Account {
+fn account_told(account: &proto::Account) -> Account {
     let flags = AccountFlags::from_bits(bits(&account.flags)).unwrap();
     Account {
         id: AccountId::parse(&account.id).unwrap(),
@@ -165,7 +165,7 @@ fn account_told(account: proto::Account) -> Account {
             credits_pending: account.credits_pending,
             credits_posted: account.credits_posted,
         },
-        created_at: from_proto(&account.created_at.unwrap()).unwrap(),
+        created_at: from_proto(account.created_at.as_ref().unwrap()).unwrap(),
     }
 }
 
@@ -190,7 +190,7 @@ fn transfer_asked(transfer: NewTransfer) -> proto::Transfer {
     }
 }
 
-fn transfer_told(transfer: proto::Transfer) -> Transfer {
+fn transfer_told(transfer: &proto::Transfer) -> Transfer {
     let flags = TransferFlags::from_bits(bits(&transfer.flags));
     let pending = TransferId::parse(&transfer.pending_id);
     let kind = match flags.bits() & TransferFlags::KINDS.bits() {
@@ -307,14 +307,14 @@ impl Store for Remote {
         let ids = ids.iter().map(ToString::to_string).collect();
         let request = request(&tenant, proto::LookupAccountsRequest { ids });
         let found = answered(self.client.clone().lookup_accounts(request).await)?;
-        Ok(found.accounts.into_iter().map(account_told).collect())
+        Ok(found.accounts.iter().map(account_told).collect())
     }
 
     async fn transfers(&self, tenant: TenantId, ids: Vec<TransferId>) -> Result<Vec<Transfer>, EngineError> {
         let ids = ids.iter().map(ToString::to_string).collect();
         let request = request(&tenant, proto::LookupTransfersRequest { ids });
         let found = answered(self.client.clone().lookup_transfers(request).await)?;
-        Ok(found.transfers.into_iter().map(transfer_told).collect())
+        Ok(found.transfers.iter().map(transfer_told).collect())
     }
 
     async fn find_accounts(&self, filter: AccountFilter) -> Result<Page<Account>, EngineError> {
@@ -330,7 +330,7 @@ impl Store for Remote {
             page_token: String::new(),
         };
         let found = answered(self.client.clone().query_accounts(request(&filter.tenant, query)).await)?;
-        let items = found.accounts.into_iter().map(account_told).collect();
+        let items = found.accounts.iter().map(account_told).collect();
         Ok(Page { items, resume: resume(&found.next_page_token) })
     }
 
@@ -355,7 +355,7 @@ impl Store for Remote {
         };
         let request = request(&filter.tenant.unwrap(), query);
         let found = answered(self.client.clone().query_transfers(request).await)?;
-        let items = found.transfers.into_iter().map(transfer_told).collect();
+        let items = found.transfers.iter().map(transfer_told).collect();
         Ok(Page { items, resume: resume(&found.next_page_token) })
     }
 
