@@ -22,7 +22,6 @@ use paymesh_proto::ledger::v1::TransferResult;
 use paymesh_proto::ledger::v1::transfer_result::Code;
 use svc_ledger::Config;
 
-use crate::disk;
 use crate::echo::{self, WARM_UP, telemetry, with_metadata};
 use crate::error::BenchError;
 use crate::ledger::ground::Ground;
@@ -30,6 +29,7 @@ use crate::ledger::table::{Table, Unit};
 use crate::ledger::unary::Travel;
 use crate::ledger::workload::Accounts;
 use crate::load::Bound;
+use crate::{cpu, disk, report};
 
 /// The contract's most in one call.
 const PER_CALL_MAX: u32 = 8_190;
@@ -210,7 +210,10 @@ impl Bench<'_> {
             let ground = Ground::start(&self.parent, config.clone(), accounts)?;
             let sync = disk::fdatasync_us(&ground.data_dir())?;
             let shape = batch::Shape { callers: *callers, per_call: self.args.per_call };
-            let figures = batch::drive(&ground.peer, accounts, shape, self.bound(self.args.per_call), 0)?;
+            let bound = self.bound(self.args.per_call);
+            let before = cpu::used_here();
+            let (mut figures, all) = batch::drive(&ground.peer, accounts, shape, bound, 0)?;
+            figures.cpu_per_request = report::per_request(before, cpu::used_here(), all);
             ground.stop();
             table.add(
                 &of_callers(name, *callers),

@@ -11,10 +11,9 @@ use tokio::task::JoinSet;
 use super::peer::Peer;
 use super::workload::{Accounts, Workload};
 use super::{all_created, caller, request};
-use crate::cpu;
 use crate::error::BenchError;
 use crate::load::{Bound, Pace, Run};
-use crate::report::{self, Figures};
+use crate::report::Figures;
 
 /// How batches are sent.
 #[derive(Debug, Clone, Copy)]
@@ -25,16 +24,16 @@ pub(super) struct Shape {
     pub(super) per_call: u32,
 }
 
-/// Drives them; figures and bound are of batches. `seed` is another one for each drive of one ledger.
+/// Drives them; figures and bound are of batches, and so is the number of all that were answered. `seed` is
+/// another one for each drive of one ledger.
 pub(super) fn drive(
     peer: &Peer,
     accounts: &Accounts,
     shape: Shape,
     bound: Bound,
     seed: u64,
-) -> Result<Figures, BenchError> {
-    let before = cpu::used_here();
-    let (mut figures, all) = caller()?.block_on(async {
+) -> Result<(Figures, u64), BenchError> {
+    caller()?.block_on(async {
         let client = peer.client()?;
         let run = Arc::new(Run::new(bound, Pace::Closed, Instant::now()));
         let mut workers = JoinSet::new();
@@ -45,10 +44,8 @@ pub(super) fn drive(
         while let Some(ended) = workers.join_next().await {
             ended.map_err(|_| BenchError::Panicked)??;
         }
-        Ok::<_, BenchError>((run.figures(), run.all()))
-    })?;
-    figures.cpu_per_request = report::per_request(before, cpu::used_here(), all);
-    Ok(figures)
+        Ok((run.figures(), run.all()))
+    })
 }
 
 async fn work(

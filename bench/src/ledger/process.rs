@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::peer::{Peer, SERVICE};
 use super::workload::Accounts;
 use crate::error::BenchError;
-use crate::{disk, memory};
+use crate::{cpu, disk, memory};
 
 /// What the child says first.
 const READY: &str = "ready at ";
@@ -54,6 +54,11 @@ impl Process {
     /// Its memory.
     pub(super) fn memory(&self) -> String {
         memory::of(self.child.id())
+    }
+
+    /// The CPU time that it has used since it was started.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        cpu::used_by(self.child.id())
     }
 
     /// Kills it, and starts it anew on what it left: how long that took, until it has told of an account.
