@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     caller::Caller,
     drain::Drain,
+    gathered::Gathered,
     linkerd::Linkerd,
     stack::{Connection, Stack},
     tls::{Identity, Peer},
@@ -100,7 +101,7 @@ async fn converse(
     drain: &Drain,
 ) {
     let service = connection.service();
-    let connection = http2().serve_connection(TokioIo::new(stream), connection);
+    let connection = http2().serve_connection(TokioIo::new(Gathered::new(stream)), connection);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

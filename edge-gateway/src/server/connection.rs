@@ -5,7 +5,7 @@ use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use mesh::Drain;
+use mesh::{Drain, Gathered};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -60,7 +60,7 @@ where
             Ok::<_, Infallible>(answer.map(|body| under_way.answered(body, stream_end)))
         }
     });
-    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(protocol.serve_connection(TokioIo::new(Gathered::new(stream)), service));
     let mut first_request = pin!(tokio::time::sleep(patience.header_timeout));
     let mut farewell = pin!(tokio::time::sleep(patience.header_timeout));
     let mut turns = every(patience.turn);

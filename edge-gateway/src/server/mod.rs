@@ -199,6 +199,8 @@ fn builder(header_timeout: Duration) -> Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(HEAD_BYTES_MAX as usize)
+        // A head and its body leave in one, the body uncopied, whatever the stream says of itself.
+        .writev(true)
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)

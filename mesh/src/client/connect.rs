@@ -17,7 +17,7 @@ use super::{
     body::RequestBody,
     settings::{UpstreamSettings, ms},
 };
-use crate::{identity::SpiffeId, tls::Identity};
+use crate::{gathered::Gathered, identity::SpiffeId, tls::Identity};
 
 /// What HTTP/2 runs over.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -106,7 +106,7 @@ impl Connect for Clear {
     }
 }
 
-type Io = TokioIo<Box<dyn Wire>>;
+type Io = TokioIo<Gathered<Box<dyn Wire>>>;
 /// The two ends of a connection: where requests go in, and what must be polled.
 pub(super) type Established = (SendRequest<RequestBody>, Connection<Io, RequestBody, TokioExecutor>);
 
@@ -145,7 +145,7 @@ pub(super) async fn establish(
     windows: Windows,
 ) -> io::Result<Established> {
     let connecting = async {
-        let io = TokioIo::new(connect.connect(address).await?);
+        let io = TokioIo::new(Gathered::new(connect.connect(address).await?));
         http2(settings, windows).handshake(io).await.map_err(io::Error::other)
     };
     let timeout = ms(settings.connect_timeout_ms.max(1));
