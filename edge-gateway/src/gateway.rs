@@ -13,6 +13,7 @@ mod pages;
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -333,7 +334,7 @@ impl Gateway {
                 }
             }
         };
-        scope::during(scope, forwarded.instrument(span)).await
+        scope::during(scope, pin!(forwarded.instrument(span))).await
     }
 
     fn not_documented(path: &str) -> Fault {

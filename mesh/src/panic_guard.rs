@@ -28,11 +28,13 @@ pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Panicked> {
 
 /// The future's output, or that it panicked: a panic in a handler costs its own request and no other on the
 /// connection.
-pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
+///
+/// It is boxed at once: a future that becomes a task is moved several times on its way there, and this one may
+/// be many kilobytes.
+pub fn guard<F: Future>(future: F) -> impl Future<Output = Result<F::Output, Panicked>> {
     let mut future = Box::pin(future);
-    poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
+    poll_fn(move |context| match catch(|| future.as_mut().poll(context)) {
         Ok(poll) => poll.map(Ok),
         Err(panicked) => std::task::Poll::Ready(Err(panicked)),
     })
-    .await
 }

@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     cell::RefCell,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::Arc,
 };
 
@@ -92,19 +92,22 @@ fn exchange(scope: &mut Option<Scope>) {
     });
 }
 
-/// Works on an RPC in a future: it is the current one whenever the future is polled.
-pub async fn during<F: Future>(scope: Scope, future: F) -> F::Output {
-    polled_within(Some(scope), future).await
+/// Works on an RPC in a future: it is the current one whenever the future is polled. The future is pinned by
+/// the caller: an `async fn` that takes one by value has room for it twice.
+pub fn during<F: Future + Unpin>(scope: Scope, future: F) -> impl Future<Output = F::Output> {
+    polled_within(Some(scope), future)
 }
 
 /// Takes the current scope and span along, for work that goes on in a task of its own.
 pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    polled_within(current(), future).instrument(tracing::Span::current())
+    polled_within(current(), Box::pin(future)).instrument(tracing::Span::current())
 }
 
-async fn polled_within<F: Future>(mut scope: Option<Scope>, future: F) -> F::Output {
-    let mut future = pin!(future);
-    poll_fn(|context| within(&mut scope, || future.as_mut().poll(context))).await
+fn polled_within<F: Future + Unpin>(
+    mut scope: Option<Scope>,
+    mut future: F,
+) -> impl Future<Output = F::Output> {
+    poll_fn(move |context| within(&mut scope, || Pin::new(&mut future).poll(context)))
 }
 
 #[cfg(test)]
