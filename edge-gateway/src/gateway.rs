@@ -57,6 +57,9 @@ const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 /// wait for the body.
 const SHED_DISCARD_DEADLINE: Duration = Duration::from_millis(5);
 
+/// How many headers an answer has room for from the beginning.
+const ANSWER_HEADERS: usize = 12;
+
 /// What all requests share.
 pub(crate) struct Gateway {
     pub(crate) api: Arc<Transcoder>,
@@ -518,6 +521,7 @@ fn unreachable_upstream() -> Fault {
 fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(ANSWER_HEADERS);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

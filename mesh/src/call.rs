@@ -11,7 +11,6 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use money::TenantId;
-use tonic::metadata::AsciiMetadataValue;
 
 use crate::{
     fault::{Fault, Reason},
@@ -223,41 +222,39 @@ impl Call {
     /// A request to another service on behalf of this call: tenant, ids, trace and the remaining time
     /// go with it. The idempotency key does not: it belongs to the RPC that it was given to.
     pub fn request<T>(&self, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        let mut headers = HeaderMap::with_capacity(HEADERS);
-        self.write(&mut headers);
-        *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
-        request
+        self.with_metadata(message, None)
     }
 
     /// As [`Call::request`], with the idempotency key: for the edge, which passes a request on as it is.
     pub fn forward<T>(&self, message: T) -> tonic::Request<T> {
-        let mut request = self.request(message);
-        let key = self.0.idempotency_key.as_ref().map(|key| key.as_str().parse::<AsciiMetadataValue>());
-        if let Some(Ok(mut key)) = key {
-            // Never kept in a compression table (RFC 7541, section 7.1.3), where it would displace what comes
-            // again, nor shown by Debug.
-            key.set_sensitive(true);
-            request.metadata_mut().insert("idempotency-key", key);
-        }
-        request
+        self.with_metadata(message, self.0.idempotency_key.as_ref())
     }
 
-    fn write(&self, headers: &mut HeaderMap) {
-        let mut put = |name: HeaderName, text: &str| {
-            if let Ok(value) = HeaderValue::from_str(text) {
+    fn with_metadata<T>(&self, message: T, key: Option<&IdempotencyKey>) -> tonic::Request<T> {
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        let mut put = |name: HeaderName, text: &[u8]| {
+            if let Ok(mut value) = HeaderValue::from_bytes(text) {
+                // Never kept in a compression table (RFC 7541, section 7.1.3), where it would displace what comes
+                // again, nor shown by Debug.
+                value.set_sensitive(name == IDEMPOTENCY_KEY_HEADER);
                 headers.insert(name, value);
             }
         };
         if let Some(tenant) = &self.0.tenant {
-            put(TENANT_HEADER, tenant.as_str());
+            put(TENANT_HEADER, tenant.as_str().as_bytes());
         }
-        put(REQUEST_ID_HEADER, &self.0.request_id);
-        put(TRACEPARENT, &telemetry::current_trace().unwrap_or(self.0.trace).to_string());
+        put(REQUEST_ID_HEADER, self.0.request_id.as_bytes());
+        put(TRACEPARENT, &telemetry::current_trace().unwrap_or(self.0.trace).header());
+        if let Some(key) = key {
+            put(IDEMPOTENCY_KEY_HEADER, key.as_str().as_bytes());
+        }
         if let Some(deadline) = self.0.deadline {
             let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(DEADLINE_MARGIN);
-            put(GRPC_TIMEOUT, &format_timeout(left));
+            put(GRPC_TIMEOUT, format_timeout(left).as_bytes());
         }
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+        request
     }
 }
 
