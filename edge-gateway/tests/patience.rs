@@ -86,6 +86,30 @@ async fn who_does_not_read_its_answers_is_closed() {
     edge.stop().await;
 }
 
+/// It gives all the room there is for them, so that they wait for its socket alone.
+#[tokio::test]
+async fn who_does_not_read_its_answers_over_http2_is_closed() {
+    let edge = edge(|config| config.patience.answer_timeout_ms = 200).await;
+    let mut stream = h2::open(edge.connect().await, &h2::LARGEST_WINDOW).await;
+    let room = [0x7f, 0xfe, 0, 0];
+    stream.write_all(&h2::frame(h2::WINDOW_UPDATE, 0, 0, &room)).await.unwrap();
+    let headers = h2::block(&h2::request("GET", "/openapi.json"));
+    // As many as may be under way at once, and more than the sockets' buffers hold.
+    for n in 0..250 {
+        let asked = h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, 2 * n + 1, &headers);
+        stream.write_all(&asked).await.unwrap();
+    }
+    let noticing = tokio::time::timeout(PATIENCE, async {
+        // To what is closed nothing can be written, after the first.
+        while stream.write_all(&h2::frame(h2::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    noticing.await.expect("the edge gave up");
+    others_are_served(&edge).await;
+    edge.stop().await;
+}
+
 #[tokio::test]
 async fn who_gives_no_window_for_its_answers_is_closed() {
     let edge = edge(|config| config.patience.answer_timeout_ms = 200).await;

@@ -329,13 +329,18 @@ mod tests {
         let sent = request.metadata();
         assert_eq!(sent.get("paymesh-tenant").unwrap(), "acme");
         assert_eq!(sent.get("x-request-id").unwrap(), "req-1");
-        assert!(
-            sent.get("traceparent").unwrap().to_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c")
-        );
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(sent.get("traceparent").unwrap(), trace);
         assert!(sent.get("idempotency-key").is_none(), "a key belongs to one RPC");
         let forwarded = call.forward(());
         let key = forwarded.metadata().get("idempotency-key").unwrap();
         assert!(key == "k1" && key.is_sensitive(), "{key:?}");
+        let is_sensitive = |name| forwarded.metadata().get(name).unwrap().is_sensitive();
+        assert!(
+            !["paymesh-tenant", "x-request-id", "traceparent", "grpc-timeout"]
+                .map(is_sensitive)
+                .contains(&true)
+        );
         let left = parse_timeout(sent.get("grpc-timeout").unwrap().to_str().unwrap()).unwrap();
         assert!(left < Duration::from_secs(2), "{left:?}");
     }

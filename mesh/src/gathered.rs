@@ -108,9 +108,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Empty, Full};
+    use hyper::{body::Incoming, client, server, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        task::JoinSet,
+    };
 
     use super::*;
+    use crate::testing;
 
     /// Keeps what it takes, by the write, and takes so much at once.
     struct Writes {
@@ -208,5 +219,44 @@ mod tests {
         let mut read = Vec::new();
         let (_, taken) = tokio::join!(sending, reader.read_to_end(&mut read));
         assert_eq!((taken.unwrap(), read == sent), (50_000, true));
+    }
+
+    /// What h2 does with it: that nothing waits unflushed, and that it gathers at all, is up to both.
+    #[tokio::test]
+    async fn answers_over_http2_are_whole_and_small_ones_leave_together() {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let (there, account) = testing::writes::Writes::new(there);
+        let service = service_fn(async |request: Request<Incoming>| {
+            let length = request.uri().path()[1..].parse().unwrap();
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![7; length]))))
+        });
+        let serving = server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(Gathered::new(there)), service);
+        let serving = tokio::spawn(serving);
+        let (requests, connection) = client::conn::http2::Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(Gathered::new(here)))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let ask = |length: usize| {
+            let mut requests = requests.clone();
+            async move {
+                let request = Request::get(format!("http://localhost/{length}"));
+                let request = request.body(Empty::<Bytes>::new()).unwrap();
+                let answer = requests.send_request(request).await.unwrap();
+                let body = answer.into_body().collect().await.unwrap().to_bytes();
+                assert!(body == vec![7; length], "{length}");
+            }
+        };
+        for length in [0, 1, 255, 256, 1_023, 1_024, 1_025, 4_087, 4_096, 5_000, 16_384, 100_000] {
+            ask(length).await;
+        }
+        account.take();
+        let many: JoinSet<()> = (0..40).map(|_| ask(600)).collect();
+        many.join_all().await;
+        let writes = account.take();
+        assert!(writes.len() <= 10, "{writes:?}");
+        drop(requests);
+        serving.await.unwrap().unwrap();
     }
 }

@@ -38,3 +38,55 @@ pub fn guard<F: Future>(future: F) -> impl Future<Output = Result<F::Output, Pan
         Err(panicked) => std::task::Poll::Ready(Err(panicked)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        pin::pin,
+        sync::{Arc, Weak},
+        task::Poll,
+    };
+
+    use super::*;
+
+    /// A future that holds 4 KiB while it waits.
+    async fn large(panics: bool) -> usize {
+        let room = [1_u8; 4_096];
+        tokio::task::yield_now().await;
+        assert!(!panics, "planted");
+        room.len()
+    }
+
+    #[tokio::test]
+    async fn a_future_is_boxed_before_it_is_polled_and_its_panic_is_caught_whenever_it_comes() {
+        let guarded = guard(large(false));
+        assert!(size_of_val(&guarded) <= 4 * size_of::<usize>(), "{}", size_of_val(&guarded));
+        assert_eq!(guarded.await, Ok(4_096));
+        assert_eq!(guard(large(true)).await, Err(Panicked));
+    }
+
+    #[tokio::test]
+    async fn what_a_future_holds_ends_with_it() {
+        let held = |panics: bool| {
+            let held = Arc::new(());
+            let seen: Weak<()> = Arc::downgrade(&held);
+            let future = async move {
+                tokio::task::yield_now().await;
+                assert!(!panics, "planted");
+                pending::<()>().await;
+                drop(held);
+            };
+            (guard(future), seen)
+        };
+        let (panicking, seen) = held(true);
+        assert_eq!((panicking.await, seen.strong_count()), (Err(Panicked), 0));
+        let (given_up, seen) = held(false);
+        {
+            let mut given_up = pin!(given_up);
+            assert!(poll_fn(|context| Poll::Ready(given_up.as_mut().poll(context).is_pending())).await);
+            assert_eq!(seen.strong_count(), 1);
+        }
+        assert_eq!(seen.strong_count(), 0);
+    }
+}

@@ -147,6 +147,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_future_has_its_scope_whenever_it_is_polled_and_one_room() {
+        let work = async {
+            let (room, before) = ([1_u8; 4_096], rpc());
+            tokio::task::yield_now().await;
+            (before, rpc(), room.len())
+        };
+        let work = std::pin::pin!(work);
+        let working = during(scope("one"), work);
+        assert!(size_of_val(&working) <= size_of::<Scope>() + 64);
+        assert_eq!(working.await, (Some("one".into()), Some("one".into()), 4_096));
+        assert_eq!(rpc(), None);
+    }
+
+    #[tokio::test]
     async fn a_task_of_its_own_carries_the_scope() {
         let mut outer = Some(scope("outer"));
         let work = within(&mut outer, || {

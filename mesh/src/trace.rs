@@ -113,4 +113,41 @@ mod tests {
             assert_eq!(TraceContext::parse(wrong), None, "{wrong}");
         }
     }
+
+    #[test]
+    fn every_place_is_looked_at() {
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for place in 0..header.len() {
+            for wrong in ["g", "/", ":", "`", "A", "-", " ", "\0", "\u{80}"] {
+                let header = [&header[..place], wrong, &header[place + 1..]].concat();
+                let is_right = wrong == "-" && [2, 35, 52].contains(&place);
+                assert_eq!(TraceContext::parse(&header).is_some(), is_right, "{header:?}");
+            }
+            assert_eq!(TraceContext::parse(&header[..place]), None);
+        }
+        for (header, sampled) in [
+            ("fe-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fe", false),
+            ("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-", true),
+        ] {
+            assert_eq!(TraceContext::parse(header).unwrap().sampled, sampled, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_has_all_its_zeros() {
+        for (trace_id, span_id, sampled, written) in [
+            (1, 1, false, "00-00000000000000000000000000000001-0000000000000001-00"),
+            (1 << 64, u64::MAX, true, "00-00000000000000010000000000000000-ffffffffffffffff-01"),
+            (
+                u128::MAX,
+                0x0123_4567_89ab_cdef,
+                true,
+                "00-ffffffffffffffffffffffffffffffff-0123456789abcdef-01",
+            ),
+        ] {
+            let trace = TraceContext { trace_id, span_id, sampled };
+            assert_eq!((trace.to_string(), TraceContext::parse(written)), (written.to_owned(), Some(trace)));
+            assert_eq!(trace.header(), written.as_bytes());
+        }
+    }
 }

@@ -211,3 +211,39 @@ fn builder(header_timeout: Duration) -> Builder {
         .keep_alive_timeout(Duration::from_secs(10));
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use mesh::{Gathered, testing::writes::Writes};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Whether it was agreed on, or told by how the client begins.
+    #[tokio::test]
+    async fn over_http1_a_head_and_its_body_are_one_write_of_two_pieces() {
+        const BODY: usize = 2_000;
+        let protocols = Protocols::new(Duration::from_secs(10));
+        for alpn in [None, Some(b"http/1.1".as_slice())] {
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            let (server, account) = Writes::new(server);
+            let service = service_fn(async |_: Request<Incoming>| {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'a'; BODY]))))
+            });
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+            let io = TokioIo::new(Gathered::new(server));
+            protocols.agreed(alpn).serve_connection(io, service).await.unwrap();
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert!(said.starts_with("HTTP/1.1 200") && said.ends_with(&"a".repeat(BODY)), "{said}");
+            assert_eq!(account.take(), [[said.len() - BODY, BODY]]);
+        }
+    }
+}

@@ -125,6 +125,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_gathered_before_it_hides_nobody_who_takes_nothing() {
+        for length in [200, 10_000] {
+            let (_client, server) = tokio::io::duplex(100);
+            let mut server = mesh::Gathered::new(Paced::new(server, BUDGET, 10));
+            let began = Instant::now();
+            let sending = async {
+                server.write_all(&vec![0; length]).await?;
+                server.flush().await
+            };
+            assert_eq!(sending.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(began.elapsed(), BUDGET);
+            // It is no better for being ended.
+            assert!(server.shutdown().await.is_err());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_takes_at_the_least_rate_is_served_and_who_is_slower_is_not() {
         for (pause, served) in [(Duration::from_secs(9), true), (Duration::from_secs(11), false)] {
             let (mut client, server) = tokio::io::duplex(100);

@@ -21,6 +21,9 @@ pub(crate) const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 /// SETTINGS_INITIAL_WINDOW_SIZE = 1.
 pub(crate) const ONE_BYTE_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 1];
 
+/// SETTINGS_INITIAL_WINDOW_SIZE = 2^31 - 1.
+pub(crate) const LARGEST_WINDOW: [u8; 6] = [0, 4, 0x7f, 0xff, 0xff, 0xff];
+
 /// A connection after the preface, with these settings.
 pub(crate) async fn open(mut stream: TcpStream, settings: &[u8]) -> TcpStream {
     let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, settings)[..]].concat();
