@@ -1,6 +1,6 @@
 //! Access tokens of an OpenID Connect provider that runs here.
 
-use edge_gateway::auth::config::{IssuerConfig, ThrottleConfig};
+use edge_gateway::auth::config::IssuerConfig;
 use http::StatusCode;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -21,8 +21,7 @@ fn config(provider: &Provider) -> IssuerConfig {
 }
 
 async fn edge_of(world: &World, issuer: IssuerConfig) -> Edge {
-    let patient = ThrottleConfig { failures_free: 1_000, ..ThrottleConfig::default() };
-    world.edge(|auth| (auth.issuers, auth.throttle) = (vec![issuer], patient)).await
+    world.edge(|auth| auth.issuers = vec![issuer]).await
 }
 
 fn claims(provider: &Provider) -> Value {
