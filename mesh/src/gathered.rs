@@ -180,10 +180,11 @@ mod tests {
         stream.write_all(&[2; 9]).await.unwrap();
         stream.write_all(&[2; 16_384]).await.unwrap();
         assert_eq!(lengths(&stream), [1_000, 16_393], "a large one with what was before it");
-        stream.write_all(&[3; 20_000]).await.unwrap();
+        stream.write_all(&vec![3; 20_000]).await.unwrap();
         assert_eq!(lengths(&stream), [1_000, 16_393, 20_000], "and nothing waits behind it");
         stream.write_all(&[4; 7]).await.unwrap();
-        stream.write_vectored(&[IoSlice::new(&[5; 1]), IoSlice::new(&[5; 2])]).await.unwrap();
+        let pieces = [IoSlice::new(&[5; 1]), IoSlice::new(&[5; 2])];
+        assert_eq!(stream.write_vectored(&pieces).await.unwrap(), 3);
         assert_eq!(lengths(&stream)[3..], [7, 3]);
         stream.write_all(&[6; 5]).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -209,7 +210,7 @@ mod tests {
     async fn it_waits_for_who_does_not_read_and_no_more_is_held() {
         let (mut reader, writer) = tokio::io::duplex(1_000);
         let mut stream = Gathered::new(writer);
-        let sent = [7; 50_000];
+        let sent = vec![7; 50_000];
         let sending = async {
             stream.write_all(&sent).await.unwrap();
             stream.flush().await.unwrap();
@@ -217,7 +218,7 @@ mod tests {
             drop(stream);
         };
         let mut read = Vec::new();
-        let (_, taken) = tokio::join!(sending, reader.read_to_end(&mut read));
+        let ((), taken) = tokio::join!(sending, reader.read_to_end(&mut read));
         assert_eq!((taken.unwrap(), read == sent), (50_000, true));
     }
 
