@@ -182,11 +182,17 @@ mod tests {
         let named =
             |is: fn(Rpc) -> bool| Rpc::all().filter(|rpc| is(*rpc)).map(Rpc::name).collect::<Vec<_>>();
         let of_payments = |name: &str| format!("paymesh.payments.v1.PaymentService/{name}");
+        let of_ledger = |name: &str| format!("paymesh.ledger.v1.LedgerService/{name}");
         assert_eq!(
             named(Rpc::streams),
             [
                 "grpc.health.v1.Health/Watch",
                 "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                &of_ledger("Audit"),
+                &of_ledger("ExportJournal"),
+                &of_ledger("StreamTransfers"),
+                &of_ledger("VerifyJournal"),
+                &of_ledger("WatchTransfers"),
                 &of_payments("WatchPaymentEvents"),
             ]
         );
