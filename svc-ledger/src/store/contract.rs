@@ -22,7 +22,8 @@ pub(crate) use self::{
     crowd::of_a_crowd_with_retries_each_id_has_its_effect_once,
     questions::{
         a_full_batch_is_answered_and_found_as_a_whole, a_history_is_the_balances_after_each_movement,
-        conditions_combine_freely, ids_stay_taken_when_only_the_index_knows_them,
+        accounts_are_kept_and_found_as_they_were_sent, conditions_combine_freely,
+        ids_stay_taken_when_only_the_index_knows_them,
     },
     restart::{after_a_restart, before_a_restart},
     rules::{
@@ -378,6 +379,7 @@ macro_rules! suite {
             a_balancing_transfer_moves_what_is_there,
             a_closed_account_takes_nothing_until_its_closing_ends,
             a_history_is_the_balances_after_each_movement,
+            accounts_are_kept_and_found_as_they_were_sent,
             conditions_combine_freely,
             ids_stay_taken_when_only_the_index_knows_them,
             a_full_batch_is_answered_and_found_as_a_whole,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{Client, Setup, account, id, setup_with, transfer};
 
 /// Only a wrong test waits as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 const CLIENTS: u32 = 8;
 const CALLS: u32 = 25;
 const ITEMS: u32 = 5;

@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     domain::{
-        AccountFlags, BATCH_MAX, Balances, Given, NewTransfer, Transfer, TransferCode as C, TransferFlags,
-        TransferResult,
+        AccountCode, AccountFlags, BATCH_MAX, Balances, Given, NewAccount, NewTransfer, Transfer,
+        TransferCode as C, TransferFlags, TransferResult,
     },
     store::{
         Store,
-        ports::{BalanceAt, BalanceFilter, Page, Period, TransferFilter, Window},
+        ports::{AccountFilter, BalanceAt, BalanceFilter, Page, Period, TransferFilter, Window},
     },
 };
 
@@ -61,6 +61,54 @@ pub(crate) async fn a_history_is_the_balances_after_each_movement<S: Store>(stor
         }
     }
     assert_sound(&store).await;
+}
+
+pub(crate) async fn accounts_are_kept_and_found_as_they_were_sent<S: Store>(store: S) {
+    let flags = AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS.with(AccountFlags::HISTORY);
+    let batch: Vec<_> = (1..=8_u8)
+        .map(|number| NewAccount {
+            ledger: Given::Value(if number < 5 { "EUR" } else { "JPY" }.parse().unwrap()),
+            user_data: i64::from(number % 3) - 1,
+            reference: ["", "wallet"][usize::from(number % 2)].parse().ok(),
+            limit: i64::from(number),
+            ..new_account(number.into(), "acme", "cash", flags)
+        })
+        .collect();
+    let results = store.open_accounts(batch.clone(), at(NOW)).await.unwrap();
+    assert!(results.iter().all(|result| result.code == AccountCode::Created));
+    let found = store.accounts(tenant("acme"), (1..=8).map(account_id).collect()).await.unwrap();
+    assert_eq!(found.len(), 8);
+    for (index, (found, sent)) in found.iter().zip(&batch).enumerate() {
+        assert_eq!((Some(&found.id), Some(&found.tenant)), (sent.id.value(), sent.tenant.value()));
+        assert_eq!((Some(&found.ledger), Some(&found.code)), (sent.ledger.value(), sent.code.value()));
+        assert_eq!((found.flags, found.user_data, found.limit), (flags, sent.user_data, sent.limit));
+        assert_eq!(Some(&found.reference), sent.reference.as_ref());
+        assert_eq!((found.closed, found.balances), (false, Balances::default()));
+        assert_eq!(Some(found.created_at), results[index].timestamp);
+    }
+    for user_data in [None, Some(-1), Some(1)] {
+        for reference in [None, Some(""), Some("wallet")] {
+            for ledger in [None, Some("EUR"), Some("JPY")] {
+                let filter = AccountFilter {
+                    tenant: tenant("acme"),
+                    period: Period { from: at(NOW + 1), to: at(NOW + 6) },
+                    ledger: ledger.map(|code| code.parse().unwrap()),
+                    code: Some("cash".parse().unwrap()),
+                    reference: reference.map(|text| text.parse().unwrap()),
+                    user_data,
+                    window: Window { newest_first: false, limit: 100 },
+                };
+                let expected = found[1..7].iter().filter(|account| {
+                    filter.ledger.is_none_or(|ledger| ledger == account.ledger)
+                        && filter.reference.as_ref().is_none_or(|text| *text == account.reference)
+                        && user_data.is_none_or(|number| number == account.user_data)
+                });
+                let expected: Vec<_> = expected.cloned().collect();
+                let page = store.find_accounts(filter).await.unwrap();
+                assert_eq!(page.items, expected, "{user_data:?} {reference:?} {ledger:?}");
+            }
+        }
+    }
 }
 
 fn passes(filter: &TransferFilter, transfer: &Transfer) -> bool {
@@ -133,9 +181,17 @@ pub(crate) async fn conditions_combine_freely<S: Store>(store: S) {
         })
         .collect();
     let ids = (1..=72).map(transfer_id).collect();
-    assert_eq!(codes(&store, batch, NOW).await, [C::Created; 72]);
+    assert_eq!(codes(&store, batch.clone(), NOW).await, [C::Created; 72]);
     let made = store.transfers(tenant("acme"), ids).await.unwrap();
     assert_eq!(made.len(), 72);
+    for (made, sent) in made.iter().zip(&batch) {
+        assert_eq!(Some(&made.id), sent.id.value());
+        assert_eq!((Some(&made.debit), Some(&made.credit)), (sent.debit.value(), sent.credit.value()));
+        assert_eq!((made.flags(), made.pending_id().as_ref()), (sent.flags, sent.pending.value()));
+        assert_eq!((made.amount, made.user_data), (sent.amount, sent.user_data));
+        assert_eq!((Some(&made.code), Some(&made.ledger)), (sent.code.value(), sent.ledger.value()));
+        assert_eq!(Some(&made.reference), sent.reference.as_ref());
+    }
 
     let mut random = fastrand::Rng::with_seed(7);
     let mut answered = 0;
