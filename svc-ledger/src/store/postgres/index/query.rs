@@ -201,13 +201,12 @@ pub(super) fn transfers(filter: &TransferFilter) -> Query {
     };
     let (driving, rest): (Vec<_>, Vec<_>) =
         conditions.into_iter().partition(|(name, _)| names.contains(name));
-    let along = match side {
-        Some(account) => Along::Postings { account, from, to },
-        None => {
-            let driving = driving.into_iter().map(|(_, condition)| condition);
-            let within = format!("at BETWEEN {from} AND {to}");
-            Along::Index(driving.chain([within]).collect::<Vec<_>>().join(" AND "))
-        }
+    let along = if let Some(account) = side {
+        Along::Postings { account, from, to }
+    } else {
+        let driving = driving.into_iter().map(|(_, condition)| condition);
+        let within = format!("at BETWEEN {from} AND {to}");
+        Along::Index(driving.chain([within]).collect::<Vec<_>>().join(" AND "))
     };
     let rest: Vec<String> = rest.into_iter().map(|(_, condition)| condition).collect();
     walk(q, &along, "at", TRANSFER, &rest, filter.window, "transfers");
