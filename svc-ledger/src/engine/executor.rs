@@ -73,13 +73,16 @@ impl<I: Index> Executor<I> {
 
     /// Until the last caller or the committer is gone.
     pub(super) fn run(mut self, mut calls: mpsc::Receiver<Command>, commits: &SyncSender<Commit>) {
-        while let Some(first) = calls.blocking_recv() {
+        let mut held = None;
+        while let Some(first) = held.take().or_else(|| calls.blocking_recv()) {
             let mut weight = first.weight();
             let mut group = vec![first];
-            while weight < BATCH_MAX
-                && let Ok(next) = calls.try_recv()
-            {
+            while let Ok(next) = calls.try_recv() {
                 weight += next.weight();
+                if weight > BATCH_MAX {
+                    held = Some(next);
+                    break;
+                }
                 group.push(next);
             }
             if self.keep_within_reach().is_none() {
@@ -107,7 +110,10 @@ impl<I: Index> Executor<I> {
         }
     }
 
-    fn carry_out(&mut self, group: Vec<Command>) -> Commit {
+    fn carry_out(&mut self, mut group: Vec<Command>) -> Commit {
+        // None of the group was answered yet, so that its order is ours to choose: reads see the state after a
+        // whole record, the one that the book names.
+        group.sort_by_key(|call| call.writes.is_some());
         let mut ids: Vec<TransferId> = group.iter().flat_map(|call| call.ids.iter().copied()).collect();
         self.book.retain_unknown(&mut ids);
         if !ids.is_empty() {
@@ -123,11 +129,12 @@ impl<I: Index> Executor<I> {
         // The ledger's time only runs forward: that of the latest call holds for all.
         let writes = group.iter().filter_map(|call| call.writes.as_ref());
         let now = writes.map(|(now, _)| *now).max().unwrap_or(Timestamp::EPOCH);
-        if group.iter().any(|call| call.moves) {
-            self.book.release_lapsed(now);
-        }
+        let mut lapses = group.iter().any(|call| call.moves);
         let mut releases = Vec::with_capacity(group.len());
         for call in group {
+            if call.writes.is_some() && std::mem::take(&mut lapses) {
+                self.book.release_lapsed(now);
+            }
             releases.push((call.run)(Ok((&mut self.book, now))));
             // Its place among those that wait is free once it was carried out.
             drop(call.writes);

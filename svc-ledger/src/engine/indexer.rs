@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh::store::StoreError;
 use tokio::{runtime::Handle, sync::watch};
 
 use super::EngineError;
@@ -24,6 +25,9 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// How long to wait after the index failed before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a step is tried. A full disk or a server that restarts has this many seconds.
+const ATTEMPTS_MAX: u32 = 30;
 
 /// What the indexer is told.
 pub(super) enum Step {
@@ -72,17 +76,25 @@ impl<I: Index> Indexer<I> {
         }
     }
 
-    /// Tries until it succeeds: what is durable must be findable, and the executor waits when too much is not.
+    /// Tries again what may pass: what is durable must be findable, and the executor waits when too much is
+    /// not. What does not pass ends the engine: a new start makes a damaged index anew.
     fn apply(&self, records: &[Happened]) -> bool {
-        loop {
-            match self.runtime.block_on(self.index.apply(records.to_vec())) {
+        for attempt in 1..=ATTEMPTS_MAX {
+            let error = match self.runtime.block_on(self.index.apply(records.to_vec())) {
                 Ok(()) => return true,
-                Err(error) => tracing::error!(%error, "the ledger's index failed and is tried again"),
+                Err(error) => error,
+            };
+            tracing::error!(%error, attempt, "the ledger's index failed");
+            if matches!(error, StoreError::Corrupt(_) | StoreError::Newer { .. }) {
+                break;
             }
             if self.runtime.block_on(self.wait_or_stopped()) {
                 return false;
             }
         }
+        let gave_up = EngineError::Index("it cannot take up what is durable".to_owned());
+        self.stopped.send_if_modified(|stopped| stopped.is_none() && stopped.replace(gave_up).is_none());
+        false
     }
 
     /// Whether the engine has stopped meanwhile.

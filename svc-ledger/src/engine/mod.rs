@@ -25,7 +25,7 @@ mod ops;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use money::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -59,6 +59,18 @@ pub struct Beginning<J, I> {
     pub journal: J,
     /// What follows the journal, and has come to its last record.
     pub index: I,
+}
+
+/// What a call that is in the queue will be answered.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send>>;
+
+/// However a thread ends, the engine ends with it, and says so to whoever watches.
+struct Gone(Arc<watch::Sender<Option<EngineError>>>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|why| why.is_none() && why.replace(EngineError::Closed).is_none());
+    }
 }
 
 /// What the executor has to know of a call.
@@ -122,10 +134,10 @@ impl<I: Index> Engine<I> {
         };
         let executor = Executor::new(book, chain, index.clone(), runtime, indexed_rx.clone());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let running = Arc::clone(&running_to);
+            let (running, gone) = (Arc::clone(&running_to), Gone(Arc::clone(&stopped_to)));
             let work = move || {
                 work();
-                drop(running);
+                drop((gone, running));
             };
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
         };
@@ -150,17 +162,17 @@ impl<I: Index> Engine<I> {
         self.call(call, work).await
     }
 
-    /// As [`Engine::write`], after what has lapsed was released.
-    pub async fn write_transfers<T: Send + 'static>(
+    /// As [`Engine::write`], after what has lapsed was released. It is in the queue when this returns, and the
+    /// answer is waited for apart from that: calls are carried out in the order in which they were put there.
+    pub fn submit_transfers<T: Send + 'static>(
         &self,
         ids: Vec<TransferId>,
         items: usize,
         now: Timestamp,
         work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
-    ) -> Result<T, EngineError> {
+    ) -> Result<Answer<T>, EngineError> {
         let admitted = self.admit(items)?;
-        let call = Call { ids, writes: Some((now, admitted)), moves: true };
-        self.call(call, work).await
+        self.enqueue(Call { ids, writes: Some((now, admitted)), moves: true }, work)
     }
 
     /// As [`Engine::write`], for what only looks.
@@ -177,6 +189,15 @@ impl<I: Index> Engine<I> {
         call: Call,
         work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
+        self.enqueue(call, work)?.await
+    }
+
+    /// Puts a call into the queue: calls are carried out in the order in which this was called.
+    fn enqueue<T: Send + 'static>(
+        &self,
+        call: Call,
+        work: impl FnOnce(&mut Book, Timestamp) -> T + Send + 'static,
+    ) -> Result<Answer<T>, EngineError> {
         let (answer, answered) = oneshot::channel();
         let run = Box::new(move |turn: Turn<'_>| -> Release {
             let value = turn.map(|(book, now)| work(book, now));
@@ -191,7 +212,11 @@ impl<I: Index> Engine<I> {
             mpsc::error::TrySendError::Full(_) => EngineError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => self.why_stopped(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(self.why_stopped()))
+        let stopped = self.stopped.clone();
+        Ok(Box::pin(async move {
+            let why = || stopped.borrow().clone().unwrap_or(EngineError::Closed);
+            answered.await.unwrap_or_else(|_| Err(why()))
+        }))
     }
 
     fn admit(&self, items: usize) -> Result<OwnedSemaphorePermit, EngineError> {

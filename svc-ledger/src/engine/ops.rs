@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mesh::store::StoreError;
 use money::{TenantId, Timestamp};
 
-use super::{Engine, EngineError};
+use super::{Answer, Engine, EngineError};
 use crate::{
     domain::{
         Account, AccountId, AccountResult, Book, Known, LimitResult, NewAccount, NewLimit, NewTransfer,
@@ -45,11 +45,17 @@ impl<I: Index> Engine<I> {
         batch: Vec<NewTransfer>,
         now: Timestamp,
     ) -> Result<Vec<TransferResult>, EngineError> {
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
+        self.submit(batch, now)?.await
+    }
+
+    /// The same, in the queue when this returns: batches are executed in the order in which they came there.
+    pub fn submit(
+        &self,
+        batch: Vec<NewTransfer>,
+        now: Timestamp,
+    ) -> Result<Answer<Vec<TransferResult>>, EngineError> {
         let ids = Touched::by(&batch).transfers;
-        self.write_transfers(ids, batch.len(), now, move |book, now| book.transfer(&batch, now)).await
+        self.submit_transfers(ids, batch.len(), now, move |book, now| book.transfer(&batch, now))
     }
 
     /// Releases reservations that have lapsed, as many as one sweep does. Returns how many.
@@ -76,8 +82,8 @@ impl<I: Index> Engine<I> {
         let held = self.read(Vec::new(), move |book| book.transfers(&asked)).await?;
         // What the book does not hold, the index does, if it was ever made. The executor is not kept waiting.
         let elsewhere = ids.iter().zip(&held).filter(|(_, known)| known.is_none()).map(|(id, _)| *id);
-        let mut found = self.indexed(elsewhere.collect()).await?;
-        let known = ids.iter().zip(held).filter_map(|(id, known)| known.or_else(|| found.remove(id)));
+        let found = self.indexed(elsewhere.collect()).await?;
+        let known = ids.iter().zip(held).filter_map(|(id, known)| known.or_else(|| found.get(id).cloned()));
         let made = known.filter_map(|known| match known {
             Known::Made(transfer) | Known::Reserved(transfer, _) => Some(transfer),
             Known::Failed => None,

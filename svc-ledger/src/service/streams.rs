@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    future::{poll_fn, ready},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,10 +10,7 @@ use std::{
 use mesh::{Call, Fault};
 use money::{TenantId, Timestamp};
 use paymesh_proto::ledger::v1 as proto;
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    task::JoinHandle,
-};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Status, Streaming, codegen::tokio_stream::Stream};
 
 use super::{Rpc, bounded, wire};
@@ -23,7 +19,7 @@ use crate::{
     engine::EngineError,
     journal::{Chain, Link},
     store::{
-        Led, Progress, Store, audit,
+        Led, Progress, audit,
         ports::{Archive, Frame, Happened, JournalError, Sequence},
     },
 };
@@ -84,22 +80,14 @@ where
     Messages(receiver)
 }
 
-type Answer = Result<proto::StreamTransfersResponse, Fault>;
+/// The answer to a batch that is under way.
+type Answer = Pin<Box<dyn Future<Output = Result<proto::StreamTransfersResponse, Fault>> + Send>>;
 
 /// The answer of the batch that came first.
-async fn first(under_way: &mut VecDeque<JoinHandle<Answer>>) -> Answer {
+async fn first(under_way: &mut VecDeque<Answer>) -> Result<proto::StreamTransfersResponse, Fault> {
     match under_way.front_mut() {
-        Some(first) => first.await.unwrap_or_else(|_| Err(EngineError::Closed.into())),
+        Some(first) => first.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Begins a batch. It waits for the engine when this returns, so that batches are carried out in their order.
-async fn begin(batch: impl Future<Output = Answer> + Send + 'static) -> JoinHandle<Answer> {
-    let mut batch = Box::pin(batch);
-    match poll_fn(|context| Poll::Ready(batch.as_mut().poll(context))).await {
-        Poll::Ready(answer) => tokio::spawn(ready(answer)),
-        Poll::Pending => tokio::spawn(batch),
     }
 }
 
@@ -112,7 +100,7 @@ impl<S: Led> Rpc<S> {
     ) -> Messages<proto::StreamTransfersResponse> {
         let rpc = self.clone();
         stream(move |answers| async move {
-            let mut under_way: VecDeque<JoinHandle<Answer>> = VecDeque::with_capacity(BATCHES_UNDER_WAY);
+            let mut under_way: VecDeque<Answer> = VecDeque::with_capacity(BATCHES_UNDER_WAY);
             let mut end = None;
             loop {
                 tokio::select! {
@@ -124,13 +112,16 @@ impl<S: Led> Rpc<S> {
                         }
                     }
                     next = batches.message(), if end.is_none() && under_way.len() < BATCHES_UNDER_WAY => {
-                        match next {
-                            Ok(Some(batch)) => {
-                                under_way.push_back(begin(rpc.clone().one_batch(call.clone(), batch)).await);
-                            }
-                            // Those before are answered first.
+                        let begun = match next {
+                            Ok(Some(batch)) => rpc.begin_batch(&call, batch).map(Some),
+                            Ok(None) => Ok(None),
+                            Err(status) => Err(Fault::from_status(&status)),
+                        };
+                        match begun {
+                            Ok(Some(answer)) => under_way.push_back(answer),
+                            // Those before are answered first, and none after is begun.
                             Ok(None) => end = Some(Ok(())),
-                            Err(status) => end = Some(Err(Fault::from_status(&status))),
+                            Err(fault) => end = Some(Err(fault)),
                         }
                     }
                     else => return end.unwrap_or(Ok(())),
@@ -139,17 +130,16 @@ impl<S: Led> Rpc<S> {
         })
     }
 
-    async fn one_batch(
-        self,
-        call: Call,
-        request: proto::StreamTransfersRequest,
-    ) -> Result<proto::StreamTransfersResponse, Fault> {
+    /// Puts a batch into the ledger's queue, behind those before it.
+    fn begin_batch(&self, call: &Call, request: proto::StreamTransfersRequest) -> Result<Answer, Fault> {
         let proto::StreamTransfersRequest { batch, transfers } = request;
         bounded("transfers", transfers.len())?;
-        let items = wire::new_transfers(&call, &self.words, transfers)?;
-        let results = self.store.transfer(items, self.clock.now()).await?;
-        let results = results.into_iter().map(wire::transfer_result).collect();
-        Ok(proto::StreamTransfersResponse { batch, results })
+        let items = wire::new_transfers(call, &self.words, transfers)?;
+        let results = self.store.engine()?.submit(items, self.clock.now())?;
+        Ok(Box::pin(async move {
+            let results = results.await?.into_iter().map(wire::transfer_result).collect();
+            Ok(proto::StreamTransfersResponse { batch, results })
+        }))
     }
 
     /// What happened to a tenant from a time on, and what comes.
@@ -158,10 +148,10 @@ impl<S: Led> Rpc<S> {
         tenant: TenantId,
         from: Timestamp,
     ) -> Result<Messages<proto::WatchTransfersResponse>, Fault> {
-        let engine = self.store.engine()?;
+        // Not the engine itself: whoever follows must not keep it from ending.
+        let mut durable = self.store.engine()?.durable();
         let archive = self.store.archive();
         Ok(stream(move |to| async move {
-            let mut durable = engine.durable();
             let begin = *durable.borrow();
             let mut next = archive.find(from, begin).await.map_err(EngineError::from)?;
             loop {
@@ -246,7 +236,6 @@ impl<S: Led> Rpc<S> {
         }
         let archive = self.store.archive();
         Ok(stream(move |messages| async move {
-            let _turn = turn;
             let records_total = (durable + 1).saturating_sub(from);
             let mut said = proto::VerifyJournalResponse { records_total, ..Default::default() };
             let mut frames = archive.frames(from, durable);
@@ -258,12 +247,18 @@ impl<S: Led> Rpc<S> {
                         said.records += 1;
                         (said.sequence, said.hash) = (happened.sequence, happened.hash.to_vec().into());
                     }
-                    Err(error) => said.offence = error.to_string(),
+                    Err(error @ (JournalError::Damaged { .. } | JournalError::Foreign(_))) => {
+                        said.offence = error.to_string();
+                    }
+                    Err(error) => return Err(EngineError::from(error).into()),
                 }
                 if !said.offence.is_empty() {
                     break;
                 }
-                if said.records.is_multiple_of(REPORT_EVERY) && send(&messages, said.clone()).await.is_err() {
+                // A reader that is slow is told less often, and does not hold the check up.
+                if said.records.is_multiple_of(REPORT_EVERY)
+                    && let Err(mpsc::error::TrySendError::Closed(_)) = messages.try_send(Ok(said.clone()))
+                {
                     return Ok(());
                 }
             }
@@ -271,6 +266,7 @@ impl<S: Led> Rpc<S> {
                 said.offence = format!("the journal ends with record {}", said.sequence);
             }
             said.done = true;
+            drop(turn);
             let _ = send(&messages, said).await;
             Ok(())
         }))
@@ -280,7 +276,6 @@ impl<S: Led> Rpc<S> {
     pub(super) fn audited(&self, turn: OwnedSemaphorePermit) -> Messages<proto::AuditResponse> {
         let store = self.store.clone();
         stream(move |messages| async move {
-            let _turn = turn;
             let report = |progress: Progress| {
                 if progress.records.is_multiple_of(REPORT_EVERY) {
                     // One that waits for a slow reader says enough.
@@ -293,6 +288,7 @@ impl<S: Led> Rpc<S> {
                 }
             };
             let progress = audit(&store, report).await?;
+            drop(turn);
             let _ = send(&messages, audit_response(progress, true)).await;
             Ok(())
         })

@@ -7,7 +7,7 @@ use crate::{
     journal::{Chain, Link},
     store::{
         Led,
-        ports::{Archive, Sequence},
+        ports::{Archive, JournalError, Sequence},
     },
 };
 
@@ -54,7 +54,9 @@ pub async fn audit<L: Led>(
         })
         .await?;
     let (sequence, accounts, open) = state;
-    replay.go_on(sequence, &mut report).await?;
+    if !replay.go_on(sequence, &mut report).await? {
+        return Ok(replay.progress(sequence));
+    }
     for account in &accounts {
         replay.auditor.account(account);
     }
@@ -93,10 +95,11 @@ impl<A: Archive> Replay<A> {
             let opened = frame.and_then(|frame| self.chain.open(&frame.bytes));
             let happened = match opened {
                 Ok(happened) => happened,
-                Err(error) => {
+                Err(error @ (JournalError::Damaged { .. } | JournalError::Foreign(_))) => {
                     self.auditor.offence(|| error.to_string());
                     return Ok(false);
                 }
+                Err(error) => return Err(error.into()),
             };
             for event in happened.events.iter() {
                 self.auditor.event(event);

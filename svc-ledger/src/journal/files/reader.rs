@@ -66,7 +66,7 @@ impl JournalReader {
         let mut start = 1;
         for segment in self.segments()? {
             match head(&segment, &self.key)? {
-                Some(first) if first.first <= from && first.sequence <= durable => start = first.sequence,
+                Some(first) if first.first < from && first.sequence <= durable => start = first.sequence,
                 _ => break,
             }
         }
