@@ -253,6 +253,25 @@ mod tests {
         assert_eq!((report.accounts, report.offences), (i64::try_from(2 * (at - 1)).unwrap(), vec![]));
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_audit_beside_writes_compares_one_moment_with_itself() {
+        let (store, _dir) = fresh().await;
+        let writers: Vec<_> = (0..16_u128)
+            .map(|writer| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let from = 1_000 * writer + 1;
+                    grow(&store, from, from + 100).await;
+                })
+            })
+            .collect();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            assert_eq!(store.audit().await.unwrap().offences, Vec::<String>::new());
+        }
+        let report = store.audit().await.unwrap();
+        assert_eq!((report.accounts, report.offences), (3_200, vec![]));
+    }
+
     #[tokio::test]
     async fn a_ledger_of_before_the_journal_is_refused() {
         let dir = tempfile::tempdir().unwrap();
