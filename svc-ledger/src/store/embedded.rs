@@ -36,14 +36,14 @@ use crate::{
 const FORMER_FILE: &str = "ledger.db";
 
 /// About how many bytes an event takes in the journal.
-const EVENT_BYTES: u64 = 180;
+const EVENT_BYTES: u64 = 85;
 
 /// How often a long start says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// How many bytes the journal grows by between two snapshots: some three million transfers, which a start
+/// How many bytes the journal grows by between two snapshots: some 1.5 million transfers, which a start
 /// replays in a few seconds.
-const SNAPSHOT_BYTES: u64 = 512 << 20;
+const SNAPSHOT_BYTES: u64 = 128 << 20;
 
 /// The ledger in one directory. Cheap to clone.
 #[derive(Clone)]
