@@ -1,6 +1,6 @@
 //! The journal in files: segments in a directory, each named after its first record, written at the end only.
 //!
-//! One append is one write and one `fdatasync`, and begins with a [`mark`] which says that all before it was
+//! One append is one write and one `fdatasync`, and begins with a mark which says that all before it was
 //! durable when it was written: recovery knows by it what may have been acknowledged. Now and then the write
 //! goes on with zeros, which later appends overwrite: a sync is faster where the file does not grow. After an error nothing
 //! more is written, and one of a sync ends the process: what the disk then holds is not known.

@@ -13,7 +13,7 @@
 //! - `ids`: client's id to time; nothing for a burned one. Ids that begin with the time are appended; random
 //!   ones are written all over the tree, which is the one cost here that grows with what is held.
 //! - `resolutions`: how a reservation ended.
-//! - `postings`: who was moved when, by generations (see [`posting`]). The last, open generation is in memory,
+//! - `postings`: who was moved when, by generations (see `posting`). The last, open generation is in memory,
 //!   and read again from `movements` at the start.
 //!
 //! `apply` and `known` block their thread, which is the caller's own. Other questions are answered by
