@@ -11,10 +11,11 @@ mod keeper;
 
 use std::{
     path::Path,
+    thread::Thread,
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use self::keeper::Keeper;
 use super::{
@@ -50,6 +51,9 @@ const SNAPSHOT_BYTES: u64 = 128 << 20;
 pub struct EmbeddedStore {
     engine: Engine<SqliteIndex>,
     archive: JournalReader,
+    /// Who keeps snapshots; open as long as it runs.
+    keeper: Thread,
+    keeping: watch::Receiver<()>,
 }
 
 impl EmbeddedStore {
@@ -75,8 +79,13 @@ impl EmbeddedStore {
             behind: replayed,
             every: snapshot_bytes,
         };
-        std::thread::Builder::new().name("ledger-snapshots".to_owned()).spawn(move || keeper.run())?;
-        Ok(Self { engine, archive })
+        let (keeping_to, keeping) = watch::channel(());
+        let work = move || {
+            keeper.run();
+            drop(keeping_to);
+        };
+        let keeper = std::thread::Builder::new().name("ledger-snapshots".to_owned()).spawn(work)?;
+        Ok(Self { engine, archive, keeper: keeper.thread().clone(), keeping })
     }
 
     /// Done when the journal has failed, with the reason: nothing is served any more.
@@ -86,7 +95,11 @@ impl EmbeddedStore {
 
     /// Lets go of the ledger; done when its files are free, which is when the last clone is gone too.
     pub async fn close(self) {
-        self.engine.close().await;
+        let Self { engine, archive: _, keeper, mut keeping } = self;
+        engine.close().await;
+        keeper.unpark();
+        // An error says that its thread is gone.
+        while keeping.changed().await.is_ok() {}
     }
 }
 
