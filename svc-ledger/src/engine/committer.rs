@@ -46,9 +46,13 @@ impl<J: Journal> Committer<J> {
                     Err(error) => return self.fail(&error, releases),
                 }
             }
-            if !frames.is_empty()
-                && let Err(error) = self.runtime.block_on(self.journal.append(&frames))
-            {
+            if frames.is_empty() {
+                // They were answered from memory alone, which is old where somebody else has written.
+                let confirmed = self.journal.confirm().map_err(EngineError::from);
+                releases.into_iter().for_each(|release| release(confirmed.clone()));
+                continue;
+            }
+            if let Err(error) = self.runtime.block_on(self.journal.append(&frames)) {
                 return self.fail(&error.into(), releases);
             }
             self.tell(happened, releases);

@@ -110,19 +110,29 @@ impl<I: Index> Executor<I> {
         }
     }
 
+    /// Whether it asks for a transfer of which the book does not know whether it exists.
+    fn is_any_unknown(&self, call: &Command) -> bool {
+        let mut ids = call.ids.clone();
+        self.book.retain_unknown(&mut ids);
+        !ids.is_empty()
+    }
+
     fn carry_out(&mut self, mut group: Vec<Command>) -> Commit {
         // None of the group was answered yet, so that its order is ours to choose: reads see the state after a
         // whole record, the one that the book names.
         group.sort_by_key(|call| call.writes.is_some());
         let mut ids: Vec<TransferId> = group.iter().flat_map(|call| call.ids.iter().copied()).collect();
         self.book.retain_unknown(&mut ids);
+        let mut releases = Vec::with_capacity(group.len());
         if !ids.is_empty() {
             match self.runtime.block_on(self.index.known(ids)) {
                 Ok(known) => self.book.learn(known),
                 Err(error) => {
                     let error = EngineError::from(error);
-                    let releases = group.into_iter().map(|call| (call.run)(Err(error.clone()))).collect();
-                    return Commit { done: Ok(None), releases };
+                    let (refused, others): (Vec<_>, Vec<_>) =
+                        group.into_iter().partition(|call| self.is_any_unknown(call));
+                    releases.extend(refused.into_iter().map(|call| (call.run)(Err(error.clone()))));
+                    group = others;
                 }
             }
         }
@@ -130,7 +140,6 @@ impl<I: Index> Executor<I> {
         let writes = group.iter().filter_map(|call| call.writes.as_ref());
         let now = writes.map(|(now, _)| *now).max().unwrap_or(Timestamp::EPOCH);
         let mut lapses = group.iter().any(|call| call.moves);
-        let mut releases = Vec::with_capacity(group.len());
         for call in group {
             if call.writes.is_some() && std::mem::take(&mut lapses) {
                 self.book.release_lapsed(now);

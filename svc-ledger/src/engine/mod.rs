@@ -10,7 +10,8 @@
 //! - The **executor** owns the [`Book`]. It takes what has arrived, executes it as one group, and seals what
 //!   happened into one frame. It may be a frame ahead of the disk, never more.
 //! - The **committer** makes the frames that wait durable in one step. Only then do answers go out, those of
-//!   reads too: nobody is told of anything that a power cut could take back.
+//!   reads too: nobody is told of anything that a power cut could take back. Where there is no frame, the
+//!   journal confirms that nobody else has written one.
 //! - The **indexer** carries the events into the index, in big steps while there is much to do. What it has
 //!   not taken up yet is in the book, so that a lookup by id never waits for it; a query does.
 //!
@@ -132,7 +133,7 @@ impl<I: Index> Engine<I> {
             durable: durable_to,
             stopped: Arc::clone(&stopped_to),
         };
-        let executor = Executor::new(book, chain, index.clone(), runtime, indexed_rx.clone());
+        let executor = Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let (running, gone) = (Arc::clone(&running_to), Gone(Arc::clone(&stopped_to)));
             let work = move || {
@@ -238,6 +239,11 @@ impl<I: Index> Engine<I> {
             indexed.wait_for(|at| *at >= sequence).await.map_err(|_| self.why_stopped())?;
         }
         Ok(())
+    }
+
+    /// Whether the other one is a clone of this one.
+    pub fn is(&self, other: &Self) -> bool {
+        self.queue.same_channel(&other.queue)
     }
 
     /// The last durable record; changes as more become durable.

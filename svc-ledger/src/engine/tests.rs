@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -36,12 +36,19 @@ struct Slow {
     steps: Arc<Semaphore>,
     written: Arc<Mutex<Vec<Vec<Frame>>>>,
     fails: Arc<AtomicUsize>,
+    /// Somebody else may have written.
+    replaced: Arc<AtomicBool>,
 }
 
 impl Slow {
     fn new(permits: usize) -> Self {
         let steps = Arc::new(Semaphore::new(permits));
-        Self { steps, written: Arc::default(), fails: Arc::new(AtomicUsize::new(usize::MAX)) }
+        Self {
+            steps,
+            written: Arc::default(),
+            fails: Arc::new(AtomicUsize::new(usize::MAX)),
+            replaced: Arc::default(),
+        }
     }
 
     fn go(&self, steps: usize) {
@@ -62,6 +69,13 @@ impl Journal for Slow {
         self.written.lock().unwrap().push(frames.to_vec());
         Ok(())
     }
+
+    fn confirm(&self) -> Result<(), JournalError> {
+        if self.replaced.load(Ordering::SeqCst) {
+            return Err(JournalError::Fenced { leader: "second".to_owned() });
+        }
+        Ok(())
+    }
 }
 
 /// The plainest index, whose every step waits for a permit and may fail.
@@ -70,12 +84,14 @@ struct Listed {
     plain: Arc<Mutex<Plain>>,
     steps: Arc<Semaphore>,
     failures: Arc<AtomicUsize>,
+    /// No lookup by id is answered.
+    unreachable: Arc<AtomicBool>,
 }
 
 impl Listed {
     fn new(permits: usize) -> Self {
         let steps = Arc::new(Semaphore::new(permits));
-        Self { plain: Arc::default(), steps, failures: Arc::default() }
+        Self { plain: Arc::default(), steps, failures: Arc::default(), unreachable: Arc::default() }
     }
 }
 
@@ -103,6 +119,9 @@ impl Index for Listed {
     }
 
     async fn known(&self, ids: Vec<TransferId>) -> Result<Vec<(TransferId, Known)>, StoreError> {
+        if self.unreachable.load(Ordering::SeqCst) {
+            return Err(StoreError::Server("it does not answer".into()));
+        }
         let plain = self.plain.lock().unwrap();
         Ok(ids.into_iter().filter_map(|id| Some((id, plain.known(id)?))).collect())
     }
@@ -271,4 +290,45 @@ async fn an_index_that_fails_is_tried_again() {
     engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
     let index = engine.index().await.unwrap();
     assert_eq!(index.applied().await.unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn a_lookup_that_fails_fails_only_the_calls_that_need_it() {
+    let (journal, index) = (Slow::new(100), Listed::new(0));
+    let engine = start(&journal, &index);
+    engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+    engine.transfer(vec![transfer(7, 5)], NOW).await.unwrap();
+    index.unreachable.store(true, Ordering::SeqCst);
+    // All are in the queue before the first is waited for. The index has not taken 7 up yet.
+    let in_need = engine.submit(vec![transfer(8, 1)], NOW).unwrap();
+    let mixed = engine.submit(vec![transfer(7, 5), transfer(9, 1)], NOW).unwrap();
+    let retried = engine.submit(vec![transfer(7, 5)], NOW).unwrap();
+    let opened = engine.open_accounts(vec![account(3)], NOW);
+    let (in_need, mixed, retried, opened, read) =
+        tokio::join!(in_need, mixed, retried, opened, debited(&engine));
+    for failed in [in_need, mixed] {
+        assert!(matches!(failed, Err(EngineError::Index(_))), "{failed:?}");
+    }
+    assert_eq!(retried.unwrap()[0].code, C::Exists);
+    opened.unwrap();
+    assert_eq!(read, 5);
+
+    index.unreachable.store(false, Ordering::SeqCst);
+    assert_eq!(engine.transfer(vec![transfer(8, 1)], NOW).await.unwrap()[0].code, C::Created);
+    assert_eq!(debited(&engine).await, 6, "of what was refused nothing was done");
+}
+
+#[tokio::test]
+async fn what_needs_no_record_is_answered_only_while_nobody_else_can_have_written() {
+    let (journal, index) = (Slow::new(100), Listed::new(100));
+    let engine = start(&journal, &index);
+    engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+    engine.transfer(vec![transfer(7, 5)], NOW).await.unwrap();
+    journal.replaced.store(true, Ordering::SeqCst);
+    let replaced = EngineError::NotLeader { leader: "second".to_owned() };
+    assert_eq!(engine.accounts(acme(), vec![account_id(1)]).await.unwrap_err(), replaced);
+    // That it exists is read from memory; another one might say that of what is new here.
+    assert_eq!(engine.transfer(vec![transfer(7, 5)], NOW).await.unwrap_err(), replaced);
+    // What is written asks the journal by being written.
+    assert_eq!(engine.transfer(vec![transfer(8, 1)], NOW).await.unwrap()[0].code, C::Created);
 }

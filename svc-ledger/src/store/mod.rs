@@ -140,6 +140,17 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn audit(&self) -> impl Future<Output = Result<AuditReport, EngineError>> + Send;
 }
 
+/// Every read: it is answered only where the engine that was asked may still speak for the ledger afterwards. While
+/// the answer was waited for, another replica may have taken over and written.
+async fn read<L: Led, T, F>(led: &L, ask: impl FnOnce(Engine<L::Index>) -> F) -> Result<T, EngineError>
+where
+    F: Future<Output = Result<T, EngineError>>,
+{
+    let engine = led.engine()?;
+    let answer = ask(engine.clone()).await;
+    if led.engine()?.is(&engine) { answer } else { Err(EngineError::NotLeader { leader: String::new() }) }
+}
+
 impl<L: Led> Store for L {
     async fn open_accounts(
         &self,
@@ -170,27 +181,27 @@ impl<L: Led> Store for L {
     }
 
     async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {
-        self.engine()?.accounts(tenant, ids).await
+        read(self, |engine| async move { engine.accounts(tenant, ids).await }).await
     }
 
     async fn transfers(&self, tenant: TenantId, ids: Vec<TransferId>) -> Result<Vec<Transfer>, EngineError> {
-        self.engine()?.transfers(tenant, ids).await
+        read(self, |engine| async move { engine.transfers(tenant, ids).await }).await
     }
 
     async fn find_accounts(&self, filter: AccountFilter) -> Result<Page<Account>, EngineError> {
-        self.engine()?.find_accounts(filter).await
+        read(self, |engine| async move { engine.find_accounts(filter).await }).await
     }
 
     async fn find_transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, EngineError> {
-        self.engine()?.find_transfers(filter).await
+        read(self, |engine| async move { engine.find_transfers(filter).await }).await
     }
 
     async fn find_balances(&self, filter: BalanceFilter) -> Result<Page<BalanceAt>, EngineError> {
-        self.engine()?.find_balances(filter).await
+        read(self, |engine| async move { engine.find_balances(filter).await }).await
     }
 
     async fn trial_balance(&self, tenant: TenantId) -> Result<TrialBalance, EngineError> {
-        self.engine()?.trial_balance(tenant).await
+        read(self, |engine| async move { engine.trial_balance(tenant).await }).await
     }
 
     async fn audit(&self) -> Result<AuditReport, EngineError> {

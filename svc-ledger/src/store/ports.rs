@@ -60,6 +60,12 @@ pub trait Journal: Send + 'static {
     /// Writes the frames, which follow one another and what was written before, in one durable step. On an
     /// error nothing more may be appended.
     fn append(&mut self, frames: &[Frame]) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// Whether nobody else can have written: asked before answers for which nothing was to be written, as they
+    /// are of the state in memory alone. Does not block.
+    fn confirm(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 /// Reads the journal beside its writer.
@@ -120,6 +126,12 @@ pub struct Page<T> {
 pub trait Index: Clone + Send + Sync + 'static {
     /// How far it has come.
     fn applied(&self) -> impl Future<Output = Result<Watermark, StoreError>> + Send;
+
+    /// The same index for whoever decides what is written: however many others ask it, this one's lookups by id
+    /// wait for none of them.
+    fn for_writes(&self) -> Self {
+        self.clone()
+    }
 
     /// Takes up what follows, in order, in one commit: all or nothing. Records that it holds already are
     /// passed over; one that leaves a gap, and another record in the place of the last one, are refused.

@@ -3,7 +3,7 @@
 
 use mesh::store::StoreError;
 
-use super::ports::{Happened, Hash, Index, JournalError, Sequence, Snapshot, Watermark};
+use super::ports::{Happened, Hash, Index, JournalError, Sequence, Snapshot};
 use crate::domain::{BATCH_MAX, Book};
 
 /// What a [`RecoveryError::Ahead`] says of the index.
@@ -73,12 +73,6 @@ impl<I: Index> Recovery<I> {
     pub fn from(&self) -> Sequence {
         let [snapshot, index] = &self.marks;
         snapshot.sequence.min(index.sequence).max(1)
-    }
-
-    /// The record that the snapshot and the index have both come to, as the index has it.
-    pub fn indexed(&self) -> Watermark {
-        let [_, index] = &self.marks;
-        Watermark { sequence: index.sequence, hash: index.hash }
     }
 
     /// Takes up a record.

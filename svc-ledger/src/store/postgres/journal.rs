@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Statement};
 use super::{
     Epoch,
     leadership::look,
+    place::Place,
     session::{Server, as_bigint, failed, from_bigint, said, was_refused},
 };
 use crate::{
@@ -37,31 +38,36 @@ const PAGE_BYTES: i64 = 16 << 20;
 pub struct PostgresJournal {
     client: Client,
     append: Statement,
-    epoch: i64,
+    epoch: Epoch,
+    place: Place,
     stopped: bool,
 }
 
 impl PostgresJournal {
     /// A session of its own to append in.
-    pub(super) async fn open(server: &Server, epoch: Epoch) -> Result<Self, StoreError> {
-        Self::open_with(server, epoch, APPEND).await
+    pub(super) async fn open(server: &Server, epoch: Epoch, place: Place) -> Result<Self, StoreError> {
+        Self::open_with(server, epoch, place, APPEND).await
     }
 
     /// As [`Self::open`], with another statement: a test's, to see that it is caught.
-    pub(super) async fn open_with(server: &Server, epoch: Epoch, append: &str) -> Result<Self, StoreError> {
+    pub(super) async fn open_with(
+        server: &Server,
+        epoch: Epoch,
+        place: Place,
+        append: &str,
+    ) -> Result<Self, StoreError> {
         let client = server.connect_writer(epoch).await?;
         let append = client.prepare(append).await.map_err(failed)?;
-        Ok(Self { client, append, epoch: as_bigint(epoch)?, stopped: false })
+        Ok(Self { client, append, epoch, place, stopped: false })
     }
 
     async fn write(&self, frames: &[Frame]) -> Result<(), JournalError> {
-        let sequences = frames
-            .iter()
-            .map(|frame| as_bigint(frame.sequence).map_err(|error| JournalError::Failed(error.to_string())))
-            .collect::<Result<Vec<i64>, _>>()?;
+        let number = |number| as_bigint(number).map_err(|error| JournalError::Failed(error.to_string()));
+        let epoch = number(self.epoch)?;
+        let sequences = frames.iter().map(|frame| number(frame.sequence)).collect::<Result<Vec<i64>, _>>()?;
         let hashes: Vec<&[u8]> = frames.iter().map(|frame| frame.hash.as_slice()).collect();
         let bytes: Vec<&[u8]> = frames.iter().map(|frame| &*frame.bytes).collect();
-        match self.client.execute(&self.append, &[&self.epoch, &sequences, &hashes, &bytes]).await {
+        match self.client.execute(&self.append, &[&epoch, &sequences, &hashes, &bytes]).await {
             Ok(0) => Err(JournalError::Fenced { leader: self.leader().await }),
             Ok(written) if written == frames.len() as u64 => Ok(()),
             Ok(written) => {
@@ -90,6 +96,14 @@ impl Journal for PostgresJournal {
         self.write(frames).await?;
         self.stopped = false;
         Ok(())
+    }
+
+    fn confirm(&self) -> Result<(), JournalError> {
+        if self.place.leads_in(self.epoch) {
+            Ok(())
+        } else {
+            Err(JournalError::Fenced { leader: self.place.leader() })
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `replica`: has an engine while it leads, and names the leader while it does not.
 //! - `archive`: the journal, read beside its writer.
 //! - `leader`, `leadership`: which replica writes. A lease says when another one may take over; the epoch
-//!   makes it safe.
+//!   makes it safe. `place`: whether this one may answer, and who may instead.
 //! - `session`, `tls`, `url`, `config`, `migrate`: the way to the server, and the schema.
 //!
 //! All transactions are READ COMMITTED. Of the two rows that fence, `leadership` is locked before `watermark`.
@@ -19,6 +19,7 @@ mod journal;
 mod leader;
 mod leadership;
 mod migrate;
+mod place;
 mod replica;
 mod session;
 mod snapshot;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 
 use self::{
     leadership::Member,
+    place::Place,
     session::{Purpose, Server, failed},
 };
 use super::ports::{Frame, JournalError, Sequence, Snapshot};
@@ -100,7 +102,11 @@ impl Postgres {
 
     /// The journal, to write in the epoch that this replica leads.
     pub async fn journal(&self, epoch: Epoch) -> Result<PostgresJournal, StoreError> {
-        PostgresJournal::open(&self.server, epoch).await
+        PostgresJournal::open(&self.server, epoch, self.place()).await
+    }
+
+    fn place(&self) -> Place {
+        Place::new(self.lease(), self.role())
     }
 
     /// The index, to bring along in the epoch that this replica leads.

@@ -19,7 +19,7 @@ type Leading = Option<(Epoch, Engine<PostgresIndex>)>;
 /// The ledger, as those who ask this replica see it. Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresStore {
-    postgres: Postgres,
+    pub(super) postgres: Postgres,
     leading: watch::Receiver<Leading>,
 }
 
@@ -31,27 +31,18 @@ impl PostgresStore {
         let store = Self { postgres: postgres.clone(), leading };
         Ok((store, Replica { postgres, leadership, leading: to }))
     }
-
-    /// Who else leads, with the address where there is one; empty while nobody is known to.
-    fn leader(&self) -> String {
-        match &*self.postgres.role().borrow() {
-            Role::Following { leader, address } if address.is_empty() => leader.clone(),
-            Role::Following { leader, address } => format!("{leader} at {address}"),
-            Role::Leading { .. } => String::new(),
-        }
-    }
 }
 
 impl Led for PostgresStore {
     type Index = PostgresIndex;
     type Archive = Postgres;
 
-    /// Asked for each call: the lease may have ended while this process did not run, and then its memory is old.
+    /// Asked for each call, and again before a read is answered.
     fn engine(&self) -> Result<Engine<PostgresIndex>, EngineError> {
-        let held = self.postgres.lease().epoch();
+        let place = self.postgres.place();
         match &*self.leading.borrow() {
-            Some((epoch, engine)) if held == Some(*epoch) => Ok(engine.clone()),
-            _ => Err(EngineError::NotLeader { leader: self.leader() }),
+            Some((epoch, engine)) if place.leads_in(*epoch) => Ok(engine.clone()),
+            _ => Err(EngineError::NotLeader { leader: place.leader() }),
         }
     }
 

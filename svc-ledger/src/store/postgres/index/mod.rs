@@ -40,6 +40,8 @@ const BALANCES: &str =
 pub struct PostgresIndex {
     server: Server,
     pool: Pool,
+    /// One connection, for whoever decides what is written.
+    deciding: Pool,
     epoch: i64,
     /// One transaction at a time; none where the last one did not end well.
     writer: Arc<Mutex<Option<Client>>>,
@@ -47,7 +49,9 @@ pub struct PostgresIndex {
 
 impl PostgresIndex {
     pub(super) fn new(server: Server, pool: Pool, epoch: Epoch) -> Result<Self, StoreError> {
-        Ok(Self { server, pool, epoch: as_bigint(epoch)?, writer: Arc::default() })
+        // Of this epoch alone: who decided in an earlier one may still wait for an answer.
+        let deciding = server.pool(1).map_err(|error| StoreError::Server(error.to_string()))?;
+        Ok(Self { server, pool, deciding, epoch: as_bigint(epoch)?, writer: Arc::default() })
     }
 
     async fn reader(&self) -> Result<Object, StoreError> {
@@ -79,6 +83,10 @@ const fn nothing<T>() -> Page<T> {
 }
 
 impl Index for PostgresIndex {
+    fn for_writes(&self) -> Self {
+        Self { pool: self.deciding.clone(), ..self.clone() }
+    }
+
     async fn applied(&self) -> Result<Watermark, StoreError> {
         let row = self.reader().await?.query_one(APPLIED, &[]).await.map_err(failed)?;
         watermark(&row)

@@ -6,7 +6,7 @@ use super::{Fixture, PATIENCE, frame};
 use crate::store::{
     ports::{Journal as _, JournalError},
     postgres::{
-        PostgresJournal, journal,
+        journal,
         journal::APPEND,
         leadership::{Member, look, take},
         session::Purpose,
@@ -40,7 +40,7 @@ fn want(holds: bool, what: &str) -> Verdict {
 async fn appends_too_late(append: &str) -> Verdict {
     let fixture = Fixture::new().await;
     let first = fixture.take_over("first").await;
-    let mut old = PostgresJournal::open_with(&fixture.server(), first, append).await.unwrap();
+    let mut old = fixture.journal_with(first, append).await;
     old.append(&[frame(1)]).await.unwrap();
     let second = fixture.take_over("second").await;
     assert_eq!(second, first + 1);
@@ -62,7 +62,7 @@ async fn appends_too_late(append: &str) -> Verdict {
 async fn waits_for_a_takeover(append: &str) -> Verdict {
     let fixture = Fixture::new().await;
     let first = fixture.take_over("first").await;
-    let mut old = PostgresJournal::open_with(&fixture.server(), first, append).await.unwrap();
+    let mut old = fixture.journal_with(first, append).await;
     let mut client = fixture.client().await;
     let takeover = client.transaction().await.unwrap();
     takeover.execute("UPDATE leadership SET epoch = epoch + 1, leader = 'second'", &[]).await.unwrap();
@@ -88,7 +88,7 @@ async fn waits_for_a_takeover(append: &str) -> Verdict {
 async fn is_held_up_while_it_writes(append: &str) -> Verdict {
     let fixture = Fixture::new().await;
     let first = fixture.take_over("first").await;
-    let mut old = PostgresJournal::open_with(&fixture.server(), first, append).await.unwrap();
+    let mut old = fixture.journal_with(first, append).await;
     fixture.end_lease().await;
     // An index entry that is neither there nor not: whoever wants the same key waits for its end.
     let mut client = fixture.client().await;

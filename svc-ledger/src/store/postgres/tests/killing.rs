@@ -84,7 +84,7 @@ impl Journal for Early {
 }
 
 /// Leads, as soon as it can, and begins with what is stored.
-async fn lead(
+pub(super) async fn lead(
     config: &PostgresConfig,
 ) -> (Postgres, Result<Beginning<PostgresJournal, PostgresIndex>, RecoveryError>, oneshot::Sender<()>) {
     let (postgres, leadership) = Postgres::open(config).await.unwrap();

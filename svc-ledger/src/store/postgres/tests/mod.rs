@@ -2,10 +2,12 @@
 
 mod fencing;
 mod indexing;
+mod interrupted;
 mod killing;
 mod opening;
 mod protection;
 mod racing;
+mod reading;
 mod serving;
 mod unknown;
 
@@ -15,7 +17,9 @@ use tokio_postgres::Client;
 
 use super::{
     Epoch, Postgres, PostgresConfig, PostgresJournal,
+    journal::APPEND,
     leadership::{Leadership, Member, look, take},
+    place::Place,
     session::{Purpose, Server, failed},
 };
 use crate::store::ports::Frame;
@@ -111,7 +115,11 @@ impl Fixture {
     }
 
     async fn journal(&self, epoch: Epoch) -> PostgresJournal {
-        PostgresJournal::open(&self.server(), epoch).await.unwrap()
+        self.journal_with(epoch, APPEND).await
+    }
+
+    async fn journal_with(&self, epoch: Epoch, append: &str) -> PostgresJournal {
+        PostgresJournal::open_with(&self.server(), epoch, Place::of_a_follower(), append).await.unwrap()
     }
 
     /// A client without any of our settings but the schema.

@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-struct Served {
-    store: PostgresStore,
+pub(super) struct Served {
+    pub(super) store: PostgresStore,
     drain: Drain,
     running: JoinHandle<()>,
 }
 
 impl Served {
-    async fn start(fixture: &Fixture, name: &str) -> Self {
+    pub(super) async fn start(fixture: &Fixture, name: &str) -> Self {
         let config = PostgresConfig {
             name: name.to_owned(),
             address: format!("{name}.test:1"),
@@ -37,7 +37,7 @@ impl Served {
         Self { store, drain, running }
     }
 
-    async fn until_it_leads(&self) -> Engine<PostgresIndex> {
+    pub(super) async fn until_it_leads(&self) -> Engine<PostgresIndex> {
         let leads = async {
             loop {
                 if let Ok(engine) = self.store.engine() {
@@ -49,7 +49,7 @@ impl Served {
         timeout(PATIENCE, leads).await.expect("it leads")
     }
 
-    async fn until_told(&self, leader: &str) {
+    pub(super) async fn until_told(&self, leader: &str) {
         let told = async {
             while self.store.engine().err() != Some(EngineError::NotLeader { leader: leader.to_owned() }) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -58,7 +58,7 @@ impl Served {
         timeout(PATIENCE, told).await.expect("it names the leader");
     }
 
-    async fn leave(self) {
+    pub(super) async fn leave(self) {
         self.drain.start();
         timeout(PATIENCE, self.running).await.expect("it ends").unwrap();
     }
@@ -87,7 +87,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     second.leave().await;
 }
 
-async fn make(engine: &Engine<PostgresIndex>, id: u128) {
+pub(super) async fn make(engine: &Engine<PostgresIndex>, id: u128) {
     let results = engine.transfer(vec![transfer(id)], NOW).await.unwrap();
     assert_eq!(results[0].code, TransferCode::Created);
 }

@@ -18,7 +18,7 @@ use tokio::{
 use super::{Fixture, PATIENCE, frame};
 use crate::store::{
     ports::{Journal as _, JournalError},
-    postgres::PostgresJournal,
+    postgres::{PostgresJournal, place::Place},
 };
 
 const OPEN: u8 = 0;
@@ -84,7 +84,8 @@ async fn lose(fixture: &Fixture, mode: u8) -> JournalError {
     let server: SocketAddr = url.split_once('/').unwrap().0.parse().unwrap();
     let proxy = Proxy::before(server).await;
     let epoch = fixture.take_over("first").await;
-    let mut journal = PostgresJournal::open(&fixture.at(proxy.port), epoch).await.unwrap();
+    let mut journal =
+        PostgresJournal::open(&fixture.at(proxy.port), epoch, Place::of_a_follower()).await.unwrap();
     journal.append(&[frame(1)]).await.unwrap();
     proxy.mode.store(mode, Ordering::SeqCst);
     let told = timeout(PATIENCE, journal.append(&[frame(2), frame(3)])).await.unwrap();
