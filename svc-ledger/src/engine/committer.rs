@@ -49,7 +49,9 @@ impl<J: Journal> Committer<J> {
             if frames.is_empty() {
                 // They were answered from memory alone, which is old where somebody else has written.
                 let confirmed = self.journal.confirm().map_err(EngineError::from);
-                releases.into_iter().for_each(|release| release(confirmed.clone()));
+                for release in releases {
+                    release(confirmed.clone());
+                }
                 continue;
             }
             if let Err(error) = self.runtime.block_on(self.journal.append(&frames)) {

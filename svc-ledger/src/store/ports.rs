@@ -129,6 +129,7 @@ pub trait Index: Clone + Send + Sync + 'static {
 
     /// The same index for whoever decides what is written: however many others ask it, this one's lookups by id
     /// wait for none of them.
+    #[must_use]
     fn for_writes(&self) -> Self {
         self.clone()
     }

@@ -29,7 +29,11 @@ use crate::{
 type Begun = JoinHandle<Result<String, EngineError>>;
 
 /// A call that has been put into its queue when this returns, and waits.
-async fn begun<T: Debug>(call: impl Future<Output = Result<T, EngineError>> + Send + 'static) -> Begun {
+async fn begun<T: Debug, F>(store: &PostgresStore, call: impl FnOnce(PostgresStore) -> F) -> Begun
+where
+    F: Future<Output = Result<T, EngineError>> + Send + 'static,
+{
+    let call = call(store.clone());
     let mut call = Box::pin(async { call.await.map(|answer| format!("{answer:?}")) });
     tokio::select! {
         biased;
@@ -55,20 +59,22 @@ async fn every_read(store: &PostgresStore) -> Vec<Begun> {
     let accounts =
         AccountFilter { tenant: acme(), period: PERIOD, ledger, code, reference, user_data, window: WINDOW };
     let balances = BalanceFilter { tenant: acme(), account: first(), period: PERIOD, window: WINDOW };
-    let [a, b, c, d, e, f] = [(); 6].map(|()| store.clone());
     vec![
-        begun(async move { a.accounts(acme(), vec![first()]).await }).await,
-        begun(async move { b.transfers(acme(), vec![TransferId::new(10).unwrap()]).await }).await,
-        begun(async move { c.trial_balance(acme()).await }).await,
-        begun(async move { d.find_accounts(accounts).await }).await,
-        begun(async move { e.find_transfers(any("acme")).await }).await,
-        begun(async move { f.find_balances(balances).await }).await,
+        begun(store, |store| async move { store.accounts(acme(), vec![first()]).await }).await,
+        begun(
+            store,
+            |store| async move { store.transfers(acme(), vec![TransferId::new(10).unwrap()]).await },
+        )
+        .await,
+        begun(store, |store| async move { store.trial_balance(acme()).await }).await,
+        begun(store, |store| async move { store.find_accounts(accounts).await }).await,
+        begun(store, |store| async move { store.find_transfers(any("acme")).await }).await,
+        begun(store, |store| async move { store.find_balances(balances).await }).await,
     ]
 }
 
 async fn retried(store: &PostgresStore) -> Begun {
-    let store = store.clone();
-    begun(async move { store.transfer(vec![transfer(10)], NOW).await }).await
+    begun(store, |store| async move { store.transfer(vec![transfer(10)], NOW).await }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,8 +141,7 @@ async fn a_read_that_waits_over_an_epoch_is_not_answered_although_the_replica_le
     hold.execute("LOCK TABLE burned", &[]).await.unwrap();
     let retried = retried(&served.store).await;
     fixture.until_blocked(1).await;
-    let store = served.store.clone();
-    let read = begun(async move { store.accounts(acme(), vec![first()]).await }).await;
+    let read = begun(&served.store, |store| async move { store.accounts(acme(), vec![first()]).await }).await;
 
     served.store.postgres.give_up(1);
     while served.until_it_leads().await.is(&engine) {

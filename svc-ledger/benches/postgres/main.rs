@@ -1,12 +1,16 @@
-//! How fast the ledger's journal and index in PostgreSQL take up what they are given, and how fast the disk is.
+//! How fast the ledger's journal and index in PostgreSQL take up what they are given, how fast the disk is, and how
+//! long it takes until another replica serves in the place of one that was killed.
 //!
 //! On a server whose commits are on the disk: `cargo xtask servers --durable -- cargo bench -p svc-ledger
 //! --bench postgres`. `POSTGRES_BENCH_SECONDS` (5) is how long each case is measured, `POSTGRES_BENCH_MILLIONS`
 //! (1) how many transfers the index is given, `POSTGRES_BENCH_DIR` (the system's temporary directory) a directory
-//! on the server's disk.
+//! on the server's disk. `POSTGRES_BENCH_TAKEOVER` measures takeovers instead, with so many accounts each, such as
+//! `1000,100000,1000000`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a bench
 #![allow(clippy::float_arithmetic, clippy::cast_possible_truncation)] // its figures are rates, its accounts chance
+
+mod takeover;
 
 use std::{
     io::Write as _,
@@ -54,7 +58,7 @@ fn config(directory: &Path) -> PostgresConfig {
         address: String::new(),
         schema,
         pool_max: 4,
-        lease_ms: 5_000,
+        lease_ms: setting("LEASE_MS", 5_000),
         connect_timeout_ms: 5_000,
         query_timeout_ms: 60_000,
         allow_unsynced_commits: std::env::var_os("POSTGRES_BENCH_UNSYNCED").is_some(),
@@ -148,6 +152,12 @@ impl Load {
 
 #[tokio::main]
 async fn main() {
+    if let Ok(config) = std::env::var(takeover::LEADER) {
+        return takeover::lead_until_killed(&config).await;
+    }
+    if let Ok(sizes) = std::env::var("POSTGRES_BENCH_TAKEOVER") {
+        return takeover::measure(sizes.split(',').map(|accounts| accounts.parse().unwrap())).await;
+    }
     let directory = tempfile::tempdir().unwrap();
     let disk = std::env::var("POSTGRES_BENCH_DIR").map_or_else(|_| tempfile::tempdir(), tempfile::tempdir_in);
     let disk = disk.unwrap();
