@@ -132,6 +132,22 @@ impl Embedded {
         });
         reading.await.unwrap_or_else(|_| Err(StoreError::Commit("a read panicked".into()).into()))
     }
+
+    /// Moves all that is in the write-ahead log into the file, and empties the log: of what was overwritten
+    /// before this, no copy is left in either, where the connection that overwrote it has `secure_delete` on.
+    ///
+    /// # Errors
+    /// [`StoreError::Commit`] where others read for longer than five seconds.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let path = Arc::clone(&self.path);
+        let moving = tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(&path)?;
+            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+            let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            if busy { Err(StoreError::Commit("the log is being read".to_owned())) } else { Ok(()) }
+        });
+        moving.await.unwrap_or_else(|_| Err(StoreError::Commit("a checkpoint panicked".into())))
+    }
 }
 
 fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {

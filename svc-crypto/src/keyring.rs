@@ -99,7 +99,7 @@ impl<S: Store> Keyring<S> {
         name: KeyName,
         missing: Missing,
     ) -> Result<Option<Arc<Ring>>, KeyError> {
-        let slot = Slot::data(tenant.clone(), name);
+        let slot = Slot::named(tenant.clone(), Purpose::Data, name);
         if let Some(ring) = self.data.get(&slot) {
             return Ok(Some(ring));
         }

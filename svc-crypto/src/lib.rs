@@ -16,6 +16,7 @@
 pub mod cache;
 pub mod config;
 pub mod domain;
+pub mod grants;
 pub mod keyring;
 pub mod random;
 pub mod root;

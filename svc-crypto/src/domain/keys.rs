@@ -27,8 +27,18 @@ const ROOT_ID_LABEL: &[u8] = b"paymesh root key id 1";
 pub enum Purpose {
     /// Wraps the tenant's other keys.
     TenantKek,
-    /// Encrypts for callers of CryptoService.
+    /// Encrypts for callers of CryptoService, as the further ones that a name goes with do their work.
     Data,
+    /// Encrypts deterministically.
+    Deterministic,
+    /// Makes tags and blind indexes.
+    Mac,
+    /// Signs with Ed25519.
+    SignEd25519,
+    /// Signs with ECDSA on P-256.
+    SignEcdsaP256,
+    /// Encrypts digits into digits.
+    FormatPreserving,
     /// Seals cards in the vault.
     Card,
     /// Finds the token of a card that is already in the vault.
@@ -42,9 +52,14 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::TenantKek,
         Self::Data,
+        Self::Deterministic,
+        Self::Mac,
+        Self::SignEd25519,
+        Self::SignEcdsaP256,
+        Self::FormatPreserving,
         Self::Card,
         Self::CardIndex,
         Self::CardFingerprint,
@@ -60,6 +75,11 @@ impl Purpose {
             Self::CardIndex => 4,
             Self::CardFingerprint => 5,
             Self::RequestFingerprint => 6,
+            Self::Deterministic => 7,
+            Self::Mac => 8,
+            Self::SignEd25519 => 9,
+            Self::SignEcdsaP256 => 10,
+            Self::FormatPreserving => 11,
         }
     }
 
@@ -108,8 +128,8 @@ pub struct Slot {
 
 impl Slot {
     /// A key that callers name.
-    pub fn data(tenant: TenantId, name: KeyName) -> Self {
-        Self { tenant, purpose: Purpose::Data, name: Some(name) }
+    pub fn named(tenant: TenantId, purpose: Purpose, name: KeyName) -> Self {
+        Self { tenant, purpose, name: Some(name) }
     }
 
     /// The service's own key for this purpose.
@@ -267,14 +287,14 @@ mod tests {
     #[test]
     fn a_wrapped_key_opens_only_in_its_place() {
         let parent = root(&bytes(1)).ring;
-        let slot = Slot::data(tenant("acme"), KeyName::parse("orders").unwrap());
+        let slot = Slot::named(tenant("acme"), Purpose::Data, KeyName::parse("orders").unwrap());
         let reference = KeyRef { id: Uuid::from_u128(5), version: 2 };
         let wrapped = wrap(&parent, &slot, reference, &bytes(7), salt(3)).unwrap();
         assert_eq!(unwrap(&parent, &slot, &wrapped).unwrap().expose(), &[7; 32]);
 
         for elsewhere in [
-            Slot::data(tenant("other"), KeyName::parse("orders").unwrap()),
-            Slot::data(tenant("acme"), KeyName::parse("order").unwrap()),
+            Slot::named(tenant("other"), Purpose::Data, KeyName::parse("orders").unwrap()),
+            Slot::named(tenant("acme"), Purpose::Data, KeyName::parse("order").unwrap()),
             Slot::own(tenant("acme"), Purpose::Data),
             Slot { purpose: Purpose::Card, ..slot.clone() },
         ] {

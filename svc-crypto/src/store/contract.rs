@@ -9,7 +9,7 @@ use super::{Idempotency, Put, PutCard, PutError, Store};
 use crate::domain::{
     card::{Brand, Month},
     envelope::{EnvelopeError, KeyRef},
-    keys::{KeyName, Purpose, Slot, WrappedKey},
+    keys::{Purpose, Slot, WrappedKey},
     token::{Shown, Token},
 };
 
@@ -19,12 +19,18 @@ macro_rules! suite {
         $crate::store::contract::suite!($open;
             a_root_is_adopted_once,
             of_keys_made_at_once_one_wins,
-            keys_are_apart_by_tenant_purpose_and_name,
+            the_services_own_keys_are_apart_by_tenant_and_purpose,
             a_card_has_one_token_and_keeps_its_latest_expiry,
             cards_of_another_tenant_are_not_found,
             a_key_replays_its_answer_and_refuses_another_request,
             what_fails_leaves_nothing,
             concurrent_puts_of_one_card_agree,
+            a_named_key_reads_back_whatever_becomes_of_it,
+            of_changes_of_one_key_at_once_one_is_kept,
+            named_keys_are_listed_by_name_and_tenant,
+            what_is_due_is_found_the_longest_due_first,
+            every_change_is_told_once_with_its_newest_number,
+            what_is_used_adds_up,
         );
     };
     ($open:expr; $($name:ident),+ $(,)?) => {$(
@@ -36,6 +42,9 @@ macro_rules! suite {
     )+};
 }
 pub(crate) use suite;
+
+mod named;
+pub(crate) use named::*;
 
 fn tenant(name: &str) -> TenantId {
     name.parse().unwrap()
@@ -107,15 +116,13 @@ pub(crate) async fn of_keys_made_at_once_one_wins<S: Store>(open: impl Fn() -> S
     assert_eq!(open().key(slot).await.unwrap(), winner);
 }
 
-pub(crate) async fn keys_are_apart_by_tenant_purpose_and_name<S: Store>(open: impl Fn() -> S) {
+pub(crate) async fn the_services_own_keys_are_apart_by_tenant_and_purpose<S: Store>(open: impl Fn() -> S) {
     let store = open();
-    let name = |text| KeyName::parse(text).unwrap();
     let slots = [
         Slot::own(tenant("acme"), Purpose::Card),
         Slot::own(tenant("acme"), Purpose::CardIndex),
         Slot::own(tenant("other"), Purpose::Card),
-        Slot::data(tenant("acme"), name("a")),
-        Slot::data(tenant("acme"), name("b")),
+        Slot::own(tenant("other"), Purpose::TenantKek),
     ];
     for (n, slot) in (1..).zip(&slots) {
         assert_eq!(store.key(slot.clone()).await.unwrap(), []);

@@ -1,5 +1,7 @@
 //! The store on the mesh's embedded engine.
 
+mod named;
+
 use std::path::Path;
 
 use mesh::{
@@ -10,11 +12,12 @@ use money::{TenantId, Timestamp, TokenId};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::{Put, PutCard, PutError, Store, StoredCard};
+use super::{Change, Kept, Put, PutCard, PutError, Store, StoredCard, Usage};
 use crate::domain::{
     card::{Brand, Month},
     envelope::KeyRef,
-    keys::{Slot, WrappedKey},
+    key::{Key, State},
+    keys::{KeyName, Slot, WrappedKey},
     token::{Shown, Token},
 };
 
@@ -52,6 +55,7 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (tenant, tag)
     ) STRICT, WITHOUT ROWID",
     idempotency::SCHEMA,
+    named::SCHEMA,
 ];
 
 /// Keeps everything in one file. Cheap to clone.
@@ -87,6 +91,49 @@ impl Store for EmbeddedStore {
                 Ok(id)
             })
             .await
+    }
+
+    async fn named_key(&self, tenant: TenantId, name: KeyName) -> Result<Option<Key>, StoreError> {
+        self.engine.read(move |connection| named::select(connection, &tenant, &name)).await
+    }
+
+    async fn named_keys(
+        &self,
+        tenant: TenantId,
+        after: Option<KeyName>,
+        limit: usize,
+    ) -> Result<Vec<Key>, StoreError> {
+        self.engine.read(move |connection| named::list(connection, &tenant, after.as_ref(), limit)).await
+    }
+
+    async fn keep_key(&self, key: Key) -> Result<Kept, StoreError> {
+        let destroyed = matches!(key.state, State::Destroyed { .. });
+        let kept = self.engine.write(move |connection| named::keep(connection, &key)).await?;
+        if destroyed && kept == Kept::Done {
+            // The log may still hold what was overwritten.
+            self.engine.checkpoint().await?;
+        }
+        Ok(kept)
+    }
+
+    async fn keys_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Key>, StoreError> {
+        self.engine.read(move |connection| named::due(connection, now, limit)).await
+    }
+
+    async fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.engine.read(move |connection| named::changes(connection, after, limit)).await
+    }
+
+    async fn last_change(&self) -> Result<u64, StoreError> {
+        self.engine.read(named::last_change).await
+    }
+
+    async fn add_usage(&self, usage: Vec<Usage>) -> Result<(), StoreError> {
+        self.engine.write(move |connection| named::add_usage(connection, &usage)).await
+    }
+
+    async fn usage(&self, key: Uuid) -> Result<Vec<Usage>, StoreError> {
+        self.engine.read(move |connection| named::usage(connection, key)).await
     }
 
     async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {
@@ -308,7 +355,42 @@ fn stored_card(row: &Row<'_>, id: TokenId) -> Result<StoredCard, rusqlite::Error
 
 #[cfg(test)]
 mod tests {
-    use super::EmbeddedStore;
+    use std::fs;
+
+    use money::Timestamp;
+
+    use super::{EmbeddedStore, Store as _};
+    use crate::domain::{
+        algorithm::Algorithm,
+        key::{Key, NewKey, NewVersion},
+        keys::KeyName,
+    };
+
+    /// Whether any file of the store holds these bytes.
+    fn holds(dir: &std::path::Path, bytes: &[u8]) -> bool {
+        let files = fs::read_dir(dir).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        files.into_iter().any(|file| file.windows(bytes.len()).any(|part| part == bytes))
+    }
+
+    #[tokio::test]
+    async fn of_a_destroyed_key_no_byte_is_left() {
+        let (dir, wrapped) = (tempfile::tempdir().unwrap(), b"the envelope around the key".to_vec());
+        let open = || EmbeddedStore::open(&dir.path().join("crypto.db")).unwrap();
+        let first =
+            NewVersion { version: 1, imported: false, wrapped: wrapped.clone(), public_key: Vec::new() };
+        let (tenant, name, id) =
+            ("acme".parse().unwrap(), KeyName::parse("orders").unwrap(), uuid::Uuid::nil());
+        let new = NewKey { tenant, name, id, algorithm: Algorithm::Aes256Gcm, rotation_period: None, first };
+        let key = Key::create(new, Timestamp::EPOCH).unwrap();
+        let store = open();
+        store.keep_key(key.clone()).await.unwrap();
+        assert!(holds(dir.path(), &wrapped));
+        let given_up = key.schedule_destruction(None, Timestamp::EPOCH).unwrap();
+        store.keep_key(given_up.clone()).await.unwrap();
+        let destroyed = given_up.destroy_if_due(Timestamp::from_nanos(i64::MAX)).unwrap();
+        store.keep_key(destroyed).await.unwrap();
+        assert!(!holds(dir.path(), &wrapped));
+    }
 
     crate::store::contract::suite!(
         |dir: &std::path::Path| EmbeddedStore::open(&dir.join("crypto.db")).unwrap()

@@ -19,7 +19,8 @@ pub use embedded::EmbeddedStore;
 
 use crate::domain::{
     envelope::EnvelopeError,
-    keys::{MAC_BYTES, Slot, WrappedKey},
+    key::Key,
+    keys::{KeyName, MAC_BYTES, Slot, WrappedKey},
     token::{Shown, Token},
 };
 
@@ -31,11 +32,55 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Puts the root's id on record unless there is one, and gives the one on record.
     fn adopt_root(&self, id: Uuid) -> impl Future<Output = Result<Uuid, StoreError>> + Send;
 
-    /// All versions of a key, oldest first; empty if there is no such key.
+    /// A named key, with all of its versions.
+    fn named_key(
+        &self,
+        tenant: TenantId,
+        name: KeyName,
+    ) -> impl Future<Output = Result<Option<Key>, StoreError>> + Send;
+
+    /// A tenant's named keys by name, from the one after `after`, at most `limit`.
+    fn named_keys(
+        &self,
+        tenant: TenantId,
+        after: Option<KeyName>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+
+    /// Keeps a named key's next revision, or its first, if the one on record is the one before. A destroyed key's
+    /// versions are wiped from the store.
+    fn keep_key(&self, key: Key) -> impl Future<Output = Result<Kept, StoreError>> + Send;
+
+    /// Named keys to which something happens by itself at this time or before (see [`Key::due_at`]), the longest
+    /// due first, at most `limit`.
+    fn keys_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+
+    /// Which named keys were changed after the change of this number, by any replica, oldest first, at most
+    /// `limit` of them.
+    fn changes(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Change>, StoreError>> + Send;
+
+    /// The number of the last change of a named key; 0 before the first.
+    fn last_change(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Adds to what is counted of versions of keys.
+    fn add_usage(&self, usage: Vec<Usage>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is counted of a key's versions, by version. Those never used are left out.
+    fn usage(&self, key: Uuid) -> impl Future<Output = Result<Vec<Usage>, StoreError>> + Send;
+
+    /// All versions of one of the service's own keys, oldest first; empty if there is no such key.
     fn key(&self, slot: Slot) -> impl Future<Output = Result<Vec<WrappedKey>, StoreError>> + Send;
 
-    /// Keeps the first version of a key unless there is one, and gives all versions on record: of
-    /// callers that make the same key at once, one wins and all learn its key.
+    /// Keeps the first version of one of the service's own keys unless there is one, and gives all versions on
+    /// record: of callers that make the same key at once, one wins and all learn its key.
     fn make_key(
         &self,
         slot: Slot,
@@ -58,6 +103,39 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         ids: Vec<(TenantId, TokenId)>,
     ) -> impl Future<Output = Result<Vec<Option<StoredCard>>, StoreError>> + Send;
+}
+
+/// What became of a named key's next revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is on record.
+    Done,
+    /// Another one came first. Nothing was changed.
+    Overtaken,
+}
+
+/// A named key was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Rises with every change of any key.
+    pub number: u64,
+    /// Whose key.
+    pub tenant: TenantId,
+    /// Which.
+    pub name: KeyName,
+}
+
+/// How much a version of a key was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The key's id.
+    pub key: Uuid,
+    /// The version.
+    pub version: u32,
+    /// Messages that were made or undone with it.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Seals a card for the token that it is kept under: only the store knows which that is.
