@@ -96,11 +96,7 @@ impl<I: Index> Engine<I> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let (index, runtime) = (self.index.clone(), tokio::runtime::Handle::current());
-        // An index may block in this.
-        let asking = tokio::task::spawn_blocking(move || runtime.block_on(index.known(ids)));
-        let known = asking.await.map_err(|_| EngineError::Index("a lookup panicked".into()))??;
-        Ok(known.into_iter().collect())
+        Ok(self.index.look_up(ids).await?.into_iter().collect())
     }
 
     /// Transfers that pass a filter, of all that were durable when it was asked.

@@ -149,6 +149,11 @@ pub(super) async fn what_fails_leaves_nothing_behind<I: Index>(index: I) {
     assert_eq!(all(any_account("acme"), |filter| index.accounts(filter)).await, [a, b, newcomer]);
 }
 
+fn by_id(mut known: Vec<(TransferId, Known)>) -> Vec<(TransferId, Known)> {
+    known.sort_unstable_by_key(|(id, _)| *id);
+    known
+}
+
 pub(super) async fn known_ids_come_with_where_they_stand<I: Index>(index: I) {
     let mut world = World::new(4);
     let (a, b) = pair(&mut world);
@@ -164,7 +169,9 @@ pub(super) async fn known_ids_come_with_where_they_stand<I: Index>(index: I) {
 
     let unknown: Vec<TransferId> = (0..3).map(|_| world.transfer_id()).collect();
     let asked = [&[single, post, burned], &reserved[..], &unknown].concat();
-    let found = index.known(asked).await.unwrap();
+    let found = index.known(asked.clone()).await.unwrap();
+    let looked_up = index.look_up(asked).await.unwrap();
+    assert_eq!(by_id(looked_up), by_id(found.clone()), "whoever asks");
     let state = |id: TransferId| {
         let known = found.iter().find(|(known, _)| *known == id).map(|(_, known)| known.clone());
         match known.unwrap() {

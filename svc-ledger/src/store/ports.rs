@@ -138,11 +138,20 @@ pub trait Index: Clone + Send + Sync + 'static {
     /// passed over; one that leaves a gap, and another record in the place of the last one, are refused.
     fn apply(&self, records: Vec<Happened>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Those of the ids that are taken, in any order. A reservation comes with its state.
+    /// Those of the ids that are taken, in any order. A reservation comes with its state. The executor asks,
+    /// for every group of calls: it may block the thread, and waits for no other question.
     fn known(
         &self,
         ids: Vec<TransferId>,
     ) -> impl Future<Output = Result<Vec<(TransferId, Known)>, StoreError>> + Send;
+
+    /// The same for everybody else, however many ask. Must not block the thread.
+    fn look_up(
+        &self,
+        ids: Vec<TransferId>,
+    ) -> impl Future<Output = Result<Vec<(TransferId, Known)>, StoreError>> + Send {
+        self.known(ids)
+    }
 
     /// Transfers that pass a filter. Times of the page are those of transfers.
     fn transfers(

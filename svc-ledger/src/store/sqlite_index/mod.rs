@@ -16,8 +16,9 @@
 //! - `postings`: who was moved when, by generations (see `posting`). The last, open generation is in memory,
 //!   and read again from `movements` at the start.
 //!
-//! `apply` and `known` block their thread, which is the caller's own. Other questions are answered by
-//! blocking threads of the runtime, a few at once, each with a connection to itself.
+//! `apply` and `known` block their thread, which is the caller's own, and have a connection each: nothing that
+//! anybody asks makes the engine wait. Other questions, lookups by id among them, are answered by blocking
+//! threads of the runtime, a few at once, each with a connection to itself.
 
 mod body;
 mod bytes;
@@ -25,6 +26,7 @@ mod known;
 mod open;
 mod posting;
 mod query;
+mod reading;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,7 @@ use mesh::store::StoreError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
 
-use self::{open::Paths, view::View, words::Words};
+use self::{open::Paths, reading::Reading, view::View, words::Words};
 use super::ports::{
     AccountFilter, BalanceAt, BalanceFilter, Happened, Index, Page, TransferFilter, Watermark,
 };
@@ -77,6 +79,7 @@ pub struct SqliteIndex {
 struct Shared {
     paths: Paths,
     tuning: Tuning,
+    /// The executor's alone.
     knower: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
@@ -146,7 +149,7 @@ impl Shared {
         };
         let answer = {
             let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-            let snapshot = connection.unchecked_transaction()?;
+            let snapshot = Reading::begin(&connection)?;
             // The snapshot is taken by the first thing read in it.
             snapshot
                 .prepare_cached("SELECT sequence FROM watermark")?
@@ -181,7 +184,11 @@ impl Index for SqliteIndex {
     }
 
     async fn known(&self, ids: Vec<TransferId>) -> Result<Vec<(TransferId, Known)>, StoreError> {
-        self.shared.noting_damage(known::known(&self.shared, ids))
+        self.shared.noting_damage(known::of_group(&self.shared, ids))
+    }
+
+    async fn look_up(&self, ids: Vec<TransferId>) -> Result<Vec<(TransferId, Known)>, StoreError> {
+        self.read(move |connection, view, _| known::known(connection, view, ids)).await
     }
 
     async fn transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, StoreError> {

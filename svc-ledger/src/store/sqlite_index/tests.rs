@@ -1,6 +1,6 @@
 //! The contract, with a generation and a budget of any size, and what only this index promises.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use super::*;
 use crate::{
@@ -231,4 +231,47 @@ fn questions_see_whole_commits_while_others_are_under_way() {
         }
         applying.await.unwrap();
     });
+}
+
+/// The executor's connection and the others' have nothing to do with each other: neither waits.
+#[test]
+fn the_executor_waits_for_no_reader_and_no_reader_for_the_executor() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (index, _dir) = fresh(SHORT);
+    let mut world = World::new(9);
+    let records = records(&mut world, 12);
+    runtime.block_on(index.apply(records.clone())).unwrap();
+    let ids: Vec<TransferId> = made(&records).iter().map(|transfer| transfer.id).collect();
+
+    let executing = lock(&index.shared.knower);
+    let looking_up =
+        async { tokio::time::timeout(Duration::from_secs(60), index.look_up(ids.clone())).await };
+    let found = runtime.block_on(looking_up).expect("a reader has a connection of its own").unwrap();
+    drop(executing);
+    assert_eq!(found.len(), ids.len());
+
+    // Readers that have taken all turns and all connections there are.
+    let turns = runtime.block_on(index.shared.turns.acquire_many(u32::try_from(READERS).unwrap())).unwrap();
+    let connections = lock(&index.shared.readers);
+    assert_eq!(runtime.block_on(index.known(ids.clone())).unwrap().len(), ids.len());
+    drop((turns, connections));
+}
+
+/// A snapshot that stayed open would be all that the connection ever sees.
+#[tokio::test]
+async fn a_lookup_leaves_no_transaction_open() {
+    let (index, _dir) = fresh(SHORT);
+    let mut world = World::new(10);
+    let (first, second) = (records(&mut world, 3), records(&mut world, 3));
+    index.apply(first.clone()).await.unwrap();
+    let ids = |records: &[Happened]| made(records).iter().map(|transfer| transfer.id).collect::<Vec<_>>();
+    for asked in [ids(&first), ids(&second), Vec::new()] {
+        let expected = if asked == ids(&first) { asked.len() } else { 0 };
+        assert_eq!(index.known(asked).await.unwrap().len(), expected);
+        assert!(lock(&index.shared.knower).is_autocommit());
+    }
+    index.apply(second.clone()).await.unwrap();
+    assert_eq!(index.known(ids(&second)).await.unwrap().len(), ids(&second).len());
+    assert_eq!(index.look_up(ids(&second)).await.unwrap().len(), ids(&second).len());
+    assert!(lock(&index.shared.readers).iter().all(Connection::is_autocommit));
 }
