@@ -6,7 +6,7 @@ mod support;
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path, sync::Arc};
 
-use money::Timestamp;
+use money::{TenantId, Timestamp};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -14,9 +14,9 @@ use proptest::{
 use support::{SECOND, account, account_id, at, given, model::Model, new_account, single, transfer_id};
 use svc_ledger::{
     domain::{
-        Account, AccountCode, AccountFlags, Auditor, Event, Given, Known, LimitCode, LimitResult, NewLimit,
-        NewTransfer, TransferCode as C, TransferFlags, TransferResult, WorkingSet, execute, expire,
-        set_limits,
+        Account, AccountCode, AccountFlags, Auditor, Event, Given, Known, LedgerCode, LimitCode, LimitResult,
+        NewLimit, NewTransfer, TransferCode as C, TransferFlags, TransferResult, TrialLine, WorkingSet,
+        execute, expire, set_limits,
     },
     store::{EmbeddedStore, Store},
 };
@@ -345,6 +345,7 @@ impl Core {
         for account in accounts {
             self.auditor.account(account);
         }
+        self.auditor.trial_balance(self.set.trial_lines());
         for (id, known) in self.set.transfers() {
             if let Known::Reserved(_, state) = known {
                 self.auditor.reservation(id, *state);
@@ -366,6 +367,20 @@ impl Core {
         let due: Vec<_> = due.iter().map(|pending| pending.id).collect();
         expire(&due, now, &mut self.set);
     }
+}
+
+/// The sums over all accounts, from nothing.
+fn summed(set: &WorkingSet) -> BTreeMap<(TenantId, LedgerCode), TrialLine> {
+    let mut sums: BTreeMap<_, TrialLine> = BTreeMap::new();
+    for account in set.accounts() {
+        let line = sums.entry((account.tenant.clone(), account.ledger)).or_default();
+        line.debits_pending += i128::from(account.balances.debits_pending);
+        line.debits_posted += i128::from(account.balances.debits_posted);
+        line.credits_pending += i128::from(account.balances.credits_pending);
+        line.credits_posted += i128::from(account.balances.credits_posted);
+        line.accounts += 1;
+    }
+    sums
 }
 
 /// Runs a history on the model and on the state machine, which must agree on every result, balance
@@ -390,6 +405,11 @@ fn run_on_core(history: &[(i64, Step)], seen: &mut BTreeMap<&'static str, u64>) 
             prop_assert_eq!(tripled(&set_limits(limits, at(now), &mut core.set)), expected);
         }
         core.replay();
+        for set in [&core.set, &core.replayed] {
+            let kept: BTreeMap<_, _> =
+                set.trial_lines().map(|(tenant, ledger, line)| ((tenant.clone(), ledger), line)).collect();
+            prop_assert_eq!(kept, summed(set));
+        }
         for account in &model.accounts {
             prop_assert_eq!(core.set.account(account.id), core.replayed.account(account.id));
             prop_assert_eq!(core.set.account(account.id).unwrap(), &model.account_now(account));

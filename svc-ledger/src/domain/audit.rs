@@ -13,6 +13,7 @@ use money::{TenantId, Timestamp};
 use super::{
     event::{Event, Side},
     ledger::LedgerCode,
+    trial::TrialLine,
     types::{
         Account, AccountFlags, AccountId, Balances, Kind, ReservationState, Transfer, TransferFlags,
         TransferId,
@@ -33,8 +34,8 @@ pub struct AuditReport {
     pub offences: Vec<String>,
 }
 
-/// Replays. Feed it every [`Event`] in order, then every account as stored, then every reservation that is
-/// stored as open; then [`Auditor::finish`].
+/// Replays. Feed it every [`Event`] in order, then every account as stored, the sums that are kept of them, and
+/// every reservation that is stored as open; then [`Auditor::finish`].
 ///
 /// It keeps the accounts and the open reservations in memory, and nothing that grows with history. That no
 /// two transfers have the same id is for the index to hold, whose key it is.
@@ -44,7 +45,7 @@ pub struct Auditor {
     open: HashMap<TransferId, Arc<Transfer>>,
     open_stored: usize,
     last: Option<Timestamp>,
-    sums: BTreeMap<LedgerCode, [i128; 4]>,
+    sums: BTreeMap<(TenantId, LedgerCode), TrialLine>,
     found: AuditReport,
 }
 
@@ -115,10 +116,14 @@ impl Auditor {
     /// An account as stored.
     pub fn account(&mut self, account: &Account) {
         let id = account.id;
-        let sum = self.sums.entry(account.ledger).or_default();
-        for (sum, part) in sum.iter_mut().zip(parts(&account.balances)) {
-            *sum += i128::from(part);
-        }
+        let sum = self.sums.entry((account.tenant.clone(), account.ledger)).or_default();
+        let [debits_pending, debits_posted, credits_pending, credits_posted] =
+            parts(&account.balances).map(i128::from);
+        sum.debits_pending += debits_pending;
+        sum.debits_posted += debits_posted;
+        sum.credits_pending += credits_pending;
+        sum.credits_posted += credits_posted;
+        sum.accounts += 1;
         let Some(replayed) = self.accounts.get_mut(&id) else {
             self.require(false, || format!("account {id} is stored and was never opened"));
             return;
@@ -141,6 +146,25 @@ impl Auditor {
         self.require(stored == outcome, || {
             format!("account {id} is stored with {stored:?} and replays to {outcome:?}")
         });
+    }
+
+    /// The sums of each tenant and ledger as they are kept, after all accounts as stored.
+    pub fn trial_balance<'a>(
+        &mut self,
+        kept: impl IntoIterator<Item = (&'a TenantId, LedgerCode, TrialLine)>,
+    ) {
+        let mut missing = self.sums.clone();
+        for (tenant, ledger, kept) in kept {
+            let stored = missing.remove(&(tenant.clone(), ledger));
+            self.require(stored == Some(kept), || {
+                format!(
+                    "the sums of {tenant} in {ledger} are kept as {kept:?}, and its accounts have {stored:?}"
+                )
+            });
+        }
+        for (tenant, ledger) in missing.into_keys() {
+            self.require(false, || format!("no sums of {tenant} in {ledger} are kept"));
+        }
     }
 
     /// How a reservation stands as stored. Those that are not open may be left out.
@@ -175,12 +199,15 @@ impl Auditor {
             self.require(false, || format!("account {id} was opened and is not stored"));
         }
         let sums = std::mem::take(&mut self.sums);
-        for (ledger, [debits_pending, debits_posted, credits_pending, credits_posted]) in sums {
+        for ((tenant, ledger), sum) in sums {
+            let TrialLine { debits_pending, debits_posted, credits_pending, credits_posted, .. } = sum;
             self.require(debits_pending == credits_pending, || {
-                format!("{ledger}: {debits_pending} debits and {credits_pending} credits are reserved")
+                format!(
+                    "{tenant}, {ledger}: {debits_pending} debits and {credits_pending} credits are reserved"
+                )
             });
             self.require(debits_posted == credits_posted, || {
-                format!("{ledger}: {debits_posted} debits and {credits_posted} credits are posted")
+                format!("{tenant}, {ledger}: {debits_posted} debits and {credits_posted} credits are posted")
             });
         }
         self.found

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use money::Timestamp;
+use money::{TenantId, Timestamp};
 
 use super::{
-    Account, AccountFlags, AccountId, AuditReport, Auditor, Balances, Event, Given, Kind, NewLimit,
-    NewTransfer, OFFENCES_MAX, Reference, ReservationState, TransferCode, TransferFlags as F, TransferId,
-    WorkingSet, execute, expire, set_limits,
+    Account, AccountFlags, AccountId, AuditReport, Auditor, Balances, Event, Given, Kind, LedgerCode,
+    NewLimit, NewTransfer, OFFENCES_MAX, Reference, ReservationState, TransferCode, TransferFlags as F,
+    TransferId, TrialLine, WorkingSet, execute, expire, set_limits,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -64,6 +64,7 @@ fn of(pending: u128, item: NewTransfer) -> NewTransfer {
 struct Ledger {
     events: Vec<Event>,
     accounts: Vec<Account>,
+    lines: Vec<(TenantId, LedgerCode, TrialLine)>,
     open: Vec<TransferId>,
 }
 
@@ -123,7 +124,8 @@ fn sound() -> Ledger {
     events.extend(set.take_events());
     let mut accounts: Vec<Account> = set.accounts().cloned().collect();
     accounts.sort_by_key(|account| account.created_at);
-    Ledger { events, accounts, open: vec![TransferId::new(16).unwrap()] }
+    let lines = set.trial_lines().map(|(tenant, ledger, line)| (tenant.clone(), ledger, line)).collect();
+    Ledger { events, accounts, lines, open: vec![TransferId::new(16).unwrap()] }
 }
 
 fn audit(ledger: &Ledger) -> AuditReport {
@@ -134,6 +136,7 @@ fn audit(ledger: &Ledger) -> AuditReport {
     for account in &ledger.accounts {
         auditor.account(account);
     }
+    auditor.trial_balance(ledger.lines.iter().map(|(tenant, ledger, line)| (tenant, *ledger, *line)));
     for id in &ledger.open {
         auditor.reservation(*id, ReservationState::Open);
     }
@@ -241,6 +244,12 @@ const CASES: &[Case] = &[
     ("is stored twice", |ledger| ledger.accounts.push(ledger.accounts[0].clone())),
     ("and was never opened", |ledger| ledger.accounts.push(account(9, AccountFlags::NONE))),
     ("was opened and is not stored", |ledger| drop(ledger.accounts.pop())),
+    ("the sums of acme in EUR are kept as", |ledger| ledger.lines[0].2.debits_pending += 1),
+    ("the sums of acme in EUR are kept as", |ledger| ledger.lines[0].2.accounts += 1),
+    ("the sums of acme in USD are kept as", |ledger| {
+        ledger.lines.push(("acme".parse().unwrap(), "USD".parse().unwrap(), TrialLine::default()));
+    }),
+    ("no sums of acme in EUR are kept", |ledger| ledger.lines.clear()),
     ("0 reservations are stored as open, 1 replay", |ledger| ledger.open.clear()),
     ("is stored as Open and replays as resolved", |ledger| ledger.open.push(TransferId::new(10).unwrap())),
     ("0 reservations are stored as open, 1 replay", |ledger| {
@@ -269,12 +278,15 @@ fn conservation_is_counted_over_what_is_stored() {
     let mut ledger = sound();
     ledger.accounts[0].balances.debits_posted += 5;
     let offences = audit(&ledger).offences;
-    assert!(offences.last().unwrap().contains("EUR: 42 debits and 37 credits are posted"), "{offences:?}");
+    assert!(
+        offences.last().unwrap().contains("acme, EUR: 42 debits and 37 credits are posted"),
+        "{offences:?}"
+    );
 }
 
 #[test]
 fn a_report_is_bounded() {
     let accounts = (1..300).map(|bits| account(bits, AccountFlags::NONE)).collect();
-    let ledger = Ledger { events: Vec::new(), accounts, open: Vec::new() };
+    let ledger = Ledger { events: Vec::new(), accounts, lines: Vec::new(), open: Vec::new() };
     assert_eq!(audit(&ledger).offences.len(), OFFENCES_MAX);
 }

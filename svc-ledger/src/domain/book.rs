@@ -11,8 +11,8 @@ use std::{
 use money::{TenantId, Timestamp};
 
 use super::{
-    AccountResult, Event, Known, LimitResult, NewAccount, NewLimit, NewTransfer, ReservationState,
-    TransferResult, TrialBalance, WorkingSet,
+    AccountResult, Event, Known, LedgerCode, LimitResult, NewAccount, NewLimit, NewTransfer,
+    ReservationState, TransferResult, TrialBalance, TrialLine, WorkingSet,
     account::open_accounts,
     batch::execute,
     expiry::expire,
@@ -185,11 +185,12 @@ impl Book {
 
     /// Sums over a tenant's accounts.
     pub fn trial_balance(&self, tenant: &TenantId) -> TrialBalance {
-        let mut trial = TrialBalance::default();
-        for account in self.set.accounts().filter(|account| account.tenant == *tenant) {
-            trial.add(account.ledger, &account.balances);
-        }
-        trial
+        self.set.trial_balance(tenant)
+    }
+
+    /// The sums over the accounts of each tenant and ledger, in no order.
+    pub fn trial_lines(&self) -> impl Iterator<Item = (&TenantId, LedgerCode, TrialLine)> {
+        self.set.trial_lines()
     }
 
     /// The last record.

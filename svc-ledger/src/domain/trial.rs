@@ -1,6 +1,10 @@
-//! The trial balance: sums over accounts, per ledger.
+//! The trial balance: sums over accounts, per ledger. They are kept up with each movement, so that asking for them
+//! costs nothing that grows with the accounts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::RandomState;
+use money::TenantId;
 
 use super::{ledger::LedgerCode, types::Balances};
 
@@ -27,6 +31,28 @@ impl TrialLine {
     }
 }
 
+impl TrialLine {
+    /// One more account.
+    fn opened(&mut self, balances: &Balances) {
+        self.moved(&Balances::default(), balances);
+        self.accounts += 1;
+    }
+
+    /// An account less.
+    fn removed(&mut self, balances: &Balances) {
+        self.moved(balances, &Balances::default());
+        self.accounts -= 1;
+    }
+
+    fn moved(&mut self, before: &Balances, after: &Balances) {
+        let change = |before: i64, after: i64| i128::from(after) - i128::from(before);
+        self.debits_pending += change(before.debits_pending, after.debits_pending);
+        self.debits_posted += change(before.debits_posted, after.debits_posted);
+        self.credits_pending += change(before.credits_pending, after.credits_pending);
+        self.credits_posted += change(before.credits_posted, after.credits_posted);
+    }
+}
+
 /// A line per ledger, in the order of their codes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrialBalance {
@@ -34,15 +60,71 @@ pub struct TrialBalance {
     pub lines: BTreeMap<LedgerCode, TrialLine>,
 }
 
-impl TrialBalance {
-    /// Adds one account.
-    pub fn add(&mut self, ledger: LedgerCode, balances: &Balances) {
-        let line = self.lines.entry(ledger).or_default();
-        line.debits_pending += i128::from(balances.debits_pending);
-        line.debits_posted += i128::from(balances.debits_posted);
-        line.credits_pending += i128::from(balances.credits_pending);
-        line.credits_posted += i128::from(balances.credits_posted);
-        line.accounts += 1;
+/// The line of one tenant's accounts of one ledger.
+#[derive(Debug, Clone)]
+struct Kept {
+    tenant: TenantId,
+    ledger: LedgerCode,
+    line: TrialLine,
+}
+
+/// The trial balances of all tenants, kept up. As many lines as there are tenants and ledgers with accounts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trials {
+    lines: Vec<Kept>,
+    /// Where a tenant's lines are.
+    places: HashMap<TenantId, Vec<usize>, RandomState>,
+    /// The line of the latest movement, which is mostly that of the next, too.
+    latest: usize,
+}
+
+impl Trials {
+    /// An account that counts from now on.
+    pub(super) fn opened(&mut self, tenant: &TenantId, ledger: LedgerCode, balances: &Balances) {
+        if let Some(line) = self.line(tenant, ledger) {
+            return line.opened(balances);
+        }
+        let mut line = TrialLine::default();
+        line.opened(balances);
+        self.places.entry(tenant.clone()).or_default().push(self.lines.len());
+        self.lines.push(Kept { tenant: tenant.clone(), ledger, line });
+    }
+
+    /// An account that counts no longer.
+    pub(super) fn removed(&mut self, tenant: &TenantId, ledger: LedgerCode, balances: &Balances) {
+        if let Some(line) = self.line(tenant, ledger) {
+            line.removed(balances);
+        }
+    }
+
+    /// What a movement made of two accounts of the same tenant and ledger: of each before and after.
+    pub(super) fn moved(&mut self, tenant: &TenantId, ledger: LedgerCode, sides: [[&Balances; 2]; 2]) {
+        if let Some(line) = self.line(tenant, ledger) {
+            for [before, after] in sides {
+                line.moved(before, after);
+            }
+        }
+    }
+
+    fn line(&mut self, tenant: &TenantId, ledger: LedgerCode) -> Option<&mut TrialLine> {
+        let is_it = |kept: &Kept| kept.ledger == ledger && kept.tenant == *tenant;
+        if !self.lines.get(self.latest).is_some_and(is_it) {
+            let places = self.places.get(tenant)?;
+            self.latest = *places.iter().find(|place| self.lines[**place].ledger == ledger)?;
+        }
+        self.lines.get_mut(self.latest).map(|kept| &mut kept.line)
+    }
+
+    /// A tenant's.
+    pub(super) fn of(&self, tenant: &TenantId) -> TrialBalance {
+        let places = self.places.get(tenant).map(Vec::as_slice).unwrap_or_default();
+        let kept = places.iter().map(|place| &self.lines[*place]);
+        TrialBalance { lines: kept.map(|kept| (kept.ledger, kept.line)).collect() }
+    }
+
+    /// All lines, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&TenantId, LedgerCode, TrialLine)> {
+        self.lines.iter().map(|kept| (&kept.tenant, kept.ledger, kept.line))
     }
 }
 
@@ -50,16 +132,56 @@ impl TrialBalance {
 mod tests {
     use super::*;
 
+    fn balances(debits_posted: i64, credits_pending: i64) -> Balances {
+        Balances { debits_posted, credits_pending, ..Balances::default() }
+    }
+
     #[test]
     fn sums_may_leave_the_range_of_one_balance() {
-        let mut trial = TrialBalance::default();
         let (eur, usd) = ("EUR".parse().unwrap(), "USD".parse().unwrap());
-        let most = Balances { debits_posted: i64::MAX, ..Balances::default() };
-        trial.add(eur, &most);
-        trial.add(eur, &most);
-        trial.add(usd, &Balances { credits_posted: 3, credits_pending: 1, ..Balances::default() });
+        let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+        let mut trials = Trials::default();
+        trials.opened(&acme, eur, &balances(i64::MAX, 0));
+        trials.opened(&acme, eur, &balances(i64::MAX, 0));
+        trials.opened(&other, eur, &balances(0, 0));
+        trials.opened(&acme, usd, &Balances { credits_posted: 3, credits_pending: 1, ..Balances::default() });
+        let trial = trials.of(&acme);
         assert_eq!(trial.lines[&eur].difference(), 2 * i128::from(i64::MAX));
         assert_eq!(trial.lines[&eur].accounts, 2);
         assert_eq!((trial.lines[&usd].difference(), trial.lines[&usd].credits_pending), (-3, 1));
+        assert_eq!(trials.of(&other).lines[&eur], TrialLine { accounts: 1, ..TrialLine::default() });
+        assert_eq!(trials.of(&"nobody".parse().unwrap()), TrialBalance::default());
+    }
+
+    #[test]
+    fn a_movement_counts_in_its_own_line_whichever_was_last() {
+        let (eur, usd) = ("EUR".parse().unwrap(), "USD".parse().unwrap());
+        let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+        let mut trials = Trials::default();
+        for (tenant, ledger) in [(&acme, eur), (&other, eur), (&acme, usd)] {
+            trials.opened(tenant, ledger, &Balances::default());
+            trials.opened(tenant, ledger, &Balances::default());
+        }
+        for (tenant, ledger, amount) in [(&other, eur, 5), (&acme, eur, 7), (&acme, usd, 9), (&acme, eur, 1)]
+        {
+            let none = Balances::default();
+            trials.moved(tenant, ledger, [[&none, &balances(amount, 0)], [&none, &balances(0, amount)]]);
+        }
+        let told = |tenant, ledger| {
+            let line = trials.of(tenant).lines[&ledger];
+            (line.debits_posted, line.credits_pending, line.accounts)
+        };
+        assert_eq!(
+            (told(&acme, eur), told(&acme, usd), told(&other, eur)),
+            ((8, 8, 2), (9, 9, 2), (5, 5, 2))
+        );
+        trials.moved(&acme, usd, [[&balances(9, 9), &balances(4, 0)], [&balances(0, 0), &balances(0, 0)]]);
+        assert_eq!(
+            (trials.of(&acme).lines[&usd].debits_posted, trials.of(&acme).lines[&usd].credits_pending),
+            (4, 0)
+        );
+        trials.removed(&acme, usd, &balances(4, 0));
+        assert_eq!(trials.of(&acme).lines[&usd], TrialLine { accounts: 1, ..TrialLine::default() });
+        assert_eq!(trials.all().count(), 3);
     }
 }

@@ -7,7 +7,9 @@ use money::{TenantId, Timestamp};
 
 use super::{
     event::{Event, Side},
+    ledger::LedgerCode,
     transfer::{Decision, NewTransfer},
+    trial::{TrialBalance, TrialLine, Trials},
     types::{
         Account, AccountFlags, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferId,
     },
@@ -60,6 +62,8 @@ pub struct WorkingSet {
     // Ids are made by clients: the hash is keyed anew in each process, so that none can choose ids that meet.
     accounts: HashMap<AccountId, Account, RandomState>,
     transfers: HashMap<TransferId, Known, RandomState>,
+    /// The sums over the accounts.
+    trials: Trials,
     last: Timestamp,
     log: Vec<Event>,
     /// How both accounts stood before each transfer of the chain that is being tried; `None` between chains.
@@ -77,6 +81,10 @@ impl Standing {
     pub(super) fn of(account: &Account) -> Self {
         Self { balances: account.balances, closed: account.closed }
     }
+
+    fn after(side: &Side) -> Self {
+        Self { balances: side.after, closed: side.closed }
+    }
 }
 
 /// The time of the ledger's next event: now, unless the clock stands still or was set back.
@@ -88,7 +96,7 @@ impl WorkingSet {
     /// An empty set; `last` is the time of the ledger's last event.
     pub fn new(last: Timestamp) -> Self {
         let (accounts, transfers) = (HashMap::default(), HashMap::default());
-        Self { accounts, transfers, last, log: Vec::new(), undo: None }
+        Self { accounts, transfers, trials: Trials::default(), last, log: Vec::new(), undo: None }
     }
 
     /// The time that the next event would have.
@@ -103,7 +111,10 @@ impl WorkingSet {
 
     /// Puts in an account as the store has it.
     pub fn add_account(&mut self, account: Account) {
-        self.accounts.insert(account.id, account);
+        self.trials.opened(&account.tenant, account.ledger, &account.balances);
+        if let Some(former) = self.accounts.insert(account.id, account) {
+            self.trials.removed(&former.tenant, former.ledger, &former.balances);
+        }
     }
 
     /// Puts in what the store knows of a transfer id.
@@ -124,6 +135,16 @@ impl WorkingSet {
     /// All accounts, in no order.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.accounts.values()
+    }
+
+    /// Sums over a tenant's accounts.
+    pub fn trial_balance(&self, tenant: &TenantId) -> TrialBalance {
+        self.trials.of(tenant)
+    }
+
+    /// The sums over the accounts of each tenant and ledger, in no order.
+    pub fn trial_lines(&self) -> impl Iterator<Item = (&TenantId, LedgerCode, TrialLine)> {
+        self.trials.all()
     }
 
     /// All accounts and all that is known of transfers, in no order.
@@ -151,13 +172,11 @@ impl WorkingSet {
         match event {
             Event::Opened(account) => self.add_account(Account::clone(account)),
             Event::Made { transfer, debit, credit } => {
-                self.settle(transfer.debit, Standing { balances: debit.after, closed: debit.closed });
-                self.settle(transfer.credit, Standing { balances: credit.after, closed: credit.closed });
+                self.settle(transfer, [debit, credit].map(Standing::after));
                 self.record(transfer);
             }
             Event::Expired { pending, debit, credit, .. } => {
-                self.settle(pending.debit, Standing { balances: debit.after, closed: debit.closed });
-                self.settle(pending.credit, Standing { balances: credit.after, closed: credit.closed });
+                self.settle(pending, [debit, credit].map(Standing::after));
                 self.set_state(pending.id, ReservationState::Expired);
             }
             Event::Burned { id, .. } => {
@@ -185,10 +204,9 @@ impl WorkingSet {
 
     /// Undoes everything since the chain began. Only transfers lie in between.
     pub(super) fn roll_back(&mut self, mark: Mark) {
-        for [debit_before, credit_before] in self.undo.take().unwrap_or_default().into_iter().rev() {
+        for before in self.undo.take().unwrap_or_default().into_iter().rev() {
             let Some(Event::Made { transfer, .. }) = self.log.pop() else { break };
-            self.settle(transfer.credit, credit_before);
-            self.settle(transfer.debit, debit_before);
+            self.settle(&transfer, before);
             self.transfers.remove(&transfer.id);
             if let Some(pending) = transfer.pending_id() {
                 self.set_state(pending, ReservationState::Open);
@@ -202,7 +220,7 @@ impl WorkingSet {
     pub(super) fn open(&mut self, account: Account) {
         self.last = account.created_at;
         self.log.push(Event::Opened(Arc::new(account.clone())));
-        self.accounts.insert(account.id, account);
+        self.add_account(account);
     }
 
     /// Makes a transfer that was decided upon.
@@ -210,10 +228,9 @@ impl WorkingSet {
         let Decision { transfer, debit_after, credit_after } = decision;
         let timestamp = transfer.timestamp;
         let transfer = Arc::new(transfer);
-        let (debit_before, debit) = self.settle(transfer.debit, debit_after);
-        let (credit_before, credit) = self.settle(transfer.credit, credit_after);
+        let (before, [debit, credit]) = self.settle(&transfer, [debit_after, credit_after]);
         if let Some(undo) = &mut self.undo {
-            undo.push([debit_before, credit_before]);
+            undo.push(before);
         }
         self.record(&transfer);
         self.last = timestamp;
@@ -223,9 +240,7 @@ impl WorkingSet {
 
     /// Releases a reservation that has lapsed.
     pub(super) fn release(&mut self, timestamp: Timestamp, pending: Arc<Transfer>, after: [Standing; 2]) {
-        let [debit_after, credit_after] = after;
-        let (_, debit) = self.settle(pending.debit, debit_after);
-        let (_, credit) = self.settle(pending.credit, credit_after);
+        let (_, [debit, credit]) = self.settle(&pending, after);
         self.set_state(pending.id, ReservationState::Expired);
         self.last = timestamp;
         self.log.push(Event::Expired { timestamp, pending, debit, credit });
@@ -264,8 +279,21 @@ impl WorkingSet {
         self.transfers.insert(transfer.id, known);
     }
 
-    /// Brings an account to where a movement leaves it; where it stood before, and the movement's side.
-    fn settle(&mut self, id: AccountId, after: Standing) -> (Standing, Side) {
+    /// Brings the accounts of a transfer, or of a reservation, to where a movement leaves them, and the sums with
+    /// them. Where they stood before, and the movement's sides.
+    fn settle(&mut self, by: &Transfer, after: [Standing; 2]) -> ([Standing; 2], [Side; 2]) {
+        let [debit_after, credit_after] = after;
+        let (debit_before, debit) = self.bring(by.debit, debit_after);
+        let (credit_before, credit) = self.bring(by.credit, credit_after);
+        let sides = [
+            [&debit_before.balances, &debit_after.balances],
+            [&credit_before.balances, &credit_after.balances],
+        ];
+        self.trials.moved(&by.tenant, by.ledger, sides);
+        ([debit_before, credit_before], [debit, credit])
+    }
+
+    fn bring(&mut self, id: AccountId, after: Standing) -> (Standing, Side) {
         let Some(account) = self.accounts.get_mut(&id) else {
             // Every decision was made on the accounts of this set.
             let number = Timestamp::EPOCH;

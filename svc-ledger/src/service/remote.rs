@@ -387,14 +387,23 @@ impl Store for Remote {
         let request = request(&tenant, proto::GetTrialBalanceRequest {});
         let lines = answered(self.client.clone().get_trial_balance(request).await)?.lines;
         let told = |line: proto::trial_balance::Line| {
+            let narrow = line.exact.is_none();
+            let exact = line.exact.unwrap_or_else(|| proto::trial_balance::Exact {
+                debits_pending: line.debits_pending.to_string(),
+                debits_posted: line.debits_posted.to_string(),
+                credits_pending: line.credits_pending.to_string(),
+                credits_posted: line.credits_posted.to_string(),
+                difference: line.difference.to_string(),
+            });
             let told = TrialLine {
-                debits_pending: line.debits_pending.into(),
-                debits_posted: line.debits_posted.into(),
-                credits_pending: line.credits_pending.into(),
-                credits_posted: line.credits_posted.into(),
+                debits_pending: exact.debits_pending.parse().unwrap(),
+                debits_posted: exact.debits_posted.parse().unwrap(),
+                credits_pending: exact.credits_pending.parse().unwrap(),
+                credits_posted: exact.credits_posted.parse().unwrap(),
                 accounts: line.accounts,
             };
-            assert_eq!(i128::from(line.difference), told.difference());
+            assert_eq!(exact.difference, told.difference().to_string());
+            assert_eq!(narrow, i64::try_from(told.debits_posted.max(told.credits_posted)).is_ok());
             (line.ledger.parse().unwrap(), told)
         };
         Ok(TrialBalance { lines: lines.into_iter().map(told).collect() })

@@ -278,30 +278,41 @@ pub(super) fn transfer_result(result: TransferResult) -> proto::TransferResult {
 }
 
 /// A trial balance as the contract says it.
-pub(super) fn trial_balance(trial: &TrialBalance, ledgers: &Ledgers) -> Result<proto::TrialBalance, Fault> {
-    let narrow = |sum: i128| {
-        i64::try_from(sum).map_err(|_| {
-            Fault::new(Reason::Internal, "A sum over all accounts is beyond what the answer can say.")
-        })
-    };
+pub(super) fn trial_balance(trial: &TrialBalance, ledgers: &Ledgers) -> proto::TrialBalance {
     let lines = trial.lines.iter().map(|(ledger, line)| {
-        Ok(Line {
+        let sums = [line.debits_pending, line.debits_posted, line.credits_pending, line.credits_posted];
+        let is_narrow = |sum: &i128| i64::try_from(*sum).is_ok();
+        let exact = proto::trial_balance::Exact {
+            debits_pending: line.debits_pending.to_string(),
+            debits_posted: line.debits_posted.to_string(),
+            credits_pending: line.credits_pending.to_string(),
+            credits_posted: line.credits_posted.to_string(),
+            difference: line.difference().to_string(),
+        };
+        Line {
             ledger: ledger.to_string(),
-            debits_pending: narrow(line.debits_pending)?,
-            debits_posted: narrow(line.debits_posted)?,
-            credits_pending: narrow(line.credits_pending)?,
-            credits_posted: narrow(line.credits_posted)?,
-            difference: narrow(line.difference())?,
+            debits_pending: nearest(line.debits_pending),
+            debits_posted: nearest(line.debits_posted),
+            credits_pending: nearest(line.credits_pending),
+            credits_posted: nearest(line.credits_posted),
+            difference: nearest(line.difference()),
             accounts: line.accounts,
             exponent: exponent(ledgers, *ledger),
-        })
+            exact: (!sums.iter().all(is_narrow)).then_some(exact),
+        }
     });
-    Ok(proto::TrialBalance { lines: lines.collect::<Result<_, Fault>>()? })
+    proto::TrialBalance { lines: lines.collect() }
+}
+
+/// The sum, or the end of what the contract's number says on its side.
+fn nearest(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::TrialLine;
 
     #[test]
     fn account_flags_are_a_set_of_known_ones() {
@@ -330,5 +341,25 @@ mod tests {
         let eur = Given::Value("EUR".parse().unwrap());
         assert_eq!((ledger_of(&words, "EUR", 0), ledger_of(&words, "EUR", 2)), (eur, eur));
         assert_eq!(ledger_of(&words, "EUR", 3), Given::Malformed);
+    }
+
+    #[test]
+    fn sums_beyond_the_contracts_numbers_are_told_in_digits() {
+        let told = |line: TrialLine| {
+            let trial = TrialBalance { lines: [("EUR".parse().unwrap(), line)].into() };
+            trial_balance(&trial, &Ledgers::default()).lines.remove(0)
+        };
+        let most = i128::from(i64::MAX);
+        let line = TrialLine { debits_posted: most, credits_posted: most, ..TrialLine::default() };
+        assert_eq!((told(line).debits_posted, told(line).difference, told(line).exact), (i64::MAX, 0, None));
+        let beyond = told(TrialLine { credits_posted: 3 * most, ..line });
+        assert_eq!((beyond.debits_posted, beyond.credits_posted), (i64::MAX, i64::MAX));
+        assert_eq!(beyond.difference, i64::MIN);
+        let exact = beyond.exact.unwrap();
+        assert_eq!((exact.debits_posted, exact.debits_pending), (most.to_string(), "0".to_owned()));
+        assert_eq!(
+            (exact.credits_posted, exact.difference),
+            ((3 * most).to_string(), (-2 * most).to_string())
+        );
     }
 }

@@ -50,16 +50,19 @@ pub async fn audit<L: Led>(
         .read(Vec::new(), |book| {
             let accounts: Vec<_> = book.all_accounts().cloned().collect();
             let open: Vec<_> = book.open_reservations().map(|reservation| reservation.id).collect();
-            (book.sequence(), accounts, open)
+            let lines: Vec<_> =
+                book.trial_lines().map(|(tenant, ledger, line)| (tenant.clone(), ledger, line)).collect();
+            (book.sequence(), accounts, lines, open)
         })
         .await?;
-    let (sequence, accounts, open) = state;
+    let (sequence, accounts, lines, open) = state;
     if !replay.go_on(sequence, &mut report).await? {
         return Ok(replay.progress(sequence));
     }
     for account in &accounts {
         replay.auditor.account(account);
     }
+    replay.auditor.trial_balance(lines.iter().map(|(tenant, ledger, line)| (tenant, *ledger, *line)));
     for id in open {
         replay.auditor.reservation(id, ReservationState::Open);
     }

@@ -314,6 +314,14 @@ pub(crate) async fn a_trial_balance_is_of_one_tenant<S: Store>(store: S) {
     assert_eq!(store.trial_balance(tenant("nobody")).await.unwrap().lines.len(), 0);
     let report = store.audit().await.unwrap();
     assert_eq!((report.accounts, report.transfers), (4, 2));
+
+    // More than one account could have.
+    let most = i64::MAX - 50;
+    assert_eq!(codes(&store, vec![single(3, 1, 2, most), single(4, 2, 3, most)], NOW).await, [C::Created; 2]);
+    let line = store.trial_balance(tenant("acme")).await.unwrap().lines[&"EUR".parse().unwrap()];
+    let expected = 2 * i128::from(most) + 30;
+    assert_eq!((line.debits_posted, line.credits_posted, line.debits_pending), (expected, expected, 12));
+    assert_sound(&store).await;
 }
 
 /// Transfers of acme at any time, newest first.
