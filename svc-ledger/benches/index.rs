@@ -24,7 +24,6 @@ use svc_ledger::{
 };
 
 const START: i64 = 1_800_000_000_000_000_000;
-const EVER: Period = Period { from: Timestamp::from_nanos(i64::MIN), to: Timestamp::from_nanos(i64::MAX) };
 
 /// A fixed sequence of numbers that look random (splitmix64).
 struct Numbers(u64);
@@ -166,22 +165,8 @@ fn report_known(index: &SqliteIndex, what: &str, ids: &[TransferId]) {
 }
 
 async fn report_questions(index: &SqliteIndex, load: &Load) {
-    let any = TransferFilter {
-        tenant: Some("acme".parse().unwrap()),
-        period: EVER,
-        account: None,
-        debit: None,
-        credit: None,
-        ledger: None,
-        code: None,
-        flags: TransferFlags::default(),
-        reference: None,
-        user_data: None,
-        amount_min: None,
-        amount_max: None,
-        pending: None,
-        window: Window { newest_first: true, limit: 100 },
-    };
+    let newest = Window { newest_first: true, limit: 100 };
+    let any = TransferFilter::any(Some("acme".parse().unwrap()), Period::EVER, newest);
     let (a, b) = (load.accounts[17].0, load.accounts[4_711].0);
     let oldest = Window { newest_first: false, limit: 100 };
     let cases = [
@@ -205,7 +190,8 @@ async fn report_questions(index: &SqliteIndex, load: &Load) {
             page.resume.is_some()
         );
     }
-    let filter = BalanceFilter { tenant: "acme".parse().unwrap(), account: a, period: EVER, window: oldest };
+    let filter =
+        BalanceFilter { tenant: "acme".parse().unwrap(), account: a, period: Period::EVER, window: oldest };
     let start = Instant::now();
     index.balances(filter).await.unwrap();
     println!("question: balances of an account without: {:.2} ms", start.elapsed().as_secs_f64() * 1e3);

@@ -14,15 +14,14 @@ use money::Timestamp;
 use paymesh_proto::ledger::v1 as proto;
 use paymesh_proto::ledger::v1::{
     AuditRequest, AuditResponse, CreateAccountsRequest, CreateAccountsResponse, CreateTransfersRequest,
-    CreateTransfersResponse, GetAccountRequest, GetTrialBalanceRequest, ListAccountsRequest,
-    ListAccountsResponse, LookupAccountsRequest, LookupAccountsResponse, LookupTransfersRequest,
-    LookupTransfersResponse, SetAccountLimitsRequest, SetAccountLimitsResponse,
+    CreateTransfersResponse, GetTrialBalanceRequest, LookupAccountsRequest, LookupAccountsResponse,
+    LookupTransfersRequest, LookupTransfersResponse, SetAccountLimitsRequest, SetAccountLimitsResponse,
     ledger_service_server::{LedgerService, LedgerServiceServer},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::streams::Messages;
+use self::{queries::Questions, streams::Messages};
 
 use crate::{
     config::Vocabulary,
@@ -63,6 +62,11 @@ pub(crate) struct Rpc<S> {
 impl<S> Rpc<S> {
     fn turn(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.checking).try_acquire_owned().map_err(|_| EngineError::Busy.into())
+    }
+
+    fn questions<T>(&self, request: &Request<T>) -> Result<Questions<'_, S>, Fault> {
+        let tenant = Call::of(request)?.tenant()?.clone();
+        Ok(Questions { store: &self.store, ledgers: &self.words.ledgers, tenant, now: self.clock.now() })
     }
 }
 
@@ -142,64 +146,58 @@ impl<S: Led> LedgerService for Rpc<S> {
 
     async fn list_accounts(
         &self,
-        request: Request<ListAccountsRequest>,
-    ) -> Result<Response<ListAccountsResponse>, Status> {
-        let call = Call::of(&request)?;
-        let found =
-            queries::list_accounts(&self.store, &self.words.ledgers, &call, request.into_inner()).await?;
-        Ok(Response::new(found))
+        request: Request<proto::ListAccountsRequest>,
+    ) -> Result<Response<proto::ListAccountsResponse>, Status> {
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.list_accounts(request.into_inner()).await?))
     }
 
     async fn query_accounts(
         &self,
         request: Request<proto::QueryAccountsRequest>,
     ) -> Result<Response<proto::QueryAccountsResponse>, Status> {
-        let call = Call::of(&request)?;
-        let found =
-            queries::query_accounts(&self.store, &self.words.ledgers, &call, request.into_inner()).await?;
-        Ok(Response::new(found))
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.query_accounts(request.into_inner()).await?))
     }
 
     async fn get_account(
         &self,
-        request: Request<GetAccountRequest>,
+        request: Request<proto::GetAccountRequest>,
     ) -> Result<Response<proto::Account>, Status> {
-        let call = Call::of(&request)?;
-        let found =
-            queries::get_account(&self.store, &self.words.ledgers, &call, request.into_inner()).await?;
-        Ok(Response::new(found))
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.get_account(request.into_inner()).await?))
     }
 
     async fn list_account_transfers(
         &self,
         request: Request<proto::ListAccountTransfersRequest>,
     ) -> Result<Response<proto::ListAccountTransfersResponse>, Status> {
-        let call = Call::of(&request)?;
-        Ok(Response::new(queries::list_account_transfers(&self.store, &call, request.into_inner()).await?))
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.list_account_transfers(request.into_inner()).await?))
     }
 
     async fn list_account_balances(
         &self,
         request: Request<proto::ListAccountBalancesRequest>,
     ) -> Result<Response<proto::ListAccountBalancesResponse>, Status> {
-        let call = Call::of(&request)?;
-        Ok(Response::new(queries::list_account_balances(&self.store, &call, request.into_inner()).await?))
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.list_account_balances(request.into_inner()).await?))
     }
 
     async fn get_balances_as_of(
         &self,
         request: Request<proto::GetBalancesAsOfRequest>,
     ) -> Result<Response<proto::GetBalancesAsOfResponse>, Status> {
-        let call = Call::of(&request)?;
-        Ok(Response::new(queries::balances_as_of(&self.store, &call, request.into_inner()).await?))
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.balances_as_of(request.into_inner()).await?))
     }
 
     async fn query_transfers(
         &self,
         request: Request<proto::QueryTransfersRequest>,
     ) -> Result<Response<proto::QueryTransfersResponse>, Status> {
-        let call = Call::of(&request)?;
-        Ok(Response::new(queries::query_transfers(&self.store, &call, request.into_inner()).await?))
+        let questions = self.questions(&request)?;
+        Ok(Response::new(questions.query_transfers(request.into_inner()).await?))
     }
 
     type StreamTransfersStream = Messages<proto::StreamTransfersResponse>;

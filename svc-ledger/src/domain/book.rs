@@ -198,7 +198,18 @@ impl Book {
         self.sequence
     }
 
-    /// The latest time of any event.
+    /// Lets nothing that is still to happen have this time or an earlier one, so that what is said of it stays
+    /// true. `false`, and nothing changes, of a time that has not come: it is later than now and than all that
+    /// happened.
+    pub fn close_until(&mut self, time: Timestamp, now: Timestamp) -> bool {
+        let has_come = time <= now.max(self.set.last());
+        if has_come {
+            self.set.close_until(time);
+        }
+        has_come
+    }
+
+    /// The latest time of any event, or a later one that none may have any more.
     pub fn last(&self) -> Timestamp {
         self.set.last()
     }
@@ -224,5 +235,43 @@ impl Book {
             Known::Reserved(reservation, ReservationState::Open) => Some(reservation),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AccountFlags, Given, Reference};
+
+    fn at(nanos: i64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
+    fn opened(book: &mut Book, bits: u128, now: i64) -> Option<i64> {
+        let account = NewAccount {
+            id: Given::Value(AccountId::new(bits).unwrap()),
+            tenant: Given::Value("acme".parse().unwrap()),
+            ledger: Given::Value("EUR".parse().unwrap()),
+            code: Given::Value("cash".parse().unwrap()),
+            flags: Some(AccountFlags::NONE),
+            user_data: 0,
+            reference: Some(Reference::default()),
+            limit: 0,
+            has_balances: false,
+            has_timestamp: false,
+        };
+        book.open_accounts(&[account], at(now))[0].timestamp.map(Timestamp::as_nanos)
+    }
+
+    #[test]
+    fn what_is_closed_stays_as_it_is_and_what_has_not_come_is_not_closed() {
+        let mut book = Book::default();
+        assert!(book.close_until(at(50), at(50)), "the present has come");
+        assert_eq!(opened(&mut book, 1, 50), Some(51));
+        assert!(book.close_until(at(51), at(10)), "what happened has come, wherever the clock was set to");
+        assert!(!book.close_until(at(52), at(51)));
+        assert_eq!(opened(&mut book, 2, 20), Some(52), "nothing was closed");
+        assert!(book.close_until(at(7), at(90)));
+        assert_eq!(opened(&mut book, 3, 60), Some(60), "no more is closed than was asked about");
     }
 }

@@ -32,24 +32,23 @@ impl TrialLine {
 }
 
 impl TrialLine {
-    /// One more account.
-    fn opened(&mut self, balances: &Balances) {
-        self.moved(&Balances::default(), balances);
-        self.accounts += 1;
+    /// An account has other sums now. Most movements change one of them.
+    fn changed(&mut self, before: &Balances, after: &Balances) {
+        let change = |sum: &mut i128, before: i64, after: i64| {
+            if before != after {
+                *sum += i128::from(after) - i128::from(before);
+            }
+        };
+        change(&mut self.debits_pending, before.debits_pending, after.debits_pending);
+        change(&mut self.debits_posted, before.debits_posted, after.debits_posted);
+        change(&mut self.credits_pending, before.credits_pending, after.credits_pending);
+        change(&mut self.credits_posted, before.credits_posted, after.credits_posted);
     }
 
-    /// An account less.
-    fn removed(&mut self, balances: &Balances) {
-        self.moved(balances, &Balances::default());
-        self.accounts -= 1;
-    }
-
-    fn moved(&mut self, before: &Balances, after: &Balances) {
-        let change = |before: i64, after: i64| i128::from(after) - i128::from(before);
-        self.debits_pending += change(before.debits_pending, after.debits_pending);
-        self.debits_posted += change(before.debits_posted, after.debits_posted);
-        self.credits_pending += change(before.credits_pending, after.credits_pending);
-        self.credits_posted += change(before.credits_posted, after.credits_posted);
+    /// One more account, or one less.
+    fn count(&mut self, accounts: i64, before: &Balances, after: &Balances) {
+        self.accounts += accounts;
+        self.changed(before, after);
     }
 }
 
@@ -82,10 +81,10 @@ impl Trials {
     /// An account that counts from now on.
     pub(super) fn opened(&mut self, tenant: &TenantId, ledger: LedgerCode, balances: &Balances) {
         if let Some(line) = self.line(tenant, ledger) {
-            return line.opened(balances);
+            return line.count(1, &Balances::default(), balances);
         }
         let mut line = TrialLine::default();
-        line.opened(balances);
+        line.count(1, &Balances::default(), balances);
         self.places.entry(tenant.clone()).or_default().push(self.lines.len());
         self.lines.push(Kept { tenant: tenant.clone(), ledger, line });
     }
@@ -93,7 +92,7 @@ impl Trials {
     /// An account that counts no longer.
     pub(super) fn removed(&mut self, tenant: &TenantId, ledger: LedgerCode, balances: &Balances) {
         if let Some(line) = self.line(tenant, ledger) {
-            line.removed(balances);
+            line.count(-1, balances, &Balances::default());
         }
     }
 
@@ -101,7 +100,7 @@ impl Trials {
     pub(super) fn moved(&mut self, tenant: &TenantId, ledger: LedgerCode, sides: [[&Balances; 2]; 2]) {
         if let Some(line) = self.line(tenant, ledger) {
             for [before, after] in sides {
-                line.moved(before, after);
+                line.changed(before, after);
             }
         }
     }

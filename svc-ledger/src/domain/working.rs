@@ -104,9 +104,14 @@ impl WorkingSet {
         next_timestamp(now, self.last)
     }
 
-    /// The time of the last event.
+    /// The time of the last event, or a later one that no event may have any more.
     pub fn last(&self) -> Timestamp {
         self.last
+    }
+
+    /// Lets no event that is still to come have this time or an earlier one.
+    pub fn close_until(&mut self, time: Timestamp) {
+        self.last = self.last.max(time);
     }
 
     /// Puts in an account as the store has it.
@@ -172,11 +177,11 @@ impl WorkingSet {
         match event {
             Event::Opened(account) => self.add_account(Account::clone(account)),
             Event::Made { transfer, debit, credit } => {
-                self.settle(transfer, [debit, credit].map(Standing::after));
+                self.bring(transfer, [debit, credit].map(Standing::after));
                 self.record(transfer);
             }
             Event::Expired { pending, debit, credit, .. } => {
-                self.settle(pending, [debit, credit].map(Standing::after));
+                self.bring(pending, [debit, credit].map(Standing::after));
                 self.set_state(pending.id, ReservationState::Expired);
             }
             Event::Burned { id, .. } => {
@@ -206,7 +211,7 @@ impl WorkingSet {
     pub(super) fn roll_back(&mut self, mark: Mark) {
         for before in self.undo.take().unwrap_or_default().into_iter().rev() {
             let Some(Event::Made { transfer, .. }) = self.log.pop() else { break };
-            self.settle(&transfer, before);
+            self.bring(&transfer, before);
             self.transfers.remove(&transfer.id);
             if let Some(pending) = transfer.pending_id() {
                 self.set_state(pending, ReservationState::Open);
@@ -224,13 +229,16 @@ impl WorkingSet {
     }
 
     /// Makes a transfer that was decided upon.
+    #[inline(never)] // in line it is slower by a copy of the decision
     pub(super) fn make(&mut self, decision: Decision) -> Timestamp {
         let Decision { transfer, debit_after, credit_after } = decision;
         let timestamp = transfer.timestamp;
         let transfer = Arc::new(transfer);
-        let (before, [debit, credit]) = self.settle(&transfer, [debit_after, credit_after]);
+        let (debit_before, debit) = self.settle(transfer.debit, debit_after);
+        let (credit_before, credit) = self.settle(transfer.credit, credit_after);
+        self.count(&transfer, [[&debit_before, &debit_after], [&credit_before, &credit_after]]);
         if let Some(undo) = &mut self.undo {
-            undo.push(before);
+            undo.push([debit_before, credit_before]);
         }
         self.record(&transfer);
         self.last = timestamp;
@@ -240,7 +248,7 @@ impl WorkingSet {
 
     /// Releases a reservation that has lapsed.
     pub(super) fn release(&mut self, timestamp: Timestamp, pending: Arc<Transfer>, after: [Standing; 2]) {
-        let (_, [debit, credit]) = self.settle(&pending, after);
+        let [debit, credit] = self.bring(&pending, after);
         self.set_state(pending.id, ReservationState::Expired);
         self.last = timestamp;
         self.log.push(Event::Expired { timestamp, pending, debit, credit });
@@ -280,20 +288,24 @@ impl WorkingSet {
     }
 
     /// Brings the accounts of a transfer, or of a reservation, to where a movement leaves them, and the sums with
-    /// them. Where they stood before, and the movement's sides.
-    fn settle(&mut self, by: &Transfer, after: [Standing; 2]) -> ([Standing; 2], [Side; 2]) {
+    /// them; the movement's sides.
+    fn bring(&mut self, by: &Transfer, after: [Standing; 2]) -> [Side; 2] {
         let [debit_after, credit_after] = after;
-        let (debit_before, debit) = self.bring(by.debit, debit_after);
-        let (credit_before, credit) = self.bring(by.credit, credit_after);
-        let sides = [
-            [&debit_before.balances, &debit_after.balances],
-            [&credit_before.balances, &credit_after.balances],
-        ];
-        self.trials.moved(&by.tenant, by.ledger, sides);
-        ([debit_before, credit_before], [debit, credit])
+        let (debit_before, debit) = self.settle(by.debit, debit_after);
+        let (credit_before, credit) = self.settle(by.credit, credit_after);
+        self.count(by, [[&debit_before, &debit_after], [&credit_before, &credit_after]]);
+        [debit, credit]
     }
 
-    fn bring(&mut self, id: AccountId, after: Standing) -> (Standing, Side) {
+    /// Changes the sums over the accounts by what a movement made of its two: of each before and after.
+    fn count(&mut self, by: &Transfer, sides: [[&Standing; 2]; 2]) {
+        let sides = sides.map(|side| side.map(|standing| &standing.balances));
+        self.trials.moved(&by.tenant, by.ledger, sides);
+    }
+
+    /// Brings an account to where a movement leaves it; where it stood before, and the movement's side. What is
+    /// called for every movement is in line, and so small; whoever calls it counts the sums, too.
+    fn settle(&mut self, id: AccountId, after: Standing) -> (Standing, Side) {
         let Some(account) = self.accounts.get_mut(&id) else {
             // Every decision was made on the accounts of this set.
             let number = Timestamp::EPOCH;

@@ -67,6 +67,12 @@ impl<I: Index> Engine<I> {
         self.write(Vec::new(), 0, now, Book::release_lapsed).await
     }
 
+    /// Lets nothing that is still to happen have this time or an earlier one; `false` of a time that has not
+    /// come. A question that follows sees all that has.
+    pub async fn close_until(&self, time: Timestamp, now: Timestamp) -> Result<bool, EngineError> {
+        self.write(Vec::new(), 0, now, move |book, now| book.close_until(time, now)).await
+    }
+
     /// Those of the accounts that exist and are the tenant's, in the order asked.
     pub async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {
         self.read(Vec::new(), move |book| book.accounts(&tenant, &ids)).await

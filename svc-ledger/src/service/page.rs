@@ -4,8 +4,11 @@
 //! paging. What happens meanwhile is newer than every token of an answer that is newest first, so that pages
 //! neither repeat nor skip anything.
 
+use std::mem;
+
 use mesh::Violations;
 use money::{TenantId, Timestamp};
+use paymesh_proto::ledger::v1 as proto;
 use uuid::Uuid;
 
 use crate::store::ports::{Period, Window};
@@ -25,16 +28,36 @@ pub(super) struct Sizes {
 }
 
 /// What a request says of paging.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) size: i32,
-    pub(super) token: &'a str,
-    pub(super) oldest_first: bool,
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    size: i32,
+    token: String,
+    oldest_first: bool,
     /// Nanoseconds.
-    pub(super) from_ns: i64,
+    from_ns: i64,
     /// Nanoseconds; 0 for no bound.
-    pub(super) to_ns: i64,
+    to_ns: i64,
 }
+
+/// A request whose answer comes in pages.
+pub(super) trait Paged: std::fmt::Debug {
+    /// Takes size and token out, so that requests for pages of the same query are the same.
+    fn take_paging(&mut self) -> Asked;
+}
+
+macro_rules! paged {
+    ($($request:ident),+) => {$(
+        impl Paged for proto::$request {
+            fn take_paging(&mut self) -> Asked {
+                let (size, token) = (mem::take(&mut self.page_size), mem::take(&mut self.page_token));
+                let Self { oldest_first, from_ns, to_ns, .. } = *self;
+                Asked { size, token, oldest_first, from_ns, to_ns }
+            }
+        }
+    )+};
+}
+
+paged!(QueryAccountsRequest, QueryTransfersRequest, ListAccountTransfersRequest, ListAccountBalancesRequest);
 
 /// A query whose pages belong together.
 #[derive(Debug, Clone, Copy)]
@@ -71,13 +94,8 @@ impl Query {
     }
 
     /// The part of time and the number of items that a page is made of.
-    pub(super) fn page(
-        self,
-        asked: Asked<'_>,
-        sizes: Sizes,
-        violations: &mut Violations,
-    ) -> (Period, Window) {
-        let Asked { size, token, oldest_first, from_ns, to_ns } = asked;
+    pub(super) fn page(self, asked: &Asked, sizes: Sizes, violations: &mut Violations) -> (Period, Window) {
+        let Asked { size, ref token, oldest_first, from_ns, to_ns } = *asked;
         let limit = match usize::try_from(size) {
             Ok(0) => sizes.default,
             Ok(size) if size <= sizes.max => size,
@@ -120,8 +138,8 @@ mod tests {
 
     const SIZES: Sizes = Sizes { default: 20, max: 100 };
 
-    fn asked(token: &str) -> Asked<'_> {
-        Asked { size: 0, token, oldest_first: false, from_ns: 5, to_ns: 0 }
+    fn asked(token: &str) -> Asked {
+        Asked { size: 0, token: token.to_owned(), oldest_first: false, from_ns: 5, to_ns: 0 }
     }
 
     #[test]
@@ -147,9 +165,9 @@ mod tests {
     fn a_page_goes_on_where_the_last_one_ended() {
         let query = Query::new(&"acme".parse().unwrap(), "List", &());
         let token = query.token(Timestamp::from_nanos(50));
-        let page = |asked| {
+        let page = |asked: Asked| {
             let mut violations = Violations::new();
-            let (period, window) = query.page(asked, SIZES, &mut violations);
+            let (period, window) = query.page(&asked, SIZES, &mut violations);
             violations.finish().map(|()| (period.from.as_nanos(), period.to.as_nanos(), window.limit))
         };
         assert_eq!(page(asked("")).unwrap(), (5, i64::MAX, 20));
@@ -165,7 +183,7 @@ mod tests {
             Asked { to_ns: 4, ..asked("") },
             asked("no token"),
         ] {
-            assert!(page(wrong).is_err(), "{wrong:?}");
+            assert!(page(wrong.clone()).is_err(), "{wrong:?}");
         }
     }
 }

@@ -1,15 +1,15 @@
 //! The RPCs that ask the index: filters and pages.
 
-use mesh::{Call, Fault, Reason, Violations};
+use mesh::{Fault, Reason, Violations};
 use money::{TenantId, Timestamp};
 use paymesh_proto::ledger::v1 as proto;
 
 use super::{
-    page::{Asked, Query, Sizes, go_on},
+    page::{Paged, Query, Sizes, go_on},
     wire,
 };
 use crate::{
-    domain::{Account, AccountFlags, AccountId, Ledgers, Reference, Transfer, TransferFlags, TransferId},
+    domain::{Account, AccountFlags, AccountId, Ledgers, Reference, TransferId},
     engine::EngineError,
     store::{
         Store,
@@ -65,217 +65,232 @@ fn given<T, E: std::fmt::Display>(
     if text.is_empty() { None } else { violations.check(field, parse(text)) }
 }
 
-fn any_transfer(tenant: TenantId, period: Period, window: Window) -> TransferFilter {
-    TransferFilter {
-        tenant: Some(tenant),
-        period,
-        account: None,
-        debit: None,
-        credit: None,
-        ledger: None,
-        code: None,
-        flags: TransferFlags::default(),
-        reference: None,
-        user_data: None,
-        amount_min: None,
-        amount_max: None,
-        pending: None,
-        window,
+/// A part of all that passes a filter, in the contract's words, and the token of the next one.
+type Found<T> = (Vec<T>, String);
+
+/// A tenant's questions to a store.
+pub(super) struct Questions<'a, S> {
+    pub(super) store: &'a S,
+    pub(super) ledgers: &'a Ledgers,
+    pub(super) tenant: TenantId,
+    pub(super) now: Timestamp,
+}
+
+impl<S: Store> Questions<'_, S> {
+    /// Takes what a request says of paging out of it; what is left is the query that its pages belong to.
+    fn page(
+        &self,
+        rpc: &str,
+        sizes: Sizes,
+        request: &mut impl Paged,
+        violations: &mut Violations,
+    ) -> (Query, Period, Window) {
+        let asked = request.take_paging();
+        let query = Query::new(&self.tenant, rpc, request);
+        let (period, window) = query.page(&asked, sizes, violations);
+        (query, period, window)
     }
-}
 
-async fn transfers<S: Store>(
-    store: &S,
-    query: Query,
-    filter: TransferFilter,
-) -> Result<(Vec<proto::Transfer>, String), Fault> {
-    let ask = |period, window| store.find_transfers(TransferFilter { period, window, ..filter.clone() });
-    let (found, resume): (Vec<Transfer>, _) = fill(filter.period, filter.window, ask).await?;
-    Ok((found.iter().map(wire::transfer).collect(), next(query, resume)))
-}
-
-async fn accounts<S: Store>(
-    store: &S,
-    ledgers: &Ledgers,
-    query: Query,
-    filter: AccountFilter,
-) -> Result<(Vec<proto::Account>, String), Fault> {
-    let ask = |period, window| store.find_accounts(AccountFilter { period, window, ..filter.clone() });
-    let (found, resume): (Vec<Account>, _) = fill(filter.period, filter.window, ask).await?;
-    Ok((found.iter().map(|account| wire::account(account, ledgers)).collect(), next(query, resume)))
-}
-
-pub(super) async fn list_accounts<S: Store>(
-    store: &S,
-    ledgers: &Ledgers,
-    call: &Call,
-    request: proto::ListAccountsRequest,
-) -> Result<proto::ListAccountsResponse, Fault> {
-    let tenant = call.tenant()?.clone();
-    let mut violations = Violations::new();
-    let query = Query::new(&tenant, "ListAccounts", &(&request.ledger, &request.code));
-    let asked = Asked {
-        size: request.page_size,
-        token: &request.page_token,
-        oldest_first: false,
-        from_ns: 0,
-        to_ns: 0,
-    };
-    let (period, window) = query.page(asked, LIST, &mut violations);
-    let filter = AccountFilter {
-        tenant,
-        period,
-        ledger: given(&mut violations, "ledger", &request.ledger, str::parse),
-        code: given(&mut violations, "code", &request.code, str::parse),
-        reference: None,
-        user_data: None,
-        window,
-    };
-    violations.finish()?;
-    let (accounts, next_page_token) = accounts(store, ledgers, query, filter).await?;
-    Ok(proto::ListAccountsResponse { accounts, next_page_token })
-}
-
-pub(super) async fn query_accounts<S: Store>(
-    store: &S,
-    ledgers: &Ledgers,
-    call: &Call,
-    mut request: proto::QueryAccountsRequest,
-) -> Result<proto::QueryAccountsResponse, Fault> {
-    let tenant = call.tenant()?.clone();
-    let mut violations = Violations::new();
-    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-    let query = Query::new(&tenant, "QueryAccounts", &request);
-    let asked = Asked {
-        size,
-        token: &token,
-        oldest_first: request.oldest_first,
-        from_ns: request.from_ns,
-        to_ns: request.to_ns,
-    };
-    let (period, window) = query.page(asked, QUERY, &mut violations);
-    let reference = request.reference.map(|text| text.parse::<Reference>());
-    let filter = AccountFilter {
-        tenant,
-        period,
-        ledger: given(&mut violations, "ledger", &request.ledger, str::parse),
-        code: given(&mut violations, "code", &request.code, str::parse),
-        reference: reference.and_then(|parsed| violations.check("reference", parsed)),
-        user_data: request.user_data,
-        window,
-    };
-    violations.finish()?;
-    let (accounts, next_page_token) = accounts(store, ledgers, query, filter).await?;
-    Ok(proto::QueryAccountsResponse { accounts, next_page_token })
-}
-
-pub(super) async fn query_transfers<S: Store>(
-    store: &S,
-    call: &Call,
-    mut request: proto::QueryTransfersRequest,
-) -> Result<proto::QueryTransfersResponse, Fault> {
-    let tenant = call.tenant()?.clone();
-    let mut violations = Violations::new();
-    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-    let query = Query::new(&tenant, "QueryTransfers", &request);
-    let asked = Asked {
-        size,
-        token: &token,
-        oldest_first: request.oldest_first,
-        from_ns: request.from_ns,
-        to_ns: request.to_ns,
-    };
-    let (period, window) = query.page(asked, QUERY, &mut violations);
-    let reference = request.reference.map(|text| text.parse::<Reference>());
-    if let (Some(least), Some(most)) = (request.amount_min, request.amount_max)
-        && most < least
-    {
-        violations.add("amount_max", "must not be less than amount_min");
+    /// Sees to it that nothing happens any more at a time that is asked about, or before it.
+    async fn close_until(&self, field: &str, nanos: i64) -> Result<(), Fault> {
+        if self.store.close_until(Timestamp::from_nanos(nanos), self.now).await? {
+            return Ok(());
+        }
+        Err(Fault::invalid(field, "must not be in the future: what happens by then is not known yet"))
     }
-    let (flags, has_unknown) = wire::transfer_flags(&request.flags);
-    if has_unknown {
-        violations.add("flags", "must be flags of transfers");
+
+    /// The same of a period's end, if it has one.
+    async fn close_bound(&self, to_ns: i64) -> Result<(), Fault> {
+        if to_ns == 0 { Ok(()) } else { self.close_until("to_ns", to_ns).await }
     }
-    let checked = &mut violations;
-    let filter = TransferFilter {
-        account: given(checked, "account_id", &request.account_id, AccountId::parse),
-        debit: given(checked, "debit_account_id", &request.debit_account_id, AccountId::parse),
-        credit: given(checked, "credit_account_id", &request.credit_account_id, AccountId::parse),
-        ledger: given(checked, "ledger", &request.ledger, str::parse),
-        code: given(checked, "code", &request.code, str::parse),
-        flags,
-        reference: reference.and_then(|parsed| checked.check("reference", parsed)),
-        user_data: request.user_data,
-        amount_min: request.amount_min,
-        amount_max: request.amount_max,
-        pending: given(checked, "pending_id", &request.pending_id, TransferId::parse),
-        ..any_transfer(tenant, period, window)
-    };
-    violations.finish()?;
-    let (transfers, next_page_token) = transfers(store, query, filter).await?;
-    Ok(proto::QueryTransfersResponse { transfers, next_page_token })
-}
 
-/// The account, which must be one of the tenant's.
-async fn account_of<S: Store>(store: &S, tenant: &TenantId, field: &str, id: &str) -> Result<Account, Fault> {
-    let id = AccountId::parse(id).map_err(|error| Fault::invalid(field, error.to_string()))?;
-    let found = store.accounts(tenant.clone(), vec![id]).await?;
-    found
-        .into_iter()
-        .next()
-        .ok_or_else(|| Fault::new(Reason::AccountNotFound, "There is no account with this id."))
-}
-
-async fn account_with_history<S: Store>(
-    store: &S,
-    tenant: &TenantId,
-    field: &str,
-    id: &str,
-) -> Result<Account, Fault> {
-    let account = account_of(store, tenant, field, id).await?;
-    if account.flags.contains(AccountFlags::HISTORY) {
-        return Ok(account);
+    async fn transfers(&self, query: Query, filter: TransferFilter) -> Result<Found<proto::Transfer>, Fault> {
+        let ask =
+            |period, window| self.store.find_transfers(TransferFilter { period, window, ..filter.clone() });
+        let (found, resume) = fill(filter.period, filter.window, ask).await?;
+        Ok((found.iter().map(wire::transfer).collect(), next(query, resume)))
     }
-    Err(Fault::invalid(field, "must be an account with the flag HISTORY, which is said when it is opened"))
-}
 
-pub(super) async fn get_account<S: Store>(
-    store: &S,
-    ledgers: &Ledgers,
-    call: &Call,
-    request: proto::GetAccountRequest,
-) -> Result<proto::Account, Fault> {
-    let account = account_of(store, call.tenant()?, "id", &request.id).await?;
-    Ok(wire::account(&account, ledgers))
-}
+    async fn accounts(
+        &self,
+        rpc: &str,
+        sizes: Sizes,
+        mut request: proto::QueryAccountsRequest,
+    ) -> Result<Found<proto::Account>, Fault> {
+        let mut violations = Violations::new();
+        let (query, period, window) = self.page(rpc, sizes, &mut request, &mut violations);
+        let reference = request.reference.map(|text| text.parse::<Reference>());
+        let filter = AccountFilter {
+            ledger: given(&mut violations, "ledger", &request.ledger, str::parse),
+            code: given(&mut violations, "code", &request.code, str::parse),
+            reference: reference.and_then(|parsed| violations.check("reference", parsed)),
+            user_data: request.user_data,
+            ..AccountFilter::any(self.tenant.clone(), period, window)
+        };
+        violations.finish()?;
+        self.close_bound(request.to_ns).await?;
+        let ask =
+            |period, window| self.store.find_accounts(AccountFilter { period, window, ..filter.clone() });
+        let (found, resume) = fill(period, window, ask).await?;
+        let told = |account: &Account| wire::account(account, self.ledgers);
+        Ok((found.iter().map(told).collect(), next(query, resume)))
+    }
 
-pub(super) async fn list_account_transfers<S: Store>(
-    store: &S,
-    call: &Call,
-    mut request: proto::ListAccountTransfersRequest,
-) -> Result<proto::ListAccountTransfersResponse, Fault> {
-    let tenant = call.tenant()?.clone();
-    let mut violations = Violations::new();
-    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-    let query = Query::new(&tenant, "ListAccountTransfers", &request);
-    let asked = Asked {
-        size,
-        token: &token,
-        oldest_first: request.oldest_first,
-        from_ns: request.from_ns,
-        to_ns: request.to_ns,
-    };
-    let (period, window) = query.page(asked, LIST, &mut violations);
-    violations.finish()?;
-    let id = Some(account_of(store, &tenant, "account_id", &request.account_id).await?.id);
-    let any = any_transfer(tenant, period, window);
-    let filter = match (request.debits, request.credits) {
-        (true, false) => TransferFilter { debit: id, ..any },
-        (false, true) => TransferFilter { credit: id, ..any },
-        _ => TransferFilter { account: id, ..any },
-    };
-    let (transfers, next_page_token) = transfers(store, query, filter).await?;
-    Ok(proto::ListAccountTransfersResponse { transfers, next_page_token })
+    pub(super) async fn list_accounts(
+        &self,
+        request: proto::ListAccountsRequest,
+    ) -> Result<proto::ListAccountsResponse, Fault> {
+        let proto::ListAccountsRequest { page_size, page_token, ledger, code } = request;
+        let query = proto::QueryAccountsRequest { page_size, page_token, ledger, code, ..Default::default() };
+        let (accounts, next_page_token) = self.accounts("ListAccounts", LIST, query).await?;
+        Ok(proto::ListAccountsResponse { accounts, next_page_token })
+    }
+
+    pub(super) async fn query_accounts(
+        &self,
+        request: proto::QueryAccountsRequest,
+    ) -> Result<proto::QueryAccountsResponse, Fault> {
+        let (accounts, next_page_token) = self.accounts("QueryAccounts", QUERY, request).await?;
+        Ok(proto::QueryAccountsResponse { accounts, next_page_token })
+    }
+
+    pub(super) async fn query_transfers(
+        &self,
+        mut request: proto::QueryTransfersRequest,
+    ) -> Result<proto::QueryTransfersResponse, Fault> {
+        let mut violations = Violations::new();
+        let (query, period, window) = self.page("QueryTransfers", QUERY, &mut request, &mut violations);
+        let reference = request.reference.map(|text| text.parse::<Reference>());
+        if let (Some(least), Some(most)) = (request.amount_min, request.amount_max)
+            && most < least
+        {
+            violations.add("amount_max", "must not be less than amount_min");
+        }
+        let (flags, has_unknown) = wire::transfer_flags(&request.flags);
+        if has_unknown {
+            violations.add("flags", "must be flags of transfers");
+        }
+        let checked = &mut violations;
+        let filter = TransferFilter {
+            account: given(checked, "account_id", &request.account_id, AccountId::parse),
+            debit: given(checked, "debit_account_id", &request.debit_account_id, AccountId::parse),
+            credit: given(checked, "credit_account_id", &request.credit_account_id, AccountId::parse),
+            ledger: given(checked, "ledger", &request.ledger, str::parse),
+            code: given(checked, "code", &request.code, str::parse),
+            flags,
+            reference: reference.and_then(|parsed| checked.check("reference", parsed)),
+            user_data: request.user_data,
+            amount_min: request.amount_min,
+            amount_max: request.amount_max,
+            pending: given(checked, "pending_id", &request.pending_id, TransferId::parse),
+            ..TransferFilter::any(Some(self.tenant.clone()), period, window)
+        };
+        violations.finish()?;
+        self.close_bound(request.to_ns).await?;
+        let (transfers, next_page_token) = self.transfers(query, filter).await?;
+        Ok(proto::QueryTransfersResponse { transfers, next_page_token })
+    }
+
+    /// The account, which must be one of the tenant's.
+    async fn account_of(&self, field: &str, id: &str) -> Result<Account, Fault> {
+        let id = AccountId::parse(id).map_err(|error| Fault::invalid(field, error.to_string()))?;
+        let found = self.store.accounts(self.tenant.clone(), vec![id]).await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| Fault::new(Reason::AccountNotFound, "There is no account with this id."))
+    }
+
+    async fn account_with_history(&self, field: &str, id: &str) -> Result<Account, Fault> {
+        let account = self.account_of(field, id).await?;
+        if account.flags.contains(AccountFlags::HISTORY) {
+            return Ok(account);
+        }
+        let text = "must be an account with the flag HISTORY, which is said when it is opened";
+        Err(Fault::invalid(field, text))
+    }
+
+    pub(super) async fn get_account(
+        &self,
+        request: proto::GetAccountRequest,
+    ) -> Result<proto::Account, Fault> {
+        Ok(wire::account(&self.account_of("id", &request.id).await?, self.ledgers))
+    }
+
+    pub(super) async fn list_account_transfers(
+        &self,
+        mut request: proto::ListAccountTransfersRequest,
+    ) -> Result<proto::ListAccountTransfersResponse, Fault> {
+        let mut violations = Violations::new();
+        let (query, period, window) = self.page("ListAccountTransfers", LIST, &mut request, &mut violations);
+        violations.finish()?;
+        let id = Some(self.account_of("account_id", &request.account_id).await?.id);
+        self.close_bound(request.to_ns).await?;
+        let any = TransferFilter::any(Some(self.tenant.clone()), period, window);
+        let filter = match (request.debits, request.credits) {
+            (true, false) => TransferFilter { debit: id, ..any },
+            (false, true) => TransferFilter { credit: id, ..any },
+            _ => TransferFilter { account: id, ..any },
+        };
+        let (transfers, next_page_token) = self.transfers(query, filter).await?;
+        Ok(proto::ListAccountTransfersResponse { transfers, next_page_token })
+    }
+
+    async fn balances(
+        &self,
+        account: AccountId,
+        period: Period,
+        window: Window,
+    ) -> Result<(Vec<BalanceAt>, Option<Timestamp>), Fault> {
+        let ask = |period, window| {
+            self.store.find_balances(BalanceFilter { tenant: self.tenant.clone(), account, period, window })
+        };
+        fill(period, window, ask).await
+    }
+
+    pub(super) async fn list_account_balances(
+        &self,
+        mut request: proto::ListAccountBalancesRequest,
+    ) -> Result<proto::ListAccountBalancesResponse, Fault> {
+        let mut violations = Violations::new();
+        let (query, period, window) = self.page("ListAccountBalances", LIST, &mut request, &mut violations);
+        violations.finish()?;
+        let account = self.account_with_history("account_id", &request.account_id).await?.id;
+        self.close_bound(request.to_ns).await?;
+        let (found, resume) = self.balances(account, period, window).await?;
+        let balances = found.into_iter().map(balance).collect();
+        Ok(proto::ListAccountBalancesResponse { balances, next_page_token: next(query, resume) })
+    }
+
+    pub(super) async fn balances_as_of(
+        &self,
+        request: proto::GetBalancesAsOfRequest,
+    ) -> Result<proto::GetBalancesAsOfResponse, Fault> {
+        let proto::GetBalancesAsOfRequest { account_ids, timestamp_ns } = request;
+        if !(1..=AS_OF_MAX).contains(&account_ids.len()) {
+            return Err(Fault::invalid("account_ids", format!("must have 1 to {AS_OF_MAX} items")));
+        }
+        if timestamp_ns < 0 {
+            return Err(Fault::invalid("timestamp_ns", "must not be negative"));
+        }
+        self.close_until("timestamp_ns", timestamp_ns).await?;
+        let period = Period { from: Timestamp::EPOCH, to: Timestamp::from_nanos(timestamp_ns) };
+        let window = Window { newest_first: true, limit: 1 };
+        let mut balances = Vec::with_capacity(account_ids.len());
+        for (index, id) in account_ids.iter().enumerate() {
+            let account = self.account_with_history(&format!("account_ids[{index}]"), id).await?.id;
+            let (mut found, resume) = self.balances(account, period, window).await?;
+            balances.push(match (found.pop(), resume) {
+                (Some(at), _) => balance(at),
+                (None, None) => proto::AccountBalance::default(),
+                (None, Some(_)) => {
+                    let text = "The account's history could not be searched in one step.";
+                    return Err(Fault::new(Reason::Internal, text));
+                }
+            });
+        }
+        Ok(proto::GetBalancesAsOfResponse { balances })
+    }
 }
 
 fn balance(at: BalanceAt) -> proto::AccountBalance {
@@ -286,63 +301,4 @@ fn balance(at: BalanceAt) -> proto::AccountBalance {
         credits_pending: at.balances.credits_pending,
         credits_posted: at.balances.credits_posted,
     }
-}
-
-pub(super) async fn list_account_balances<S: Store>(
-    store: &S,
-    call: &Call,
-    mut request: proto::ListAccountBalancesRequest,
-) -> Result<proto::ListAccountBalancesResponse, Fault> {
-    let tenant = call.tenant()?.clone();
-    let mut violations = Violations::new();
-    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-    let query = Query::new(&tenant, "ListAccountBalances", &request);
-    let asked = Asked {
-        size,
-        token: &token,
-        oldest_first: request.oldest_first,
-        from_ns: request.from_ns,
-        to_ns: request.to_ns,
-    };
-    let (period, window) = query.page(asked, LIST, &mut violations);
-    violations.finish()?;
-    let account = account_with_history(store, &tenant, "account_id", &request.account_id).await?.id;
-    let ask = |period, window| {
-        store.find_balances(BalanceFilter { tenant: tenant.clone(), account, period, window })
-    };
-    let (found, resume) = fill(period, window, ask).await?;
-    let balances = found.into_iter().map(balance).collect();
-    Ok(proto::ListAccountBalancesResponse { balances, next_page_token: next(query, resume) })
-}
-
-pub(super) async fn balances_as_of<S: Store>(
-    store: &S,
-    call: &Call,
-    request: proto::GetBalancesAsOfRequest,
-) -> Result<proto::GetBalancesAsOfResponse, Fault> {
-    let tenant = call.tenant()?.clone();
-    if !(1..=AS_OF_MAX).contains(&request.account_ids.len()) {
-        return Err(Fault::invalid("account_ids", format!("must have 1 to {AS_OF_MAX} items")));
-    }
-    if request.timestamp_ns < 0 {
-        return Err(Fault::invalid("timestamp_ns", "must not be negative"));
-    }
-    let period = Period { from: Timestamp::EPOCH, to: Timestamp::from_nanos(request.timestamp_ns) };
-    let window = Window { newest_first: true, limit: 1 };
-    let mut balances = Vec::with_capacity(request.account_ids.len());
-    for (index, id) in request.account_ids.iter().enumerate() {
-        let field = format!("account_ids[{index}]");
-        let account = account_with_history(store, &tenant, &field, id).await?.id;
-        let filter = BalanceFilter { tenant: tenant.clone(), account, period, window };
-        let Page { mut items, resume } = store.find_balances(filter).await?;
-        balances.push(match (items.pop(), resume) {
-            (Some(at), _) => balance(at),
-            (None, None) => proto::AccountBalance::default(),
-            (None, Some(_)) => {
-                let text = "The account's history could not be searched in one step.";
-                return Err(Fault::new(Reason::Internal, text));
-            }
-        });
-    }
-    Ok(proto::GetBalancesAsOfResponse { balances })
 }

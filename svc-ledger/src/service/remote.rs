@@ -221,6 +221,11 @@ fn spelled<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
+/// Zero for none.
+fn bound(to: Timestamp) -> i64 {
+    Some(to.as_nanos()).filter(|to| *to != i64::MAX).unwrap_or_default()
+}
+
 fn size(limit: usize) -> i32 {
     i32::try_from(limit).unwrap()
 }
@@ -303,6 +308,10 @@ impl Store for Remote {
         self.behind.expire(now).await
     }
 
+    async fn close_until(&self, time: Timestamp, now: Timestamp) -> Result<bool, EngineError> {
+        self.behind.close_until(time, now).await
+    }
+
     async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {
         let ids = ids.iter().map(ToString::to_string).collect();
         let request = request(&tenant, proto::LookupAccountsRequest { ids });
@@ -324,7 +333,7 @@ impl Store for Remote {
             reference: filter.reference.map(|reference| reference.as_str().to_owned()),
             user_data: filter.user_data,
             from_ns: filter.period.from.as_nanos(),
-            to_ns: filter.period.to.as_nanos(),
+            to_ns: bound(filter.period.to),
             oldest_first: !filter.window.newest_first,
             page_size: size(filter.window.limit),
             page_token: String::new(),
@@ -348,7 +357,7 @@ impl Store for Remote {
             amount_max: filter.amount_max,
             pending_id: spelled(filter.pending),
             from_ns: filter.period.from.as_nanos(),
-            to_ns: filter.period.to.as_nanos(),
+            to_ns: bound(filter.period.to),
             oldest_first: !filter.window.newest_first,
             page_size: size(filter.window.limit),
             page_token: String::new(),
@@ -363,7 +372,7 @@ impl Store for Remote {
         let query = proto::ListAccountBalancesRequest {
             account_id: filter.account.to_string(),
             from_ns: filter.period.from.as_nanos(),
-            to_ns: filter.period.to.as_nanos(),
+            to_ns: bound(filter.period.to),
             oldest_first: !filter.window.newest_first,
             page_size: size(filter.window.limit),
             page_token: String::new(),

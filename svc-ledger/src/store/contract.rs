@@ -22,8 +22,8 @@ pub(crate) use self::{
     crowd::of_a_crowd_with_retries_each_id_has_its_effect_once,
     questions::{
         a_full_batch_is_answered_and_found_as_a_whole, a_history_is_the_balances_after_each_movement,
-        accounts_are_kept_and_found_as_they_were_sent, conditions_combine_freely,
-        ids_stay_taken_when_only_the_index_knows_them,
+        a_time_that_was_asked_about_is_closed, accounts_are_kept_and_found_as_they_were_sent,
+        conditions_combine_freely, ids_stay_taken_when_only_the_index_knows_them,
     },
     restart::{after_a_restart, before_a_restart},
     rules::{
@@ -228,16 +228,7 @@ pub(crate) async fn pages_run_from_the_newest_and_stay_put_under_inserts<S: Stor
         .unwrap();
     let ever = Period { from: at(0), to: at(i64::MAX) };
     let window = Window { newest_first: true, limit: 4 };
-    let acme = tenant("acme");
-    let all = AccountFilter {
-        tenant: acme,
-        period: ever,
-        ledger: None,
-        code: None,
-        reference: None,
-        user_data: None,
-        window,
-    };
+    let all = AccountFilter::any(tenant("acme"), ever, window);
     let bits = |page: &Page<Account>| page.items.iter().map(|a| a.id.bits()).collect::<Vec<_>>();
 
     let first = store.find_accounts(all.clone()).await.unwrap();
@@ -326,22 +317,8 @@ pub(crate) async fn a_trial_balance_is_of_one_tenant<S: Store>(store: S) {
 
 /// Transfers of acme at any time, newest first.
 fn any_transfer(limit: usize) -> TransferFilter {
-    TransferFilter {
-        tenant: Some(tenant("acme")),
-        period: Period { from: at(0), to: at(i64::MAX) },
-        account: None,
-        debit: None,
-        credit: None,
-        ledger: None,
-        code: None,
-        flags: TransferFlags::default(),
-        reference: None,
-        user_data: None,
-        amount_min: None,
-        amount_max: None,
-        pending: None,
-        window: Window { newest_first: true, limit },
-    }
+    let since = Period { from: at(0), to: at(i64::MAX) };
+    TransferFilter::any(Some(tenant("acme")), since, Window { newest_first: true, limit })
 }
 
 /// All pages of a question.
@@ -381,6 +358,7 @@ macro_rules! suite {
             reservations_lapse_by_a_sweep_and_before_a_batch,
             of_many_at_once_one_resolves_and_limits_hold,
             a_trial_balance_is_of_one_tenant,
+            a_time_that_was_asked_about_is_closed,
             a_reservation_is_resolved_at_most_once,
             a_chain_is_made_as_a_whole_or_not_at_all,
             limits_count_what_is_reserved_and_can_be_moved,

@@ -15,47 +15,20 @@ use self::{
 use super::ports::{
     AccountFilter, BalanceFilter, Happened, Index, Period, TransferFilter, Watermark, Window,
 };
-use crate::domain::{
-    AccountFlags, AccountId, Event, Kind, Known, ReservationState as Ended, TransferFlags, TransferId,
-};
+use crate::domain::{AccountFlags, AccountId, Event, Kind, Known, ReservationState as Ended, TransferId};
 
-const EVER: Period = Period { from: Timestamp::from_nanos(i64::MIN), to: Timestamp::from_nanos(i64::MAX) };
 const OLDEST: Window = Window { newest_first: false, limit: 1_000 };
 const NEWEST: Window = Window { newest_first: true, limit: 1_000 };
 const PENDING: Kind = Kind::Pending { timeout_s: 60 };
 
 /// Every transfer of a tenant.
 pub(super) fn any(owner: &str) -> TransferFilter {
-    TransferFilter {
-        tenant: Some(tenant(owner)),
-        period: EVER,
-        account: None,
-        debit: None,
-        credit: None,
-        ledger: None,
-        code: None,
-        flags: TransferFlags::default(),
-        reference: None,
-        user_data: None,
-        amount_min: None,
-        amount_max: None,
-        pending: None,
-        window: OLDEST,
-    }
+    TransferFilter::any(Some(tenant(owner)), Period::EVER, OLDEST)
 }
 
 /// Every account of a tenant.
 fn any_account(owner: &str) -> AccountFilter {
-    let (tenant, period) = (tenant(owner), EVER);
-    AccountFilter {
-        tenant,
-        period,
-        ledger: None,
-        code: None,
-        reference: None,
-        user_data: None,
-        window: OLDEST,
-    }
+    AccountFilter::any(tenant(owner), Period::EVER, OLDEST)
 }
 
 async fn ids<I: Index>(index: &I, filter: TransferFilter) -> Vec<TransferId> {
@@ -236,8 +209,12 @@ pub(super) async fn nobody_sees_what_is_anothers<I: Index>(index: I) {
         let own = TransferFilter { tenant: Some(tenant("acme")), ..filter };
         assert!(ids(&index, own.clone()).await.contains(&post), "{own:?}");
     }
-    let balances =
-        |owner: &str, account| BalanceFilter { tenant: tenant(owner), account, period: EVER, window: OLDEST };
+    let balances = |owner: &str, account| BalanceFilter {
+        tenant: tenant(owner),
+        account,
+        period: Period::EVER,
+        window: OLDEST,
+    };
     assert_eq!(all(balances("globex", a), |filter| index.balances(filter)).await, []);
     assert_eq!(all(balances("acme", a), |filter| index.balances(filter)).await.len(), 2);
     assert_eq!(all(any_account("globex"), |filter| index.accounts(filter)).await, [other, another]);
@@ -253,14 +230,14 @@ pub(super) async fn history_is_kept_of_each_movement_and_read_as_of_any_time<I: 
     world.make(a, b, Kind::Single);
     index.apply(vec![world.seal()]).await.unwrap();
 
-    let filter = BalanceFilter { tenant: tenant("acme"), account: a, period: EVER, window: OLDEST };
+    let filter = BalanceFilter { tenant: tenant("acme"), account: a, period: Period::EVER, window: OLDEST };
     let history = all(filter.clone(), |filter| index.balances(filter)).await;
     assert_eq!(history, world.plain.balances(&filter));
     assert_eq!(history.len(), 4, "the lapse moved it, too");
     for (place, at) in history.iter().enumerate() {
         // As of a moment: the newest one at or before it.
         let newest_before = |to: i64| {
-            let period = Period { from: EVER.from, to: Timestamp::from_nanos(to) };
+            let period = Period { from: Period::EVER.from, to: Timestamp::from_nanos(to) };
             let window = Window { newest_first: true, limit: 1 };
             BalanceFilter { period, window, ..filter.clone() }
         };

@@ -98,6 +98,14 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// lapsed first. Returns how many; as many as the bound means that there may be more.
     fn expire(&self, now: Timestamp) -> impl Future<Output = Result<usize, EngineError>> + Send;
 
+    /// Lets nothing that is still to happen have this time or an earlier one, so that an answer about it is final.
+    /// `false`, and nothing changes, of a time that is later than `now` and than all that happened.
+    fn close_until(
+        &self,
+        time: Timestamp,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<bool, EngineError>> + Send;
+
     /// Those of the accounts that exist and are the tenant's, in the order asked.
     fn accounts(
         &self,
@@ -178,6 +186,10 @@ impl<L: Led> Store for L {
 
     async fn expire(&self, now: Timestamp) -> Result<usize, EngineError> {
         self.engine()?.expire(now).await
+    }
+
+    async fn close_until(&self, time: Timestamp, now: Timestamp) -> Result<bool, EngineError> {
+        self.engine()?.close_until(time, now).await
     }
 
     async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {

@@ -181,6 +181,12 @@ pub struct Period {
     pub to: Timestamp,
 }
 
+impl Period {
+    /// All there is.
+    pub const EVER: Self =
+        Self { from: Timestamp::from_nanos(i64::MIN), to: Timestamp::from_nanos(i64::MAX) };
+}
+
 /// In which order, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -223,6 +229,28 @@ pub struct TransferFilter {
     pub window: Window,
 }
 
+impl TransferFilter {
+    /// All transfers of a tenant, or of all tenants.
+    pub fn any(tenant: Option<TenantId>, period: Period, window: Window) -> Self {
+        Self {
+            tenant,
+            period,
+            account: None,
+            debit: None,
+            credit: None,
+            ledger: None,
+            code: None,
+            flags: TransferFlags::default(),
+            reference: None,
+            user_data: None,
+            amount_min: None,
+            amount_max: None,
+            pending: None,
+            window,
+        }
+    }
+}
+
 /// Which accounts. Every condition that is given must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountFilter {
@@ -240,6 +268,13 @@ pub struct AccountFilter {
     pub user_data: Option<i64>,
     /// Order and number.
     pub window: Window,
+}
+
+impl AccountFilter {
+    /// All accounts of a tenant.
+    pub fn any(tenant: TenantId, period: Period, window: Window) -> Self {
+        Self { tenant, period, ledger: None, code: None, reference: None, user_data: None, window }
+    }
 }
 
 /// Which balances.

@@ -1,11 +1,13 @@
-//! Questions that cannot be understood: each is told the fields at fault.
+//! Questions that cannot be understood are told the fields at fault; what is told of the past stays true.
 
+use mesh::Clock as _;
 use paymesh_proto::ledger::v1::{
-    CreateAccountsRequest, GetBalancesAsOfRequest, ListAccountBalancesRequest, ListAccountTransfersRequest,
-    QueryAccountsRequest, QueryTransfersRequest, WatchTransfersRequest, account::AccountFlag,
+    CreateAccountsRequest, CreateTransfersRequest, GetBalancesAsOfRequest, ListAccountBalancesRequest,
+    ListAccountTransfersRequest, QueryAccountsRequest, QueryTransfersRequest, Transfer,
+    WatchTransfersRequest, account::AccountFlag, transfer_result::Code,
 };
 
-use super::{A, Account, Reason, account, fault, id, invalid, setup};
+use super::{A, Account, Reason, Setup, account, fault, id, invalid, setup, transfer};
 
 const NONSENSE: &str = "no such thing";
 
@@ -122,5 +124,75 @@ async fn a_question_about_an_account_names_what_is_wrong_with_it() {
         let wrong = GetBalancesAsOfRequest { account_ids, timestamp_ns };
         assert_eq!(fault(client.get_balances_as_of(acme.request(wrong)).await), invalid(&[field]));
     }
+    setup.running.stop().await;
+}
+
+/// What is told of a time is not changed by what happens later, also where the clock stands still or is set back.
+#[tokio::test]
+async fn what_was_told_of_a_time_that_has_come_stays_true() {
+    let mut setup = setup().await;
+    let history =
+        |number| Account { flags: vec![AccountFlag::History.into()], ..account(&id(number), "cash") };
+    let accounts = vec![history(1), history(2)];
+    let request = setup.acme.request(CreateAccountsRequest { accounts });
+    setup.client.create_accounts(request).await.unwrap();
+    let between = |number, amount| Transfer {
+        debit_account_id: id(1),
+        credit_account_id: id(2),
+        ..transfer(&id(number), amount)
+    };
+    for round in 0..4_u32 {
+        setup.clock.advance_seconds(1);
+        let now = setup.clock.now().as_nanos();
+        let before = told(&mut setup, now).await;
+        assert_eq!(before.0, i64::from(round) * 7);
+        let transfers = vec![between(100 + round, 7)];
+        let made = setup.acme.request(CreateTransfersRequest { transfers });
+        let made = setup.client.create_transfers(made).await.unwrap().into_inner().results[0];
+        assert_eq!((made.code(), made.timestamp_ns > now), (Code::Created, true));
+        assert_eq!(told(&mut setup, now).await, before);
+        assert_eq!(told(&mut setup, made.timestamp_ns).await.0, i64::from(round + 1) * 7);
+    }
+    setup.running.stop().await;
+}
+
+/// Debits of account 1 as of a time, and how much every kind of question finds up to it.
+async fn told(setup: &mut Setup, at: i64) -> (i64, [usize; 4]) {
+    let (client, acme) = (&mut setup.client, &setup.acme);
+    let request = GetBalancesAsOfRequest { account_ids: vec![id(1)], timestamp_ns: at };
+    let debits = client.get_balances_as_of(acme.request(request)).await.unwrap().into_inner().balances[0];
+    let request = QueryTransfersRequest { to_ns: at, ..QueryTransfersRequest::default() };
+    let made = client.query_transfers(acme.request(request)).await.unwrap().into_inner().transfers.len();
+    let request = QueryAccountsRequest { to_ns: at, ..QueryAccountsRequest::default() };
+    let opened = client.query_accounts(acme.request(request)).await.unwrap().into_inner().accounts.len();
+    let request = ListAccountTransfersRequest { account_id: id(1), to_ns: at, ..Default::default() };
+    let listed =
+        client.list_account_transfers(acme.request(request)).await.unwrap().into_inner().transfers.len();
+    let request = ListAccountBalancesRequest { account_id: id(1), to_ns: at, ..Default::default() };
+    let balances =
+        client.list_account_balances(acme.request(request)).await.unwrap().into_inner().balances.len();
+    (debits.debits_posted, [made, opened, listed, balances])
+}
+
+#[tokio::test]
+async fn of_a_time_that_has_not_come_nothing_is_told() {
+    let mut setup = setup().await;
+    let kept = Account { flags: vec![AccountFlag::History.into()], ..account(&id(1), "cash") };
+    let request = setup.acme.request(CreateAccountsRequest { accounts: vec![kept] });
+    let opened = setup.client.create_accounts(request).await.unwrap().into_inner().results[0].timestamp_ns;
+    assert!(opened > setup.clock.now().as_nanos(), "the third of its nanosecond");
+    told(&mut setup, opened).await;
+
+    let (client, acme, to_ns) = (&mut setup.client, &setup.acme, opened + 1);
+    let request = GetBalancesAsOfRequest { account_ids: vec![id(1)], timestamp_ns: to_ns };
+    assert_eq!(fault(client.get_balances_as_of(acme.request(request)).await), invalid(&["timestamp_ns"]));
+    let request = QueryTransfersRequest { to_ns, ..Default::default() };
+    assert_eq!(fault(client.query_transfers(acme.request(request)).await), invalid(&["to_ns"]));
+    let request = QueryAccountsRequest { to_ns, ..Default::default() };
+    assert_eq!(fault(client.query_accounts(acme.request(request)).await), invalid(&["to_ns"]));
+    let request = ListAccountTransfersRequest { account_id: id(1), to_ns, ..Default::default() };
+    assert_eq!(fault(client.list_account_transfers(acme.request(request)).await), invalid(&["to_ns"]));
+    let request = ListAccountBalancesRequest { account_id: id(1), to_ns, ..Default::default() };
+    assert_eq!(fault(client.list_account_balances(acme.request(request)).await), invalid(&["to_ns"]));
     setup.running.stop().await;
 }

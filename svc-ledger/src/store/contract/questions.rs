@@ -265,3 +265,15 @@ pub(crate) async fn a_full_batch_is_answered_and_found_as_a_whole<S: Store>(stor
     assert_eq!(balances(&store, 2).await, Balances { credits_posted: total, ..Balances::default() });
     assert_sound(&store).await;
 }
+
+pub(crate) async fn a_time_that_was_asked_about_is_closed<S: Store>(store: S) {
+    open(&store).await;
+    assert!(store.close_until(at(NOW), at(NOW)).await.unwrap());
+    assert!(!store.close_until(at(NOW + 1), at(NOW)).await.unwrap(), "it has not come");
+    let made = store.transfer(vec![single(1, 1, 2, 5)], at(NOW)).await.unwrap()[0].timestamp;
+    assert_eq!(made, Some(at(NOW + 1)));
+    assert!(store.close_until(at(NOW + 1), at(NOW)).await.unwrap(), "something happened then");
+    let made = store.transfer(vec![single(2, 1, 2, 5)], at(NOW - SECOND)).await.unwrap()[0].timestamp;
+    assert_eq!(made, Some(at(NOW + 2)), "the clock was set back");
+    assert_sound(&store).await;
+}
