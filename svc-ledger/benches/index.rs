@@ -158,7 +158,7 @@ fn report_known(index: &SqliteIndex, what: &str, ids: &[TransferId]) {
     let mut found = 0;
     let start = Instant::now();
     for _ in 0..ROUNDS {
-        found = now(index.known(ids.to_vec())).unwrap().len();
+        found = now(index.for_writes().known(ids.to_vec())).unwrap().len();
     }
     let nanos = start.elapsed().as_nanos() as f64 / f64::from(ROUNDS) / count;
     println!("known: {what}: {nanos:.1} ns an id, {found} found");

@@ -143,7 +143,7 @@ pub(super) async fn known_ids_come_with_where_they_stand<I: Index>(index: I) {
     let unknown: Vec<TransferId> = (0..3).map(|_| world.transfer_id()).collect();
     let asked = [&[single, post, burned], &reserved[..], &unknown].concat();
     let found = index.known(asked.clone()).await.unwrap();
-    let looked_up = index.look_up(asked).await.unwrap();
+    let looked_up = index.for_writes().known(asked).await.unwrap();
     assert_eq!(by_id(looked_up), by_id(found.clone()), "whoever asks");
     let state = |id: TransferId| {
         let known = found.iter().find(|(known, _)| *known == id).map(|(_, known)| known.clone());

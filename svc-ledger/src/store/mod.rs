@@ -189,7 +189,7 @@ impl<L: Led> Store for L {
     }
 
     async fn close_until(&self, time: Timestamp, now: Timestamp) -> Result<bool, EngineError> {
-        self.engine()?.close_until(time, now).await
+        read(self, |engine| async move { engine.close_until(time, now).await }).await
     }
 
     async fn accounts(&self, tenant: TenantId, ids: Vec<AccountId>) -> Result<Vec<Account>, EngineError> {

@@ -128,7 +128,7 @@ pub trait Index: Clone + Send + Sync + 'static {
     fn applied(&self) -> impl Future<Output = Result<Watermark, StoreError>> + Send;
 
     /// The same index for whoever decides what is written: however many others ask it, this one's lookups by id
-    /// wait for none of them.
+    /// wait for none of them. They may block the thread, as those of others may not.
     #[must_use]
     fn for_writes(&self) -> Self {
         self.clone()
@@ -138,20 +138,11 @@ pub trait Index: Clone + Send + Sync + 'static {
     /// passed over; one that leaves a gap, and another record in the place of the last one, are refused.
     fn apply(&self, records: Vec<Happened>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Those of the ids that are taken, in any order. A reservation comes with its state. The executor asks,
-    /// for every group of calls: it may block the thread, and waits for no other question.
+    /// Those of the ids that are taken, in any order. A reservation comes with its state.
     fn known(
         &self,
         ids: Vec<TransferId>,
     ) -> impl Future<Output = Result<Vec<(TransferId, Known)>, StoreError>> + Send;
-
-    /// The same for everybody else, however many ask. Must not block the thread.
-    fn look_up(
-        &self,
-        ids: Vec<TransferId>,
-    ) -> impl Future<Output = Result<Vec<(TransferId, Known)>, StoreError>> + Send {
-        self.known(ids)
-    }
 
     /// Transfers that pass a filter. Times of the page are those of transfers.
     fn transfers(

@@ -16,9 +16,9 @@
 //! - `postings`: who was moved when, by generations (see `posting`). The last, open generation is in memory,
 //!   and read again from `movements` at the start.
 //!
-//! `apply` and `known` block their thread, which is the caller's own, and have a connection each: nothing that
-//! anybody asks makes the engine wait. Other questions, lookups by id among them, are answered by blocking
-//! threads of the runtime, a few at once, each with a connection to itself.
+//! `apply` and what the executor looks up block their thread, which is the caller's own, and have a connection each:
+//! nothing that anybody else asks makes the engine wait. Other questions, lookups by id among them, are answered by
+//! blocking threads of the runtime, a few at once, each with a connection to itself.
 
 mod body;
 mod bytes;
@@ -74,6 +74,8 @@ impl Default for Tuning {
 #[derive(Clone)]
 pub struct SqliteIndex {
     shared: Arc<Shared>,
+    /// Whether it is the executor's.
+    decides: bool,
 }
 
 struct Shared {
@@ -114,7 +116,7 @@ impl SqliteIndex {
             readers: Mutex::new(Vec::new()),
             turns: Arc::new(Semaphore::new(READERS)),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), decides: false })
     }
 
     /// Forgets everything, for an index that turns out to be of another journal. Blocks.
@@ -175,6 +177,10 @@ impl Shared {
 }
 
 impl Index for SqliteIndex {
+    fn for_writes(&self) -> Self {
+        Self { decides: true, ..self.clone() }
+    }
+
     async fn applied(&self) -> Result<Watermark, StoreError> {
         Ok(self.shared.view.read().unwrap_or_else(PoisonError::into_inner).watermark)
     }
@@ -184,10 +190,9 @@ impl Index for SqliteIndex {
     }
 
     async fn known(&self, ids: Vec<TransferId>) -> Result<Vec<(TransferId, Known)>, StoreError> {
-        self.shared.noting_damage(known::of_group(&self.shared, ids))
-    }
-
-    async fn look_up(&self, ids: Vec<TransferId>) -> Result<Vec<(TransferId, Known)>, StoreError> {
+        if self.decides {
+            return self.shared.noting_damage(known::of_group(&self.shared, ids));
+        }
         self.read(move |connection, view, _| known::known(connection, view, ids)).await
     }
 
