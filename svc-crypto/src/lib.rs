@@ -22,6 +22,8 @@ pub mod random;
 pub mod root;
 pub mod service;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
 //! The one place where randomness comes from: the operating system's generator.
 
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::domain::{
     envelope::{SALT_BYTES, Salt},
+    key_import::ImportSeed,
     secret::{KEY_BYTES, KeyBytes},
 };
 
@@ -42,6 +43,18 @@ impl Random {
         let mut bytes = vec![[0; SALT_BYTES]; count];
         self.fill(bytes.as_flattened_mut())?;
         Ok(bytes.into_iter().map(Salt::new))
+    }
+
+    /// What an import's RSA key is made of.
+    pub fn import_seed(&self) -> Result<ImportSeed, RandomError> {
+        let mut bytes = [0; KEY_BYTES];
+        self.fill(&mut bytes)?;
+        Ok(ImportSeed::take(&mut bytes))
+    }
+
+    /// To hand in where it is not known how many random bytes are needed.
+    pub fn generator(&self) -> &dyn SecureRandom {
+        &self.0
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {

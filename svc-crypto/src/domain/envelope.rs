@@ -90,6 +90,11 @@ impl Salt {
     pub fn new(random: [u8; SALT_BYTES]) -> Self {
         Self(random)
     }
+
+    /// Uses it up.
+    pub(super) fn spend(self) -> [u8; SALT_BYTES] {
+        self.0
+    }
 }
 
 /// One version of a key, expanded and ready for use. Cannot be printed.

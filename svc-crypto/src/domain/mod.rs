@@ -1,12 +1,23 @@
-//! What the service decides: cards, tokens, keys and the envelope. Pure: the time, ids and randomness
-//! come in as arguments. Knows neither the wire nor the store.
+//! What the service decides: cards, tokens, keys, and every form in which something is sealed, tagged
+//! or signed. Pure: the time, ids and randomness come in as arguments. Knows neither the wire nor the
+//! store.
 
 pub mod algorithm;
 pub mod canonical;
 pub mod card;
+pub mod derive;
+pub mod deterministic;
 pub mod envelope;
+pub mod format_preserving;
 pub mod grant;
 pub mod key;
+pub mod key_import;
+pub mod key_wrap;
 pub mod keys;
+pub mod large;
+pub mod mac;
+pub mod prefix;
 pub mod secret;
+pub mod signing;
+pub mod spki;
 pub mod token;

@@ -8,6 +8,9 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
+mod commitment;
+mod vectors;
+
 const REFERENCE: KeyRef =
     KeyRef { id: Uuid::from_u128(0x0193_3c5e_8f7a_7c3e_9d5b_2a4f_6e8c_0d1b), version: 7 };
 
