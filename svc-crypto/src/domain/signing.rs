@@ -61,7 +61,7 @@ pub enum Encoding {
 pub enum SigningError {
     /// The private key cannot be used.
     #[error(
-        "must be an unencrypted PKCS#8 private key of the key's scheme; one of P-256 must contain its public key"
+        "must be an unencrypted PKCS#8 private key of the key's algorithm; one of P-256 must contain its public key"
     )]
     PrivateKey,
     /// The public key cannot be used.
