@@ -2,7 +2,7 @@
 //! subkey of its own, made here under a label of its own. Knows no use.
 
 use ring::hmac;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// What HKDF can give under one info at most, in bytes (RFC 5869, section 2.3).
 pub const OUTPUT_BYTES_MAX: usize = 255 * 32;
@@ -42,7 +42,11 @@ impl Prk {
             previous.copy_from_slice(context.sign().as_ref());
             block.copy_from_slice(&previous[..block.len()]);
         }
-        previous.zeroize();
+    }
+
+    /// As the HMAC key that HKDF-Expand uses it as, for who makes T(1) of a short info in one call.
+    pub(super) fn into_hmac(self) -> hmac::Key {
+        self.0
     }
 }
 

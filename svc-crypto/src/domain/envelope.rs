@@ -6,7 +6,7 @@
 //! | offset | bytes | field      | content                                                        |
 //! |-------:|------:|------------|----------------------------------------------------------------|
 //! |      0 |     4 | magic      | `PME1`                                                         |
-//! |      4 |     1 | suite      | `1`: HKDF-SHA-256 and AES-256-GCM, as below. No other exists.  |
+//! |      4 |     1 | suite      | `1`: HKDF-SHA-256 and AES-256-GCM, as below                    |
 //! |      5 |    16 | key id     | the key that sealed it, a UUID                                 |
 //! |     21 |     4 | version    | of that key, from 1                                            |
 //! |     25 |    32 | salt       | random, fresh for each message                                 |
@@ -40,19 +40,14 @@ use zeroize::Zeroize;
 
 use super::{
     canonical,
+    prefix::{PREFIX_BYTES, Prefix, Suite},
     secret::{KeyBytes, SecretBytes},
 };
 
-const MAGIC: [u8; 4] = *b"PME1";
-const SUITE: u8 = 1;
-
-const SUITE_AT: usize = 4;
-const KEY_ID_AT: usize = 5;
-const VERSION_AT: usize = 21;
-const SALT_AT: usize = 25;
-const COMMITMENT_AT: usize = 57;
+pub(super) const SALT_AT: usize = PREFIX_BYTES;
+pub(super) const COMMITMENT_AT: usize = SALT_AT + SALT_BYTES;
 /// How many bytes precede the ciphertext.
-pub const HEADER_BYTES: usize = 89;
+pub const HEADER_BYTES: usize = COMMITMENT_AT + 32;
 /// How many bytes follow it.
 pub const TAG_BYTES: usize = 16;
 /// By how much an envelope is longer than what is in it.
@@ -60,10 +55,9 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 /// How long a salt is.
 pub const SALT_BYTES: usize = 32;
 
-const EXTRACT_LABEL: &[u8] = b"paymesh envelope 1";
 // Both labels have 16 bytes: with the salt and HKDF's counter the input stays within one SHA-256 block.
-const MESSAGE_KEY_LABEL: &[u8; 16] = b"pme1 message key";
-const COMMITMENT_LABEL: &[u8; 16] = b"pme1 commitment ";
+pub(super) const MESSAGE_KEY_LABEL: &[u8; 16] = b"pme1 message key";
+pub(super) const COMMITMENT_LABEL: &[u8; 16] = b"pme1 commitment ";
 const INFO_BYTES: usize = 16 + SALT_BYTES + 1;
 
 /// It does not open. Deliberately says no more.
@@ -100,7 +94,7 @@ impl Salt {
 /// One version of a key, expanded and ready for use. Cannot be printed.
 #[derive(Clone)]
 pub struct SealingKey {
-    reference: KeyRef,
+    prefix: Prefix,
     /// The PRK, as the HMAC key that HKDF-Expand uses it as.
     prk: hmac::Key,
 }
@@ -108,18 +102,13 @@ pub struct SealingKey {
 impl SealingKey {
     /// Derives the PRK.
     pub fn new(reference: KeyRef, key: &KeyBytes) -> Self {
-        let mut salt = Vec::with_capacity(EXTRACT_LABEL.len() + SALT_AT);
-        salt.extend_from_slice(EXTRACT_LABEL);
-        salt.push(SUITE);
-        salt.extend_from_slice(reference.id.as_bytes());
-        salt.extend_from_slice(&reference.version.to_be_bytes());
-        let prk = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &salt), key.expose());
-        Self { reference, prk: hmac::Key::new(hmac::HMAC_SHA256, prk.as_ref()) }
+        let prefix = Prefix { suite: Suite::Message, key: reference };
+        Self { prefix, prk: prefix.extract(key).into_hmac() }
     }
 
     /// Which key this is.
     pub fn reference(&self) -> KeyRef {
-        self.reference
+        self.prefix.key
     }
 
     /// Seals. The same `context` must be given to open.
@@ -130,10 +119,7 @@ impl SealingKey {
     pub fn seal(&self, salt: Salt, context: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let Salt(salt) = salt;
         let mut envelope = Vec::with_capacity(plaintext.len().saturating_add(OVERHEAD_BYTES));
-        envelope.extend_from_slice(&MAGIC);
-        envelope.push(SUITE);
-        envelope.extend_from_slice(self.reference.id.as_bytes());
-        envelope.extend_from_slice(&self.reference.version.to_be_bytes());
+        envelope.extend_from_slice(&self.prefix.bytes());
         envelope.extend_from_slice(&salt);
         envelope.extend_from_slice(hmac::sign(&self.prk, &info(COMMITMENT_LABEL, &salt)).as_ref());
         let aad = aad_of(&envelope, context);
@@ -155,7 +141,7 @@ impl SealingKey {
     /// Opens what [`Self::seal`] made with the same key and context.
     pub fn open(&self, envelope: &[u8], context: &[u8]) -> Result<SecretBytes, EnvelopeError> {
         let parsed = Parsed::read(envelope).ok_or(EnvelopeError)?;
-        if parsed.reference != self.reference {
+        if parsed.reference != self.prefix.key {
             return Err(EnvelopeError);
         }
         // Compares in constant time.
@@ -219,14 +205,10 @@ impl<'a> Parsed<'a> {
             return None;
         }
         let (header, body) = envelope.split_at_checked(HEADER_BYTES)?;
-        if header.get(..SUITE_AT)? != MAGIC || *header.get(SUITE_AT)? != SUITE {
-            return None;
-        }
-        let id = Uuid::from_slice(header.get(KEY_ID_AT..VERSION_AT)?).ok()?;
-        let version = u32::from_be_bytes(header.get(VERSION_AT..SALT_AT)?.try_into().ok()?);
+        let prefix = Prefix::read(header).filter(|prefix| prefix.suite == Suite::Message)?;
         let salt = header.get(SALT_AT..COMMITMENT_AT)?.try_into().ok()?;
         let commitment = header.get(COMMITMENT_AT..)?;
-        Some(Self { header, reference: KeyRef { id, version }, salt, commitment, body })
+        Some(Self { header, reference: prefix.key, salt, commitment, body })
     }
 }
 

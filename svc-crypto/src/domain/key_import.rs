@@ -16,6 +16,8 @@
 //! blinded, whatever comes out, and there is nothing left to ask again. Should that ever change, this
 //! crate may no longer be used.
 //!
+//! The private key is wiped; what the crate computes with on the way is not all.
+//!
 //! # ECDH with AES-KWP
 //! ```text
 //! 65 bytes   E, the owner's fresh P-256 public key, an uncompressed point

@@ -31,15 +31,16 @@ pub fn wrap(key: &KeyBytes, material: &[u8]) -> Result<Vec<u8>, WrapError> {
 
 /// Unwraps what [`wrap`] or another system wrapped under the same key.
 pub fn unwrap(key: &KeyBytes, wrapped: &[u8]) -> Result<SecretBytes, WrapError> {
-    // Two semiblocks at least: the integrity check of fewer would rest on the wrapped bytes alone.
+    // Two semiblocks at least (RFC 5649, section 3). One alone passes for an empty key: nothing of it is
+    // encrypted.
     let bounds = 2 * SEMIBLOCK_BYTES..=MATERIAL_BYTES_MAX + SEMIBLOCK_BYTES;
     if !bounds.contains(&wrapped.len()) {
         return Err(WrapError);
     }
     let mut padded: Scratch = Zeroizing::new(vec![0; wrapped.len() - SEMIBLOCK_BYTES]);
     let length = match KwpAes256::new(key.expose().into()).unwrap_key(wrapped, &mut padded) {
-        Ok(material) if !material.is_empty() => material.len(),
-        _ => return Err(WrapError),
+        Ok(material) => material.len(),
+        Err(_) => return Err(WrapError),
     };
     // What is cut off is zeros.
     padded.truncate(length);

@@ -37,24 +37,17 @@ use zeroize::Zeroizing;
 use super::{
     canonical,
     derive::Prk,
-    envelope::{EnvelopeError, KeyRef, SALT_BYTES, Salt},
-    prefix::{PREFIX_BYTES, Prefix, Suite},
+    envelope::{
+        COMMITMENT_AT, COMMITMENT_LABEL, EnvelopeError, HEADER_BYTES, KeyRef, MESSAGE_KEY_LABEL, SALT_AT,
+        SALT_BYTES, Salt, TAG_BYTES,
+    },
+    prefix::{Prefix, Suite},
     secret::{KeyBytes, Scratch, SecretBytes},
 };
 
 /// How much plaintext a chunk holds, unless it is the last one, in bytes.
 pub const CHUNK_BYTES: usize = 64 * 1024;
-/// How many bytes precede the chunks.
-pub const HEADER_BYTES: usize = COMMITMENT_AT + COMMITMENT_BYTES;
-const TAG_BYTES: usize = 16;
 const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + TAG_BYTES;
-
-const SALT_AT: usize = PREFIX_BYTES;
-const COMMITMENT_AT: usize = SALT_AT + SALT_BYTES;
-const COMMITMENT_BYTES: usize = 32;
-
-const MESSAGE_KEY_LABEL: &[u8] = b"pme1 message key";
-const COMMITMENT_LABEL: &[u8] = b"pme1 commitment ";
 
 /// How long a message of so many bytes is when it is sealed; `None` if it is too long for the format,
 /// 2⁴⁸ bytes.
@@ -102,7 +95,7 @@ impl LargeKey {
         }
     }
 
-    fn commitment(&self, salt: &[u8]) -> Zeroizing<[u8; COMMITMENT_BYTES]> {
+    fn commitment(&self, salt: &[u8]) -> Zeroizing<[u8; HEADER_BYTES - COMMITMENT_AT]> {
         self.prk.expand(&[COMMITMENT_LABEL, salt])
     }
 

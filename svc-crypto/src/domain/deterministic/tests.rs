@@ -12,6 +12,14 @@ use crate::{
 
 const REFERENCE: KeyRef = KeyRef { id: Uuid::from_u128(0x1234), version: 3 };
 
+struct Length;
+
+impl ring::hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        64
+    }
+}
+
 fn bytes(byte: u8) -> KeyBytes {
     KeyBytes::take(&mut [byte; 32])
 }
@@ -50,6 +58,63 @@ fn wycheproof() {
     count.at_least(200);
 }
 
+/// AES-SIV by RFC 5297 alone, from single blocks of AES.
+mod by_hand {
+    use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
+
+    fn block(key: &[u8; 32], block: u128) -> u128 {
+        let mut block = block.to_be_bytes().into();
+        aes::Aes256::new(key.into()).encrypt_block(&mut block);
+        u128::from_be_bytes(block.into())
+    }
+
+    /// Section 2.3.
+    fn dbl(x: u128) -> u128 {
+        x << 1 ^ if x >> 127 == 1 { 0x87 } else { 0 }
+    }
+
+    fn padded(bytes: &[u8]) -> u128 {
+        let mut block = [0; 16];
+        block[..bytes.len()].copy_from_slice(bytes);
+        if bytes.len() < 16 {
+            block[bytes.len()] = 0x80;
+        }
+        u128::from_be_bytes(block)
+    }
+
+    /// RFC 4493, with a key of 256 bits.
+    fn cmac(key: &[u8; 32], message: &[u8]) -> u128 {
+        let whole = dbl(block(key, 0));
+        let last = message.len().saturating_sub(1) / 16 * 16;
+        let (before, last) = message.split_at(last);
+        let chained = before.chunks(16).fold(0, |chain, chunk| block(key, chain ^ padded(chunk)));
+        block(key, chained ^ padded(last) ^ if last.len() == 16 { whole } else { dbl(whole) })
+    }
+
+    /// Section 2.4, with one component of associated data.
+    fn s2v(key: &[u8; 32], data: &[u8], plaintext: &[u8]) -> u128 {
+        let state = dbl(cmac(key, &[0; 16])) ^ cmac(key, data);
+        match plaintext.len().checked_sub(16) {
+            Some(at) => {
+                let end = padded(&plaintext[at..]) ^ state;
+                cmac(key, &[&plaintext[..at], &end.to_be_bytes()].concat())
+            }
+            None => cmac(key, &(dbl(state) ^ padded(plaintext)).to_be_bytes()),
+        }
+    }
+
+    /// Section 2.7.
+    pub(super) fn open(key: &[u8; 64], data: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (mac, ctr) = key.split_at(32);
+        let siv = u128::from_be_bytes(sealed[..16].try_into().unwrap());
+        let counter = siv & !(1 << 63 | 1 << 31);
+        let stream =
+            (0..).flat_map(|at| block(ctr.try_into().unwrap(), counter.wrapping_add(at)).to_be_bytes());
+        let plaintext: Vec<u8> = sealed[16..].iter().zip(stream).map(|(byte, key)| byte ^ key).collect();
+        (s2v(mac.try_into().unwrap(), data, &plaintext) == siv).then_some(plaintext)
+    }
+}
+
 #[test]
 fn another_implementation_made_the_same() {
     let mut count = Count::of("suite 2");
@@ -75,6 +140,13 @@ proptest! {
         prop_assert_eq!(sealed.len(), plaintext.len() + OVERHEAD_BYTES);
         let opened = key(byte).open(&sealed, &context).unwrap();
         prop_assert_eq!(opened.expose(), plaintext.as_slice());
+
+        // And by the module's text alone.
+        let prk = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[b"paymesh envelope 1", &sealed[4..25]].concat());
+        let mut siv_key = [0; 64];
+        prk.extract(&[byte; 32]).expand(&[b"pme1 siv key"], Length).unwrap().fill(&mut siv_key).unwrap();
+        let data = [&25u64.to_be_bytes(), &sealed[..25], &(context.len() as u64).to_be_bytes(), &context].concat();
+        prop_assert_eq!(by_hand::open(&siv_key, &data, &sealed[25..]), Some(plaintext));
     }
 
     #[test]

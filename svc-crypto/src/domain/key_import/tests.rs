@@ -110,12 +110,13 @@ fn another_implementation_wrapped_for_us() {
     count.at_least(2);
 }
 
+/// What an owner does. A wrapping key that is too long is one that begins with the right one.
 fn wrap_for_rsa(spki: &[u8], wrapping_key: &[u8]) -> Vec<u8> {
     let public = RsaPublicKey::from_public_key_der(spki).unwrap();
     let random = &mut ChaCha20Rng::from_seed([2; 32]);
     let wrapped = public.encrypt(random, Oaep::<Sha256>::new(), wrapping_key).unwrap();
-    let kwp = KeyBytes::from_slice(wrapping_key).map(|key| key_wrap::wrap(&key, MATERIAL).unwrap());
-    [wrapped, kwp.unwrap_or_default()].concat()
+    let kwp = key_wrap::wrap(&KeyBytes::from_slice(&wrapping_key[..32]).unwrap(), MATERIAL).unwrap();
+    [wrapped, kwp].concat()
 }
 
 #[test]
@@ -145,9 +146,8 @@ fn what_is_wrapped_wrong_for_rsa_is_one_error() {
     for length in [0, 1, 511, 512, 513, 520, wrapped.len() - 1] {
         assert_eq!(rsa_import(&pkcs8).unwrap(&wrapped[..length]), Err(ImportError::Wrapped), "{length}");
     }
-    // A wrapping key of another length.
-    let shorter = wrap_for_rsa(&spki, &[7; 16]);
-    assert_eq!(rsa_import(&pkcs8).unwrap(&shorter), Err(ImportError::Wrapped));
+    let longer = wrap_for_rsa(&spki, &[7; 33]);
+    assert_eq!(rsa_import(&pkcs8).unwrap(&longer), Err(ImportError::Wrapped));
 }
 
 /// What an owner does, with ring.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::{deterministic::DeterministicKey, envelope::SealingKey},
+    domain::{deterministic::DeterministicKey, envelope::SealingKey, prefix::PREFIX_BYTES},
     testing::{self, Count},
 };
 
@@ -210,6 +210,20 @@ fn an_empty_chunk_after_others_is_refused() {
     assert_eq!(open(&key(1), CONTEXT, &sealed), Err(EnvelopeError));
 }
 
+/// By somebody who has the key: chunks that authenticate with a header that they are bound to, whose
+/// commitment is another's.
+#[test]
+fn chunks_that_authenticate_are_refused_without_their_commitment() {
+    let mut header: [u8; HEADER_BYTES] = seal(&key(1), 2, CONTEXT, b"")[..HEADER_BYTES].try_into().unwrap();
+    let (mut chunk, mut sealed) = (b"plaintext".to_vec(), Vec::new());
+    header[COMMITMENT_AT..].copy_from_slice(&*key(2).commitment(&[2; SALT_BYTES]));
+    let mut cipher = key(1).cipher(&header, &[2; SALT_BYTES], CONTEXT).unwrap();
+    cipher.seal(Place::Last, &mut chunk, &mut sealed).unwrap();
+    for key in [key(1), key(2)] {
+        assert_eq!(open(&key, CONTEXT, &[&header[..], &sealed].concat()), Err(EnvelopeError));
+    }
+}
+
 #[test]
 fn nothing_of_a_damaged_chunk_is_released() {
     let mut sealed = seal(&key(1), 2, CONTEXT, &text(3 * CHUNK_BYTES));
@@ -221,6 +235,7 @@ fn nothing_of_a_damaged_chunk_is_released() {
     assert_eq!(decryptor.push(&sealed[second..=second]).unwrap().expose(), text(CHUNK_BYTES));
     assert!(decryptor.push(&sealed[second + 1..][..SEALED_CHUNK_BYTES - 1]).unwrap().expose().is_empty());
     assert_eq!(decryptor.push(b"x"), Err(EnvelopeError));
+    assert!(matches!(decryptor.state, State::Failed));
     assert_eq!(decryptor.push(b"x"), Err(EnvelopeError));
     assert_eq!(decryptor.finish(), Err(EnvelopeError));
 }
