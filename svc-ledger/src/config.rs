@@ -36,13 +36,12 @@ pub struct Config {
     pub transfer_codes: BTreeMap<String, String>,
 }
 
-const ACCOUNT_CODES: [(&str, &str); 11] = [
+const ACCOUNT_CODES: [(&str, &str); 10] = [
     ("biller_payable", "owed to billers for their payments"),
     ("cash", "held at banks"),
     ("chargebacks", "taken back by cardholders"),
     ("clearing", "on its way between two parties"),
-    ("customer_balance", "what a customer may spend"),
-    ("customer_deposits", "held for customers"),
+    ("customer_deposits", "held for customers, who may spend it"),
     ("fees", "earned by fees"),
     ("payable", "owed to others"),
     ("processor_clearing", "owed by processors for their captures"),

@@ -230,6 +230,13 @@ fn causes_that_may_pass_burn_the_id_and_others_do_not() {
         assert_eq!(one(&mut set, &single(1)), C::IdAlreadyFailed, "{item:?}");
         assert_eq!(one(&mut set, &NewTransfer { amount: -1, ..single(1) }), C::IdAlreadyFailed);
     }
+    // Nobody else is told what became of an id, no more than of one that was made.
+    let mut set = history();
+    assert_ne!(one(&mut set, &NewTransfer { debit: id(77), ..single(1) }), C::Created);
+    for taken in [1, 101] {
+        let foreign = NewTransfer { tenant: given("other"), ..single(taken) };
+        assert_eq!(one(&mut set, &foreign), C::ExistsWithDifferentTenant);
+    }
     let sparing = [
         NewTransfer { amount: -1, ..single(1) },
         NewTransfer { credit: id(4), ..single(1) },

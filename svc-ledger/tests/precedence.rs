@@ -120,7 +120,14 @@ const TAKEN: [Fault; 11] = [
     (C::ExistsWithDifferentCode, |world| world.item.code = Given::Unlisted("tax".parse().unwrap())),
 ];
 
-const BURNED: Fault = (C::IdAlreadyFailed, |world| world.own = Some(Known::Failed));
+/// Of an item whose id is burned, by its own tenant or by another one.
+const BURNED: [Fault; 2] = [
+    (C::ExistsWithDifferentTenant, |world| world.own = Some(Known::Failed("other".parse().unwrap()))),
+    (C::IdAlreadyFailed, |world| {
+        world.item.tenant = given("acme");
+        world.own = Some(Known::Failed("acme".parse().unwrap()));
+    }),
+];
 
 /// Of every new item, by its fields alone.
 const FIELDS: [Fault; 8] = [
@@ -252,7 +259,7 @@ fn check(name: &str, world: &World, without: C, parts: &[&[Fault]], seen: &mut B
 #[test]
 fn of_any_two_faults_the_earlier_is_the_answer() {
     let seen = &mut BTreeSet::new();
-    let of_new: [&[Fault]; 3] = [&ANY, &[BURNED], &FIELDS];
+    let of_new: [&[Fault]; 3] = [&ANY, &BURNED, &FIELDS];
     let with = |more: &[&'static [Fault]]| [&of_new, more].concat();
 
     let most =

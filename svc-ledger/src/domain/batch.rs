@@ -24,8 +24,8 @@ impl From<C> for TransferResult {
     }
 }
 
-/// Executes a batch in the order given. The set must hold all that the batch touches, as
-/// [`super::Touched`] says; `now` is the time of the call. Returns a result per item.
+/// Executes a batch in the order given. The set must hold all accounts, and of the transfers that
+/// [`super::mentioned`] says all that exist; `now` is the time of the call. Returns a result per item.
 pub fn execute(batch: &[NewTransfer], now: Timestamp, set: &mut WorkingSet) -> Vec<TransferResult> {
     let mut results = Vec::with_capacity(batch.len());
     let mut rest = batch;

@@ -1,8 +1,9 @@
 //! The ledger's state machine: what a batch of accounts or transfers does to what it touches.
 //!
-//! Pure. A store fills a [`WorkingSet`] with whatever the batch may touch ([`Touched`] says what),
-//! has it executed in memory, and writes the [`Event`]s down. Time comes in as an argument, and
-//! the same batch on the same working set at the same time gives the same results everywhere.
+//! Pure. A [`Book`] has all accounts in memory, all open reservations, and those other transfers that a batch asks
+//! for ([`mentioned`] says which): the engine looks them up and brings them in. What a batch does is executed there,
+//! and comes out as [`Event`]s, which the engine makes durable. Time comes in as an argument, and the same batch on
+//! the same book at the same time gives the same results everywhere.
 //!
 //! The semantics are those of TigerBeetle's `create_accounts` and `create_transfers`, with these
 //! differences: amounts are non-negative `i64`, accounts and transfers belong to a tenant, balance limits
@@ -44,7 +45,7 @@ pub use types::{
     Account, AccountFlags, AccountId, Balances, Given, IdError, Kind, ReservationState, Transfer,
     TransferFlags, TransferId,
 };
-pub use working::{Known, Touched, WorkingSet};
+pub use working::{Known, WorkingSet, mentioned};
 
 /// The closed set of a transfer's results, in the order of precedence. It is the contract's own
 /// enum, so that the two cannot drift apart.

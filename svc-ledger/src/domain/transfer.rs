@@ -110,7 +110,11 @@ pub(super) fn decide(
         Some(Known::Made(existing) | Known::Reserved(existing, _)) => {
             return Err(exists::compare(item, existing));
         }
-        Some(Known::Failed) => return Err(C::IdAlreadyFailed.into()),
+        // Of another tenant's id nothing is told but that, whatever became of it.
+        Some(Known::Failed(owner)) if !item.tenant.is(owner) => {
+            return Err(C::ExistsWithDifferentTenant.into());
+        }
+        Some(Known::Failed(_)) => return Err(C::IdAlreadyFailed.into()),
         None => {}
     }
     let intent = Intent::of(item.flags).ok_or(C::FlagsAreMutuallyExclusive)?;

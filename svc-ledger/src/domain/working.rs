@@ -1,4 +1,4 @@
-//! What batches may touch, in memory: filled by the store or the engine, changed by the state machine.
+//! Accounts and transfers in memory: what the state machine decides on and changes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,9 +10,7 @@ use super::{
     ledger::LedgerCode,
     transfer::{Decision, NewTransfer},
     trial::{TrialBalance, TrialLine, Trials},
-    types::{
-        Account, AccountFlags, AccountId, Balances, Given, Kind, ReservationState, Transfer, TransferId,
-    },
+    types::{Account, AccountFlags, AccountId, Balances, Kind, ReservationState, Transfer, TransferId},
 };
 
 /// What is known of a transfer id.
@@ -22,35 +20,19 @@ pub enum Known {
     Made(Arc<Transfer>),
     /// A reservation, and where it stands.
     Reserved(Arc<Transfer>, ReservationState),
-    /// Failed for a transient cause: the id is burned, so that a late retry cannot succeed after
-    /// the client has been told of the failure.
-    Failed,
+    /// Failed for a transient cause, in a call of this tenant: the id is burned, so that a late retry cannot
+    /// succeed after the client has been told of the failure.
+    Failed(TenantId),
 }
 
-/// The ids that batches mention: what a store has to look up before they can be executed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Touched {
-    /// Of the transfers and of the reservations they resolve. The accounts of the latter are
-    /// touched too, and known once these are loaded.
-    pub transfers: Vec<TransferId>,
-    /// The accounts named.
-    pub accounts: Vec<AccountId>,
-}
-
-impl Touched {
-    /// Collects the ids, each once and sorted, so that a store reads along its keys.
-    pub fn by<'a>(items: impl IntoIterator<Item = &'a NewTransfer>) -> Self {
-        let mut touched = Self::default();
-        for item in items {
-            touched.transfers.extend([&item.id, &item.pending].into_iter().filter_map(Given::value));
-            touched.accounts.extend([&item.debit, &item.credit].into_iter().filter_map(Given::value));
-        }
-        touched.transfers.sort_unstable();
-        touched.transfers.dedup();
-        touched.accounts.sort_unstable();
-        touched.accounts.dedup();
-        touched
-    }
+/// The transfers that a batch asks for: its own ids, and those of the reservations that it resolves. Each once and
+/// sorted, so that an index reads along its keys; whoever makes the call does that, and not the executor.
+pub fn mentioned(batch: &[NewTransfer]) -> Vec<TransferId> {
+    let ids = batch.iter().flat_map(|item| [item.id.value(), item.pending.value()]);
+    let mut ids: Vec<TransferId> = ids.flatten().copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// Accounts and transfers in memory, and the log of what happened to them.
@@ -184,8 +166,8 @@ impl WorkingSet {
                 self.bring(pending, [debit, credit].map(Standing::after));
                 self.set_state(pending.id, ReservationState::Expired);
             }
-            Event::Burned { id, .. } => {
-                self.transfers.insert(*id, Known::Failed);
+            Event::Burned { tenant, id } => {
+                self.transfers.insert(*id, Known::Failed(tenant.clone()));
             }
             Event::Limited { account, limit, .. } => {
                 if let Some(account) = self.accounts.get_mut(account) {
@@ -266,7 +248,7 @@ impl WorkingSet {
 
     /// Burns an id. Comes after the rollback of the chain it was in, and thereby outlives it.
     pub(super) fn burn(&mut self, tenant: TenantId, id: TransferId) {
-        self.transfers.insert(id, Known::Failed);
+        self.transfers.insert(id, Known::Failed(tenant.clone()));
         self.log.push(Event::Burned { tenant, id });
     }
 

@@ -9,7 +9,7 @@ use super::{Answer, Engine, EngineError};
 use crate::{
     domain::{
         Account, AccountId, AccountResult, Book, Known, LimitResult, NewAccount, NewLimit, NewTransfer,
-        Touched, Transfer, TransferId, TransferResult, TrialBalance,
+        Transfer, TransferId, TransferResult, TrialBalance, mentioned,
     },
     store::ports::{AccountFilter, BalanceAt, BalanceFilter, Index, Page, TransferFilter},
 };
@@ -54,7 +54,7 @@ impl<I: Index> Engine<I> {
         batch: Vec<NewTransfer>,
         now: Timestamp,
     ) -> Result<Answer<Vec<TransferResult>>, EngineError> {
-        let ids = Touched::by(&batch).transfers;
+        let ids = mentioned(&batch);
         self.submit_transfers(ids, batch.len(), now, move |book, now| book.transfer(&batch, now))
     }
 
@@ -92,7 +92,7 @@ impl<I: Index> Engine<I> {
         let known = ids.iter().zip(held).filter_map(|(id, known)| known.or_else(|| found.get(id).cloned()));
         let made = known.filter_map(|known| match known {
             Known::Made(transfer) | Known::Reserved(transfer, _) => Some(transfer),
-            Known::Failed => None,
+            Known::Failed(_) => None,
         });
         let mine = made.filter(|transfer| transfer.tenant == tenant);
         Ok(mine.map(|transfer| Transfer::clone(&transfer)).collect())

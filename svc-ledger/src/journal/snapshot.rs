@@ -18,7 +18,7 @@ const EXTENSION: &str = "snap";
 /// What one that is being written ends with.
 const DRAFT: &str = "draft";
 
-/// How many are kept: the newest, and one in case it is damaged.
+/// How many that are whole are kept: the newest, and one in case it comes to be damaged.
 const KEPT: usize = 2;
 
 /// How much is read and written at once, in bytes.
@@ -38,8 +38,8 @@ impl Snapshots {
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// Keeps a snapshot, durably, and the newest one before it; deletes all older ones. After an error all is
-    /// as it was.
+    /// Keeps a snapshot, durably, and the newest one before it that is whole; deletes all others. After an error
+    /// all is as it was.
     pub fn keep(&self, snapshot: &Snapshot) -> Result<(), JournalError> {
         let path = self.dir.join(format!("{:020}.{EXTENSION}", snapshot.sequence));
         let draft = path.with_extension(DRAFT);
@@ -48,7 +48,10 @@ impl Snapshots {
             fs::remove_file(&draft).ok();
             failed(&path, &error)
         })?;
-        self.delete_old().map_err(|error| failed(&self.dir, &error))
+        if let Err(error) = self.delete_others(snapshot.sequence) {
+            tracing::warn!(dir = %self.dir.display(), %error, "older snapshots could not be looked through; the next one tries again");
+        }
+        Ok(())
     }
 
     fn write(&self, snapshot: &Snapshot, draft: &Path, path: &Path) -> io::Result<()> {
@@ -60,42 +63,66 @@ impl Snapshots {
         File::open(&self.dir)?.sync_all()
     }
 
-    fn delete_old(&self) -> io::Result<()> {
+    fn delete_others(&self, just_kept: Sequence) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == DRAFT) {
                 fs::remove_file(path)?;
             }
         }
-        self.list()?.into_iter().skip(KEPT).try_for_each(|(_, path)| fs::remove_file(path))
+        let mut whole = 0;
+        for (sequence, path) in self.list()? {
+            // That one came from memory. Any other may have been damaged since it was written, and would be missed.
+            if whole < KEPT && (sequence == just_kept || self.is_whole(sequence, &path)?) {
+                whole += 1;
+            } else {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a snapshot could be read. An error is one of the disk, and says nothing of what is on it.
+    fn is_whole(&self, sequence: Sequence, path: &Path) -> io::Result<bool> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        match format::check(&self.key, length, BufReader::with_capacity(BUFFER_BYTES, file)) {
+            Ok(found) => Ok(found == sequence),
+            Err(error) if error.raw_os_error().is_some() => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// The newest snapshot that is whole, or `None`: then the journal is replayed from its start. A snapshot
     /// of records that the journal does not have is refused: the journal has lost them.
     pub fn load(&self, journal: &Link) -> Result<Option<Snapshot>, JournalError> {
+        let Some((snapshot, path)) = self.newest()? else { return Ok(None) };
+        let sequence = snapshot.sequence;
+        let is_ahead = sequence > journal.sequence;
+        if is_ahead || (sequence == journal.sequence && snapshot.hash != journal.hash) {
+            let what = if is_ahead { "the journal ends before it" } else { "the journal holds another" };
+            let file = path.display();
+            return Err(JournalError::Damaged {
+                sequence,
+                what: format!("the snapshot {file} holds it, and {what}; put the journal back from a copy"),
+            });
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// The same for who has looked at that before: none can be ahead of the journal that it was made of.
+    pub fn latest(&self) -> Result<Option<Snapshot>, JournalError> {
+        Ok(self.newest()?.map(|(snapshot, _)| snapshot))
+    }
+
+    fn newest(&self) -> Result<Option<(Snapshot, PathBuf)>, JournalError> {
         for (sequence, path) in self.list().map_err(|error| failed(&self.dir, &error))? {
-            let snapshot = match self.read(sequence, &path) {
-                Ok(snapshot) => snapshot,
+            match self.read(sequence, &path) {
+                Ok(snapshot) => return Ok(Some((snapshot, path))),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a snapshot cannot be used, an older one is looked for");
-                    continue;
                 }
-            };
-            let is_ahead = sequence > journal.sequence;
-            if is_ahead || (sequence == journal.sequence && snapshot.hash != journal.hash) {
-                let what = if is_ahead { "the journal ends before it" } else { "the journal holds another" };
-                let file = path.display();
-                return Err(JournalError::Damaged {
-                    sequence,
-                    what: format!(
-                        "the snapshot {file} holds it, and {what}; put the journal back from a copy"
-                    ),
-                });
             }
-            return Ok(Some(snapshot));
-        }
-        if journal.sequence > 0 {
-            tracing::info!(records = journal.sequence, "there is no snapshot: the whole journal is replayed");
         }
         Ok(None)
     }

@@ -161,9 +161,12 @@ async fn recover(
     end: &Link,
     index: SqliteIndex,
 ) -> Result<(Recovery<SqliteIndex>, u64), RecoveryError> {
-    let snapshot = snapshots.load(end)?.unwrap_or_else(Snapshot::empty);
+    let (snapshot, durable) = (snapshots.load(end)?, end.sequence);
+    if snapshot.is_none() && durable > 0 {
+        tracing::info!(records = durable, "there is no snapshot: the whole journal is replayed");
+    }
+    let snapshot = snapshot.unwrap_or_else(Snapshot::empty);
     let kept = snapshot.sequence;
-    let durable = end.sequence;
     let mut recovery = Recovery::begin(snapshot, index).await?;
     let mut replayed = 0;
     let mut said = Instant::now();
@@ -261,6 +264,28 @@ mod tests {
 
         std::fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
         std::fs::remove_file(dir.path().join("index.db")).unwrap();
+        let store = open().await.unwrap();
+        let report = store.audit().await.unwrap();
+        assert_eq!((report.accounts, report.offences), (i64::try_from(2 * (at - 1)).unwrap(), vec![]));
+    }
+
+    /// What is opened counts as what is moved does, also over starts between which it is too little.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn accounts_alone_have_a_snapshot_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || EmbeddedStore::open_with(dir.path(), 1 << 20, 16_384);
+        let mut at = 1;
+        loop {
+            let store = open().await.unwrap();
+            grow(&store, at, at + 40).await;
+            at += 40;
+            store.close().await;
+            if !snapshots(dir.path()).is_empty() {
+                break;
+            }
+            assert!(at < 2_000, "no snapshot of {at} calls");
+        }
+        assert!(at > 41, "one start was not enough");
         let store = open().await.unwrap();
         let report = store.audit().await.unwrap();
         assert_eq!((report.accounts, report.offences), (i64::try_from(2 * (at - 1)).unwrap(), vec![]));

@@ -134,14 +134,14 @@ pub(super) async fn known_ids_come_with_where_they_stand<I: Index>(index: I) {
     let reserved: Vec<TransferId> = (0..4).map(|_| world.make(a, b, PENDING)).collect();
     // Some are resolved in the commit that made them, some in a later one.
     let post = world.resolve(reserved[0], true);
-    let burned = world.burn("acme");
+    let (burned, theirs) = (world.burn("acme"), world.burn("globex"));
     index.apply(vec![world.seal()]).await.unwrap();
     world.resolve(reserved[1], false);
     world.expire(reserved[2]);
     index.apply(vec![world.seal()]).await.unwrap();
 
     let unknown: Vec<TransferId> = (0..3).map(|_| world.transfer_id()).collect();
-    let asked = [&[single, post, burned], &reserved[..], &unknown].concat();
+    let asked = [&[single, post, burned, theirs], &reserved[..], &unknown].concat();
     let found = index.known(asked.clone()).await.unwrap();
     let looked_up = index.for_writes().known(asked).await.unwrap();
     assert_eq!(by_id(looked_up), by_id(found.clone()), "whoever asks");
@@ -150,16 +150,16 @@ pub(super) async fn known_ids_come_with_where_they_stand<I: Index>(index: I) {
         match known.unwrap() {
             Known::Reserved(transfer, state) => (Some(transfer), Some(state)),
             Known::Made(transfer) => (Some(transfer), None),
-            Known::Failed => (None, None),
+            Known::Failed(_) => (None, None),
         }
     };
-    assert_eq!(found.len(), 7, "the unknown are left out");
+    assert_eq!(found.len(), 8, "the unknown are left out");
     assert_eq!(state(burned), (None, None));
     assert_eq!(state(single).1, None);
     assert_eq!(state(post).0.unwrap().pending_id(), Some(reserved[0]));
     let states: Vec<_> = reserved.iter().map(|id| state(*id).1.unwrap()).collect();
     assert_eq!(states, [Ended::Posted, Ended::Voided, Ended::Expired, Ended::Open]);
-    for id in [single, post].into_iter().chain(reserved) {
+    for id in [single, post, burned, theirs].into_iter().chain(reserved) {
         assert_eq!(
             found.iter().find(|(known, _)| *known == id).map(|(_, k)| k.clone()),
             world.plain.known(id)

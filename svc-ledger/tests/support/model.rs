@@ -2,9 +2,9 @@
 //! possible. It keeps nothing but the list of what happened, derives every balance, limit and closing from
 //! it each time, asks of every result code by itself whether it applies, and takes the first that does.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use money::Timestamp;
+use money::{TenantId, Timestamp};
 use svc_ledger::domain::{
     Account, AccountFlags, AccountId, Balances, Given, Kind, LimitCode, NewLimit, NewTransfer,
     ReservationState, Transfer, TransferCode as C, TransferFlags as F, TransferId,
@@ -23,7 +23,8 @@ pub enum Event {
 pub struct Model {
     pub accounts: Vec<Account>,
     pub events: Vec<Event>,
-    pub burned: HashSet<TransferId>,
+    /// By whose call.
+    pub burned: HashMap<TransferId, TenantId>,
     last: i64,
 }
 
@@ -41,7 +42,7 @@ const MAX: i128 = i64::MAX as i128;
 impl Model {
     pub fn new(accounts: Vec<Account>) -> Self {
         let last = accounts.iter().map(|account| account.created_at.as_nanos()).max().unwrap_or(0);
-        Self { accounts, events: Vec::new(), burned: HashSet::new(), last }
+        Self { accounts, events: Vec::new(), burned: HashMap::new(), last }
     }
 
     pub fn next_nanos(&self, now: i64) -> i64 {
@@ -233,8 +234,10 @@ impl Model {
             C::ExceedsCredits,
             C::ExceedsDebits,
         ];
-        if let (true, Given::Value(id)) = (passes.contains(&why.0), &chain[first].id) {
-            self.burned.insert(*id);
+        let item = &chain[first];
+        if let (true, Given::Value(id), Given::Value(by)) = (passes.contains(&why.0), &item.id, &item.tenant)
+        {
+            self.burned.insert(*id, by.clone());
         }
     }
 
@@ -282,7 +285,9 @@ impl Model {
             C::FlagsInvalid => item.has_unknown_flags,
             C::IdInvalid => !matches!(item.id, Given::Value(_)),
             C::ExistsWithDifferentTenant => {
-                existing.is_some_and(|e| item.tenant != Given::Value(e.tenant.clone()))
+                let burned = item.id.value().and_then(|id| self.burned.get(id));
+                let owner = existing.map(|e| &e.tenant).or(burned);
+                owner.is_some_and(|owner| item.tenant != Given::Value(owner.clone()))
             }
             C::ExistsWithDifferentFlags => differs(&|e| e.flags() != item.flags),
             C::ExistsWithDifferentPendingId => {
@@ -311,7 +316,7 @@ impl Model {
             }
             C::ExistsWithDifferentCode => differs(&|e| unlike(&item.code, &e.code, e.pending_id().is_some())),
             C::Exists => existing.is_some(),
-            C::IdAlreadyFailed => item.id.value().is_some_and(|id| self.burned.contains(id)),
+            C::IdAlreadyFailed => item.id.value().is_some_and(|id| self.burned.contains_key(id)),
             C::FlagsAreMutuallyExclusive => {
                 let others = [F::BALANCING_DEBIT, F::BALANCING_CREDIT, F::CLOSING_DEBIT, F::CLOSING_CREDIT];
                 u8::from(is_pending) + u8::from(is_post) + u8::from(is_void) > 1

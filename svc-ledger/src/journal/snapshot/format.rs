@@ -15,7 +15,7 @@ use crate::{
         codec::{DecodeError, Decoder, Encoder},
         key::JournalKey,
     },
-    store::ports::Snapshot,
+    store::ports::{Sequence, Snapshot},
 };
 
 /// What a snapshot begins with.
@@ -29,6 +29,9 @@ const BLOCK_ITEMS: usize = 4_096;
 
 /// How long a block can be, in bytes: no item takes more than 700.
 const BLOCK_BYTES_MAX: usize = BLOCK_ITEMS * 700;
+
+/// How much is hashed at once where nothing is taken up, in bytes.
+const BLOCK_BYTES_CHECKED: usize = 64 << 10;
 
 /// Writes a snapshot; returns what it was written to.
 pub(super) fn write<W: Write>(snapshot: &Snapshot, key: &JournalKey, to: W) -> io::Result<W> {
@@ -64,9 +67,28 @@ pub(super) fn write<W: Write>(snapshot: &Snapshot, key: &JournalKey, to: W) -> i
     Ok(with)
 }
 
-/// Reads a snapshot; an error where it is not whole, not of this key or not of this version.
-pub(super) fn read<R: Read>(key: &JournalKey, from: R) -> io::Result<Snapshot> {
-    let mut from = Hashed { with: from, hasher: key.hasher() };
+/// Which record a snapshot is of; an error where it is not whole, not of this key or not of this version. Takes up
+/// nothing of what it holds. `length` is that of all of it, in bytes.
+pub(super) fn check<R: Read>(key: &JournalKey, length: u64, from: R) -> io::Result<Sequence> {
+    let mut from = Hashed { with: from.take(length), hasher: key.hasher() };
+    let sequence = head(&mut from, key)?;
+    let mut block = vec![0; BLOCK_BYTES_CHECKED];
+    loop {
+        // The hash itself is left.
+        let left = from.with.limit().saturating_sub(HASH_BYTES as u64);
+        let next = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
+        if next == 0 {
+            break;
+        }
+        from.with.read_exact(&mut block[..next])?;
+        from.hasher.update(&block[..next]);
+    }
+    from.finish()?;
+    Ok(sequence)
+}
+
+/// What each snapshot begins with; the record that it is of.
+fn head<R: Read>(from: &mut Hashed<R>, key: &JournalKey) -> io::Result<Sequence> {
     if from.take()? != MAGIC {
         return Err(wrong("it does not begin as a snapshot does"));
     }
@@ -76,7 +98,13 @@ pub(super) fn read<R: Read>(key: &JournalKey, from: R) -> io::Result<Snapshot> {
     if from.take()? != key.id() {
         return Err(wrong("it was written with another key"));
     }
-    let sequence = u64::from_le_bytes(from.take()?);
+    Ok(u64::from_le_bytes(from.take()?))
+}
+
+/// Reads a snapshot; an error where it is not whole, not of this key or not of this version.
+pub(super) fn read<R: Read>(key: &JournalKey, from: R) -> io::Result<Snapshot> {
+    let mut from = Hashed { with: from, hasher: key.hasher() };
+    let sequence = head(&mut from, key)?;
     let hash = from.take()?;
     let last = Timestamp::from_nanos(i64::from_le_bytes(from.take()?));
     let accounts = u64::from_le_bytes(from.take()?);
@@ -85,15 +113,7 @@ pub(super) fn read<R: Read>(key: &JournalKey, from: R) -> io::Result<Snapshot> {
     let accounts: Vec<Account> = from.items(accounts, |block, count| decoder.accounts(block, count))?;
     let reservations: Vec<Arc<Transfer>> =
         from.items(reservations, |block, count| decoder.transfers(block, count))?;
-    let Hashed { with: mut rest, hasher } = from;
-    let mut claimed = [0; HASH_BYTES];
-    rest.read_exact(&mut claimed)?;
-    if *hasher.finalize().as_bytes() != claimed {
-        return Err(wrong("its bytes are not those that its hash was made of"));
-    }
-    if rest.read(&mut [0])? != 0 {
-        return Err(wrong("there is more behind its hash"));
-    }
+    from.finish()?;
     Ok(Snapshot { sequence, hash, last, accounts, reservations })
 }
 
@@ -121,6 +141,20 @@ impl<W: Write> Hashed<W> {
 }
 
 impl<R: Read> Hashed<R> {
+    /// The end: the hash of all before it, and nothing more.
+    fn finish(self) -> io::Result<()> {
+        let Self { with: mut rest, hasher } = self;
+        let mut claimed = [0; HASH_BYTES];
+        rest.read_exact(&mut claimed)?;
+        if *hasher.finalize().as_bytes() != claimed {
+            return Err(wrong("its bytes are not those that its hash was made of"));
+        }
+        if rest.read(&mut [0])? != 0 {
+            return Err(wrong("there is more behind its hash"));
+        }
+        Ok(())
+    }
+
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
         self.with.read_exact(&mut bytes)?;

@@ -67,18 +67,47 @@ fn a_damaged_one_is_passed_over_for_the_older_and_that_for_none() {
         flipped[at] ^= 1 << rng.u8(0..8);
         put(&flipped);
         assert_eq!(loaded(&snapshots, 9), Some(5), "byte {at}");
+        assert!(!snapshots.is_whole(6, &newest).unwrap(), "byte {at}");
         put(&content[..at]);
         assert_eq!(loaded(&snapshots, 9), Some(5), "{at} bytes");
+        assert!(!snapshots.is_whole(6, &newest).unwrap(), "{at} bytes");
     }
     put(&[&content[..], &[0]].concat());
     assert_eq!(loaded(&snapshots, 9), Some(5), "there is more");
+    assert!(!snapshots.is_whole(6, &newest).unwrap(), "there is more");
     put(&content);
     assert_eq!(loaded(&snapshots, 9), Some(6));
+    assert!(snapshots.is_whole(6, &newest).unwrap());
     fs::rename(&newest, file(dir.path(), 7)).unwrap();
     assert_eq!(loaded(&snapshots, 9), Some(5), "another's name");
     fs::remove_file(file(dir.path(), 7)).unwrap();
     let other = Snapshots::open(dir.path(), samples::key(2)).unwrap();
     assert_eq!(loaded(&other, 9), None, "of another cluster");
+}
+
+/// Else the newest and one that nobody can read would be all there is.
+#[test]
+fn a_damaged_one_does_not_count_among_those_that_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path(), samples::key(1)).unwrap();
+    let damage = |sequence| {
+        let path = file(dir.path(), sequence);
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 40;
+        bytes[last] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let left = || snapshots.list().unwrap().into_iter().map(|(sequence, _)| sequence).collect::<Vec<_>>();
+    // More than is hashed at once.
+    snapshots.keep(&snapshot(5, 3_000, 10)).unwrap();
+    snapshots.keep(&snapshot(6, 20, 10)).unwrap();
+    damage(6);
+    snapshots.keep(&snapshot(7, 20, 10)).unwrap();
+    assert_eq!(left(), [7, 5]);
+    damage(7);
+    assert_eq!(loaded(&snapshots, 9), Some(5));
+    Snapshots::open(dir.path(), samples::key(2)).unwrap().keep(&snapshot(8, 1, 1)).unwrap();
+    assert_eq!(left(), [8], "of another key, all but its own are unreadable");
 }
 
 /// A crash while one is written, or an error: the others stay, and the rest is tidied up with the next.

@@ -34,17 +34,25 @@ impl Keeper {
                 let durable = *self.durable.borrow_and_update();
                 match self.keep(durable) {
                     Ok(()) => tracing::debug!(record = durable, "a snapshot is kept"),
+                    Err(error) if self.is_over() => {
+                        tracing::debug!(%error, "the ledger was closed before a snapshot was kept");
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "no snapshot could be kept; a start takes longer until there is one");
                     }
                 }
                 at = bytes;
             }
-            if self.durable.has_changed().is_err() {
+            if self.is_over() {
                 return;
             }
             std::thread::park_timeout(LOOK_EVERY);
         }
+    }
+
+    /// Whether the engine is gone.
+    fn is_over(&self) -> bool {
+        self.durable.has_changed().is_err()
     }
 
     fn bytes(&self) -> u64 {
@@ -53,9 +61,7 @@ impl Keeper {
 
     /// Replays from the last snapshot on, and keeps what it comes to.
     fn keep(&self, durable: Sequence) -> Result<(), JournalError> {
-        // None can be ahead of the journal that it was made of.
-        let end = Link { sequence: Sequence::MAX, ..Link::EMPTY };
-        let last = self.snapshots.load(&end)?.unwrap_or_else(Snapshot::empty);
+        let last = self.snapshots.latest()?.unwrap_or_else(Snapshot::empty);
         let follows = Link { sequence: last.sequence, hash: last.hash, last: last.last };
         let mut book = Book::restore(last.sequence, last.last, last.accounts, last.reservations);
         let mut hash = last.hash;

@@ -1,7 +1,9 @@
 //! The plainest index: everything in lists, each question answered by looking at all of it. What every
 //! other index is compared with.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+use money::TenantId;
 
 use crate::{
     domain::{Account, AccountFlags, AccountId, Event, Kind, Known, ReservationState, Transfer, TransferId},
@@ -16,7 +18,7 @@ pub(crate) struct Plain {
     pub(crate) accounts: Vec<Account>,
     pub(crate) transfers: Vec<Transfer>,
     states: HashMap<TransferId, ReservationState>,
-    burned: HashSet<TransferId>,
+    burned: HashMap<TransferId, TenantId>,
     movements: Vec<(AccountId, BalanceAt)>,
 }
 
@@ -43,8 +45,8 @@ impl Plain {
                     self.moved(pending.debit, *timestamp, debit.after);
                     self.moved(pending.credit, *timestamp, credit.after);
                 }
-                Event::Burned { id, .. } => {
-                    self.burned.insert(*id);
+                Event::Burned { tenant, id } => {
+                    self.burned.insert(*id, tenant.clone());
                 }
                 Event::Limited { .. } => {}
             }
@@ -56,8 +58,8 @@ impl Plain {
     }
 
     pub(crate) fn known(&self, id: TransferId) -> Option<Known> {
-        if self.burned.contains(&id) {
-            return Some(Known::Failed);
+        if let Some(owner) = self.burned.get(&id) {
+            return Some(Known::Failed(owner.clone()));
         }
         let made = self.transfers.iter().find(|transfer| transfer.id == id)?;
         let made_again = std::sync::Arc::new(made.clone());

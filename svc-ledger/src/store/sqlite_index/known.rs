@@ -62,10 +62,10 @@ fn taken(
     let mut resolution = snapshot.prepare_cached("SELECT state FROM resolutions WHERE reservation = ?1")?;
     let mut found = Vec::with_capacity(held.len());
     for (id, timestamp) in held {
-        let Some(timestamp) = timestamp else {
-            found.push((id, Known::Failed));
+        if let Some(owner) = write::owner_of_burned(timestamp) {
+            found.push((id, Known::Failed(words.tenant(owner)?)));
             continue;
-        };
+        }
         let mut rows = find.query([timestamp])?;
         let row = rows.next()?.ok_or_else(|| corrupt("id without its transfer"))?;
         let bytes = row.get_ref(0)?.as_blob().map_err(|_| corrupt("movement"))?;
@@ -83,8 +83,9 @@ fn taken(
     Ok(found)
 }
 
-/// The first id that is held at or after this one, with the time of its transfer.
-fn look(connection: &Connection, id: TransferId) -> Result<Option<(u128, Option<i64>)>, StoreError> {
+/// The first id that is held at or after this one, with the time of its transfer, or what stands there for a burned
+/// one.
+fn look(connection: &Connection, id: TransferId) -> Result<Option<(u128, i64)>, StoreError> {
     let mut look =
         connection.prepare_cached("SELECT id, timestamp FROM ids WHERE id >= ?1 ORDER BY id LIMIT 1")?;
     let found =
@@ -94,9 +95,9 @@ fn look(connection: &Connection, id: TransferId) -> Result<Option<(u128, Option<
 
 /// Those of the ids, which are sorted, that are held, with the times of their transfers, in the order of the
 /// times: their rows lie side by side.
-fn held(connection: &Connection, ids: &[TransferId]) -> Result<Vec<(TransferId, Option<i64>)>, StoreError> {
+fn held(connection: &Connection, ids: &[TransferId]) -> Result<Vec<(TransferId, i64)>, StoreError> {
     let mut held = Vec::new();
-    let mut next: Option<(u128, Option<i64>)> = None;
+    let mut next: Option<(u128, i64)> = None;
     for id in ids {
         if next.is_none_or(|(next, _)| next < id.bits()) {
             next = look(connection, *id)?;

@@ -10,7 +10,7 @@
 //!
 //! - `movements`, keyed by time: a transfer, or a reservation's lapse, packed into one value, with the
 //!   balances after it of those accounts that keep their history.
-//! - `ids`: client's id to time; nothing for a burned one. Ids that begin with the time are appended; random
+//! - `ids`: client's id to time; of a burned one, -1 less its tenant's word. Ids that begin with the time are appended; random
 //!   ones are written all over the tree, which is the one cost here that grows with what is held.
 //! - `resolutions`: how a reservation ended.
 //! - `postings`: who was moved when, by generations (see `posting`). The last, open generation is in memory,

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{is_damage, view::View};
 
 /// The schema's version. One that is older is made anew: there is nothing in it that the journal has not.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Tells an index from other files of the engine.
 const APPLICATION: i64 = 0x706d_6c69;

@@ -32,7 +32,7 @@ CREATE TABLE movements (
 
 CREATE TABLE ids (
   id BLOB PRIMARY KEY,
-  timestamp INTEGER
+  timestamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE resolutions (

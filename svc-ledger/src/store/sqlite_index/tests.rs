@@ -125,13 +125,13 @@ async fn a_damaged_file_is_made_anew_and_a_newer_or_anothers_is_refused() {
     drop(index);
 
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.pragma_update(None, "user_version", 3).unwrap();
     drop(newer);
     let refused = SqliteIndex::open(&path).err().unwrap();
-    assert!(matches!(refused, StoreError::Newer { found: 2, known: 1 }), "{refused}");
+    assert!(matches!(refused, StoreError::Newer { found: 3, known: 2 }), "{refused}");
 
     let older = Connection::open(&path).unwrap();
-    older.pragma_update(None, "user_version", 0).unwrap();
+    older.pragma_update(None, "user_version", 1).unwrap();
     drop(older);
     let index = SqliteIndex::open(&path).unwrap();
     assert_eq!(index.applied().await.unwrap(), Watermark::default(), "made anew");

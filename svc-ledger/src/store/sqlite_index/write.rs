@@ -157,7 +157,7 @@ struct Batch {
     span: Option<(i64, i64)>,
     count: usize,
     entries: Vec<Entry>,
-    ids: Vec<(Id, Option<i64>)>,
+    ids: Vec<(Id, i64)>,
     resolutions: Vec<(Id, i64, i64)>,
     body: Vec<u8>,
 }
@@ -220,7 +220,7 @@ impl<'a> Tables<'a> {
             Event::Opened(account) => self.opened(account, batch),
             Event::Made { transfer, debit, credit } => {
                 let timestamp = transfer.timestamp.as_nanos();
-                batch.ids.push((transfer.id.bits().to_be_bytes(), Some(timestamp)));
+                batch.ids.push((transfer.id.bits().to_be_bytes(), timestamp));
                 match transfer.kind {
                     Kind::Single | Kind::Pending { .. } => {}
                     Kind::Post { pending } => batch.resolved(pending, timestamp, ReservationState::Posted),
@@ -234,8 +234,9 @@ impl<'a> Tables<'a> {
                 batch.resolved(pending.id, timestamp, ReservationState::Expired);
                 self.moved(timestamp, &Movement::expired(debit, credit), batch)
             }
-            Event::Burned { id, .. } => {
-                batch.ids.push((id.bits().to_be_bytes(), None));
+            Event::Burned { tenant, id } => {
+                let owner = batch.word(tenant.as_str())?;
+                batch.ids.push((id.bits().to_be_bytes(), burned_by(owner)));
                 Ok(())
             }
             Event::Limited { .. } => Ok(()),
@@ -298,6 +299,16 @@ fn constrained(error: rusqlite::Error) -> StoreError {
         Some(ErrorCode::ConstraintViolation) => refused(format!("a record contradicts the index: {error}")),
         _ => error.into(),
     }
+}
+
+/// What stands in the place of a time for an id that was burned: no time of a transfer is negative.
+fn burned_by(owner: u32) -> i64 {
+    -1 - i64::from(owner)
+}
+
+/// The tenant's word, where this stands for a burned id.
+pub(super) fn owner_of_burned(timestamp: i64) -> Option<u32> {
+    u32::try_from(-1 - timestamp).ok()
 }
 
 fn state_number(state: ReservationState) -> i64 {

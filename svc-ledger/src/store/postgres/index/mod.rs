@@ -29,7 +29,7 @@ use crate::{
 
 const APPLIED: &str = "SELECT sequence, hash FROM watermark";
 
-const BURNED: &str = "SELECT id FROM burned WHERE id = ANY($1)";
+const BURNED: &str = "SELECT id, tenant FROM burned WHERE id = ANY($1)";
 
 const BALANCES: &str =
     "SELECT at, debits_pending, debits_posted, credits_pending, credits_posted FROM history
@@ -134,7 +134,7 @@ impl Index for PostgresIndex {
             });
         }
         for row in &burned {
-            known.push((rows::transfer_id(row.get(0))?, Known::Failed));
+            known.push((rows::transfer_id(row.get(0))?, Known::Failed(rows::parsed(row, 1, "a tenant")?)));
         }
         Ok(known)
     }

@@ -59,7 +59,7 @@ fn corrupt(what: &str) -> StoreError {
 }
 
 /// A text that the ledger wrote, and can therefore read.
-fn parsed<T: FromStr>(row: &Row, column: usize, what: &str) -> Result<T, StoreError> {
+pub(super) fn parsed<T: FromStr>(row: &Row, column: usize, what: &str) -> Result<T, StoreError> {
     row.get::<_, &str>(column).parse().map_err(|_| corrupt(what))
 }
 
