@@ -28,6 +28,7 @@ use crate::{
     engine::{Beginning, Engine, EngineError},
     journal::{
         Chain, Link,
+        chain::{HASH_BYTES, HEADER_BYTES},
         files::{FileJournal, JournalReader, KeySource, SEGMENT_BYTES},
         snapshot::Snapshots,
     },
@@ -38,6 +39,9 @@ const FORMER_FILE: &str = "ledger.db";
 
 /// About how many bytes an event takes in the journal.
 const EVENT_BYTES: u64 = 85;
+
+/// How many bytes a record takes besides its events: its header and its hash.
+const RECORD_BYTES: u64 = (HEADER_BYTES + HASH_BYTES) as u64;
 
 /// How often a long start says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -177,7 +181,7 @@ async fn recover(
             said = Instant::now();
         }
         if record.sequence > kept {
-            replayed += EVENT_BYTES * record.events.len() as u64;
+            replayed += RECORD_BYTES + EVENT_BYTES * record.events.len() as u64;
         }
         recovery.take(record).await?;
     }
@@ -273,7 +277,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn accounts_alone_have_a_snapshot_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || EmbeddedStore::open_with(dir.path(), 1 << 20, 16_384);
+        let open = || EmbeddedStore::open_with(dir.path(), 1 << 20, 40_000);
         let mut at = 1;
         loop {
             let store = open().await.unwrap();
