@@ -277,7 +277,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn accounts_alone_have_a_snapshot_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || EmbeddedStore::open_with(dir.path(), 1 << 20, 40_000);
+        let open = || EmbeddedStore::open_with(dir.path(), 4_096, 40_000);
         let mut at = 1;
         loop {
             let store = open().await.unwrap();
