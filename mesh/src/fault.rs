@@ -160,6 +160,16 @@ impl Fault {
             .violating(field, description)
     }
 
+    /// This service stops: elsewhere, or here in a moment, the caller goes on. `go_on` says from where, as the
+    /// rest of a sentence; empty, where that needs no saying.
+    pub fn stopping(go_on: &str) -> Self {
+        let message = match go_on {
+            "" => Cow::Borrowed("This service is stopping."),
+            _ => Cow::Owned(format!("This service is stopping: {go_on}.")),
+        };
+        Self::new(Reason::Unavailable, message).retry_after_s(1)
+    }
+
     /// Adds a field at fault.
     #[must_use]
     pub fn violating(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {

@@ -17,7 +17,7 @@ use tonic::{Code, Status, body::Body};
 
 use crate::{
     drain::Drain,
-    fault::{Fault, Reason},
+    fault::Fault,
     panic_guard,
     scope::within,
     stack::{Surroundings, UnderWay, code_in, panicked, refused, too_late},
@@ -110,9 +110,7 @@ impl hyper::body::Body for Streamed {
                 stream.end(Code::Unknown);
                 return Poll::Ready(None);
             }
-            Ok(Poll::Pending) if parts => {
-                Fault::new(Reason::Unavailable, "This service is stopping.").retry_after_s(1)
-            }
+            Ok(Poll::Pending) if parts => Fault::stopping(""),
             Ok(Poll::Pending) => return Poll::Pending,
             Err(fault) => fault,
         };

@@ -19,6 +19,11 @@ pub struct Config {
     /// this matters only to who reads balances of an idle ledger.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub expiry_interval_ms: u64,
+    /// How many WatchTransfers and ExportJournal may be open at once, of all callers; more are refused with
+    /// RESOURCE_EXHAUSTED. However slow its reader, one holds a page of the journal (256 KiB, or one record where
+    /// that is longer), what one record says, and two messages: a few MiB.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub feeds_max: u32,
     /// Where the ledger is kept when it is not in this service's own directory. With it, several replicas may
     /// run: one leads, and the others name it to whoever asks them.
     pub postgres: Option<PostgresConfig>,
@@ -72,6 +77,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             expiry_interval_ms: 1_000,
+            feeds_max: 64,
             postgres: None,
             assets: BTreeMap::new(),
             account_codes: table(&ACCOUNT_CODES),
@@ -96,6 +102,13 @@ impl Config {
         match self.expiry_interval_ms {
             millis @ 1..=3_600_000 => Ok(Duration::from_millis(millis)),
             _ => Err(StartError::Config("expiry_interval_ms must be from 1 to 3600000".into())),
+        }
+    }
+
+    pub(crate) fn feeds_max(&self) -> Result<u32, StartError> {
+        match self.feeds_max {
+            max @ 1..=10_000 => Ok(max),
+            _ => Err(StartError::Config("feeds_max must be from 1 to 10000".into())),
         }
     }
 

@@ -40,6 +40,7 @@ impl mesh::Service for Ledger {
 
     fn check(config: &Config) -> Result<(), String> {
         config.expiry_interval().map_err(|error| error.to_string())?;
+        config.feeds_max().map_err(|error| error.to_string())?;
         config.vocabulary().map(drop).map_err(|error| error.to_string())?;
         config.postgres.as_ref().map_or(Ok(()), PostgresConfig::check)
     }
@@ -67,9 +68,10 @@ impl mesh::Service for Ledger {
 
 /// What is the same for every store.
 fn serve<S: Led>(store: S, config: &Config, context: &ServiceContext) -> Result<Parts, StartError> {
-    let (interval, words) = (config.expiry_interval()?, config.vocabulary()?);
+    let (interval, words, feeds_max) =
+        (config.expiry_interval()?, config.vocabulary()?, config.feeds_max()?);
     let sweeping = worker::release_lapsed(store.clone(), context.clock(), context.drain(), interval);
     Ok(Parts::new()
-        .serve(service::server(store, context.clock(), words))
+        .serve(service::server(store, context.clock(), words, context.drain(), feeds_max))
         .worker("release-lapsed-reservations", sweeping))
 }

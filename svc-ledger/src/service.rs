@@ -1,5 +1,7 @@
 //! The gRPC face: the contract's messages in the words of the domain, and back. Decides nothing.
 
+mod checks;
+mod feeds;
 mod page;
 mod queries;
 #[cfg(test)]
@@ -9,7 +11,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use mesh::{Call, Clock, Fault};
+use mesh::{Call, Clock, Drain, Fault};
 use money::Timestamp;
 use paymesh_proto::ledger::v1 as proto;
 use paymesh_proto::ledger::v1::{
@@ -21,8 +23,7 @@ use paymesh_proto::ledger::v1::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{queries::Questions, streams::Messages};
-
+use self::{feeds::Places, queries::Questions, streams::Messages};
 use crate::{
     config::Vocabulary,
     domain::{AccountId, BATCH_MAX, TransferId},
@@ -38,11 +39,15 @@ pub(crate) fn server<S: Led>(
     store: S,
     clock: Arc<dyn Clock>,
     words: Vocabulary,
+    drain: Drain,
+    feeds_max: u32,
 ) -> LedgerServiceServer<Rpc<S>> {
     LedgerServiceServer::new(Rpc {
         store,
         clock,
         words: Arc::new(words),
+        drain,
+        feeds: Places::new(feeds_max),
         checking: Arc::new(Semaphore::new(1)),
     })
     .max_decoding_message_size(MESSAGE_BYTES_MAX as usize)
@@ -55,6 +60,9 @@ pub(crate) struct Rpc<S> {
     store: S,
     clock: Arc<dyn Clock>,
     words: Arc<Vocabulary>,
+    /// With it, streams end.
+    drain: Drain,
+    feeds: Places,
     /// An audit or a verification reads everything there is: one at a time.
     checking: Arc<Semaphore>,
 }

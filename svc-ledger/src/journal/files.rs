@@ -23,7 +23,7 @@ use std::{
 };
 
 pub use disk::{Disk, SystemDisk};
-pub use reader::{Frames, JournalReader, Replay};
+pub use reader::{FilePages, JournalReader, Replay};
 pub use recovery::{Cut, Recovered};
 
 use self::{lock::Lock, mark::Mark, segment::Segment};

@@ -60,9 +60,11 @@ impl mesh::Service for Served {
     const MESSAGE_BYTES_MAX: u32 = MESSAGE_BYTES_MAX;
     type Config = Handed;
 
-    async fn build(config: Handed, _: &ServiceContext) -> Result<Parts, StartError> {
-        let words = Config::default().vocabulary()?;
-        Ok(Parts::new().serve(server(config.store.unwrap(), config.clock, words)))
+    async fn build(config: Handed, context: &ServiceContext) -> Result<Parts, StartError> {
+        let settings = Config::default();
+        let (store, words) = (config.store.unwrap(), settings.vocabulary()?);
+        let served = server(store, config.clock, words, context.drain(), settings.feeds_max);
+        Ok(Parts::new().serve(served))
     }
 }
 

@@ -6,8 +6,8 @@ use crate::{
     engine::EngineError,
     journal::{Chain, Link},
     store::{
-        Led,
-        ports::{Archive, JournalError, Sequence},
+        Frames, Led,
+        ports::{Archive as _, FrameReader, JournalError, Sequence},
     },
 };
 
@@ -34,8 +34,8 @@ pub async fn audit<L: Led>(
 ) -> Result<Progress, EngineError> {
     let engine = store.engine()?;
     let archive = store.archive();
-    let mut replay =
-        Replay { chain: Chain::new(archive.key().clone(), Link::EMPTY), auditor: Auditor::new(), archive };
+    let chain = Chain::new(archive.key().clone(), Link::EMPTY);
+    let mut replay = Replay { frames: Frames::from(&archive, 1), chain, auditor: Auditor::new() };
     loop {
         let durable = *engine.durable().borrow();
         let behind = durable - replay.at();
@@ -70,13 +70,13 @@ pub async fn audit<L: Led>(
     Ok(Progress { found: replay.auditor.finish(), records, records_total: records })
 }
 
-struct Replay<A> {
-    archive: A,
+struct Replay<R> {
+    frames: Frames<R>,
     chain: Chain,
     auditor: Auditor,
 }
 
-impl<A: Archive> Replay<A> {
+impl<R: FrameReader> Replay<R> {
     /// The last record that was replayed.
     fn at(&self) -> Sequence {
         self.chain.link().sequence
@@ -93,10 +93,8 @@ impl<A: Archive> Replay<A> {
         to: Sequence,
         report: &mut (impl FnMut(Progress) -> bool + Send),
     ) -> Result<bool, EngineError> {
-        let mut frames = self.archive.frames(self.at() + 1, to);
-        while let Some(frame) = frames.recv().await {
-            let opened = frame.and_then(|frame| self.chain.open(&frame.bytes));
-            let happened = match opened {
+        while let Some(next) = self.frames.next(to).await.transpose() {
+            let happened = match next.and_then(|frame| self.chain.open(&frame.bytes)) {
                 Ok(happened) => happened,
                 Err(error @ (JournalError::Damaged { .. } | JournalError::Foreign(_))) => {
                     self.auditor.offence(|| error.to_string());

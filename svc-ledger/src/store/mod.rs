@@ -7,6 +7,7 @@ mod audit;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
+mod frames;
 #[cfg(test)]
 pub(crate) mod index_contract;
 pub mod ports;
@@ -20,6 +21,7 @@ use money::{TenantId, Timestamp};
 
 pub use audit::{Progress, audit};
 pub use embedded::EmbeddedStore;
+pub use frames::Frames;
 
 use self::{
     ports::{AccountFilter, Archive, BalanceAt, BalanceFilter, Index, JournalError, Page, TransferFilter},

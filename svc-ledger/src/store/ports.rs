@@ -68,8 +68,15 @@ pub trait Journal: Send + 'static {
     }
 }
 
-/// Reads the journal beside its writer.
+/// How many bytes of frames a page of the journal has, in bytes: no further frame begins beyond it. With the
+/// longest frame it bounds what whoever follows the journal holds of it.
+pub const PAGE_BYTES: usize = 256 << 10;
+
+/// The journal, to be read beside its writer.
 pub trait Archive: Clone + Send + Sync + 'static {
+    /// Reads it from a record on.
+    type Reader: FrameReader;
+
     /// The key of its hashes.
     fn key(&self) -> &crate::journal::JournalKey;
 
@@ -80,13 +87,21 @@ pub trait Archive: Clone + Send + Sync + 'static {
         durable: Sequence,
     ) -> impl Future<Output = Result<Sequence, JournalError>> + Send;
 
-    /// The frames from one on, up to one that is durable, in order; the last item is an error where they could
-    /// not all be read. Must be called on a runtime; the reading stops when the receiver is dropped.
-    fn frames(
-        &self,
-        from: Sequence,
+    /// One that reads this record first.
+    fn reader(&self, from: Sequence) -> Self::Reader;
+}
+
+/// Reads frames in order, by the page. Between two pages it is a place in the journal and nothing more: it holds
+/// no frame, no thread and no connection, however long it is kept, and the next page costs what is new.
+pub trait FrameReader: Send + 'static {
+    /// The frames that come next, up to one that is durable: at least one, and as many as begin within
+    /// [`PAGE_BYTES`]; none once it has come to the durable one. Those before a damaged record come first, and its
+    /// error comes in their place the next time. Must be called on a runtime. Where the future is dropped, the
+    /// reader stands where it stood.
+    fn page(
+        &mut self,
         durable: Sequence,
-    ) -> tokio::sync::mpsc::Receiver<Result<Frame, JournalError>>;
+    ) -> impl Future<Output = Result<Vec<Frame>, JournalError>> + Send;
 }
 
 /// What happened in one durable record.

@@ -19,7 +19,7 @@ use crate::{
         chain::{Chain, Header, Link},
         key::JournalKey,
     },
-    store::ports::{Frame, Happened, JournalError, Sequence},
+    store::ports::{Frame, Happened, JournalError, PAGE_BYTES, Sequence},
 };
 
 /// Reads a journal's files. It never reads beyond the record that it is told is durable.
@@ -48,11 +48,6 @@ impl JournalReader {
     /// What happened from a record on, up to one that is durable. What came before is not looked at.
     pub fn replay_from(&self, from: Sequence, durable: Sequence) -> Result<Replay, JournalError> {
         Ok(Replay(self.records(from, None, durable)?))
-    }
-
-    /// The records themselves, verified, as they are exported.
-    pub fn frames(&self, from: Sequence, durable: Sequence) -> Result<Frames, JournalError> {
-        Ok(Frames(self.records(from, None, durable)?))
     }
 
     /// What happened in all records, each with its length in bytes.
@@ -113,17 +108,45 @@ impl JournalReader {
         segments.drain(..before.saturating_sub(1));
         let next = segments.first().map_or(from, |segment| segment.first);
         let chain = after.map(|link| Chain::new(self.key.clone(), link));
-        let key = self.key.clone();
-        Ok(Records { key, segments: segments.into_iter(), scan: None, chain, next, from, durable })
+        let (reader, segments) = (self.clone(), segments.into_iter());
+        Ok(Records { reader, segments, scan: None, passed_bytes: 0, chain, next, from, durable })
     }
+
+    /// Goes on behind a record that was read, with nothing that comes before it.
+    fn records_behind(&self, place: &Place, durable: Sequence) -> Result<Records, JournalError> {
+        let scan = Scan::open_at(&place.path, &self.key, place.offset);
+        let scan = scan.map_err(|error| failed(&place.path, &error))?;
+        let from = place.link.sequence + 1;
+        Ok(Records {
+            reader: self.clone(),
+            segments: Vec::new().into_iter(),
+            scan: Some(scan),
+            passed_bytes: 0,
+            chain: Some(Chain::new(self.key.clone(), place.link)),
+            next: from,
+            from,
+            durable,
+        })
+    }
+}
+
+/// Where a record ends, in a segment and in the chain.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    offset: u64,
+    link: Link,
 }
 
 /// Records, one after the other.
 #[derive(Debug)]
 struct Records {
-    key: JournalKey,
+    reader: JournalReader,
+    /// Those that follow, as far as they were looked for.
     segments: vec::IntoIter<Segment>,
     scan: Option<Scan>,
+    /// What was read of the segments before, in bytes.
+    passed_bytes: u64,
     /// None until the first record says what it follows.
     chain: Option<Chain>,
     /// The record that comes next in the file; those before `from` are passed over.
@@ -155,7 +178,8 @@ impl Records {
         let header = self.seek()?;
         let Some(scan) = &mut self.scan else { return Err(self.ends()) };
         let offset = scan.offset;
-        let chain = self.chain.get_or_insert_with(|| Chain::new(self.key.clone(), follows(&header)));
+        let key = &self.reader.key;
+        let chain = self.chain.get_or_insert_with(|| Chain::new(key.clone(), follows(&header)));
         let path = scan.path.clone();
         let bytes = scan.record(&header).map_err(|error| failed(&path, &error))?;
         self.next += 1;
@@ -169,17 +193,20 @@ impl Records {
     fn seek(&mut self) -> Result<Header, JournalError> {
         loop {
             let Some(scan) = &mut self.scan else {
-                let Some(segment) = self.segments.next() else { return Err(self.ends()) };
+                let Some(segment) = self.next_segment()? else { return Err(self.ends()) };
                 if segment.first != self.next {
                     return Err(gone(&segment, &format!("record {} was to come", self.next)));
                 }
-                let scan = Scan::open(&segment.path, &self.key);
+                let scan = Scan::open(&segment.path, &self.reader.key);
                 self.scan = Some(scan.map_err(|error| failed(&segment.path, &error))?);
                 continue;
             };
             let at = |path: &Path, error: io::Error| failed(path, &error);
             match scan.next().map_err(|error| at(&scan.path, error))? {
-                Piece::End => self.scan = None,
+                Piece::End => {
+                    self.passed_bytes += scan.bytes_read();
+                    self.scan = None;
+                }
                 Piece::Mark(_) => {}
                 Piece::Zeros => {
                     return Err(damaged(&scan.path, self.next, scan.offset, "there are zeros in its place"));
@@ -199,6 +226,26 @@ impl Records {
                 Piece::Bad(Bad::Foreign(error)) => return Err(error.at(self.next)),
             }
         }
+    }
+
+    fn next_segment(&mut self) -> Result<Option<Segment>, JournalError> {
+        if self.segments.len() == 0 {
+            let mut segments = self.reader.segments()?;
+            segments.retain(|segment| segment.first >= self.next);
+            self.segments = segments.into_iter();
+        }
+        Ok(self.segments.next())
+    }
+
+    /// Behind the record that was read last.
+    fn place(&self) -> Option<Place> {
+        let (scan, chain) = (self.scan.as_ref()?, self.chain.as_ref()?);
+        Some(Place { path: scan.path.clone(), offset: scan.offset, link: chain.link() })
+    }
+
+    /// How many bytes of files were read.
+    fn bytes_read(&self) -> u64 {
+        self.passed_bytes + self.scan.as_ref().map_or(0, Scan::bytes_read)
     }
 
     /// Passes over the record that was found.
@@ -228,19 +275,71 @@ impl Iterator for Replay {
     }
 }
 
-/// Records, verified. It ends after the first error.
-#[derive(Debug)]
-pub struct Frames(Records);
+/// Reads verified records by the page. What it keeps between two pages is a place: the file is opened anew for
+/// each, and read from there on.
+#[derive(Debug, Clone)]
+pub struct FilePages {
+    reader: JournalReader,
+    at: At,
+    bytes_read: u64,
+}
 
-impl Iterator for Frames {
-    type Item = Result<Frame, JournalError>;
+#[derive(Debug, Clone)]
+enum At {
+    /// Nothing was read yet; this record is to come first.
+    Before(Sequence),
+    /// Behind what was read.
+    Behind(Place),
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next(|chain, bytes| {
-            let header = chain.verify(bytes)?;
-            Ok(Frame { sequence: header.sequence, hash: chain.link().hash, bytes: bytes.into() })
-        })
+impl FilePages {
+    /// One that reads this record first.
+    pub(super) fn new(reader: JournalReader, from: Sequence) -> Self {
+        Self { reader, at: At::Before(from), bytes_read: 0 }
     }
+
+    /// How many bytes of files were read for all pages together.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// As [`FrameReader::page`](crate::store::ports::FrameReader::page); blocks.
+    pub(super) fn read(&mut self, durable: Sequence) -> Result<Vec<Frame>, JournalError> {
+        let mut records = match &self.at {
+            At::Before(from) => self.reader.records(*from, None, durable)?,
+            At::Behind(place) if place.link.sequence >= durable => return Ok(Vec::new()),
+            At::Behind(place) => self.reader.records_behind(place, durable)?,
+        };
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let error = loop {
+            if bytes >= PAGE_BYTES {
+                break None;
+            }
+            match records.next(verified) {
+                Some(Ok(frame)) => {
+                    bytes += frame.bytes.len();
+                    frames.push(frame);
+                    if let Some(place) = records.place() {
+                        self.at = At::Behind(place);
+                    }
+                }
+                Some(Err(error)) => break Some(error),
+                None => break None,
+            }
+        };
+        self.bytes_read += records.bytes_read();
+        match error {
+            // The same error comes again when there is nothing before it.
+            Some(error) if frames.is_empty() => Err(error),
+            _ => Ok(frames),
+        }
+    }
+}
+
+/// A record as it is kept. It is verified but for what its events say.
+fn verified(chain: &mut Chain, bytes: &[u8]) -> Result<Frame, JournalError> {
+    let header = chain.verify(bytes)?;
+    Ok(Frame { sequence: header.sequence, hash: chain.link().hash, bytes: bytes.into() })
 }
 
 /// What happened, with the length of each record in bytes. It ends after the first error.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -21,11 +21,14 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// The same where only the first header is looked at.
 const GLANCE_BYTES: usize = 4 << 10;
 
+/// The same where a scan goes on at a journal's end, of which little is new.
+const TAIL_BYTES: usize = 16 << 10;
+
 /// A segment that is being read.
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<Counted>,
     key: JournalKey,
     id: KeyId,
     /// Where the next piece begins.
@@ -34,6 +37,27 @@ pub(super) struct Scan {
     pub(super) length: u64,
     /// The last record read.
     record: Vec<u8>,
+}
+
+/// A file that counts the bytes that are read of it.
+#[derive(Debug)]
+struct Counted {
+    file: File,
+    bytes: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Counted {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 /// What comes next in a segment.
@@ -73,17 +97,31 @@ impl Scan {
         Self::with_buffer(path, key, GLANCE_BYTES)
     }
 
+    /// To go on where another scan stood between two pieces.
+    pub(super) fn open_at(path: &Path, key: &JournalKey, offset: u64) -> io::Result<Self> {
+        let mut scan = Self::with_buffer(path, key, TAIL_BYTES)?;
+        scan.file.seek(SeekFrom::Start(offset))?;
+        scan.offset = offset;
+        Ok(scan)
+    }
+
     fn with_buffer(path: &Path, key: &JournalKey, buffer_bytes: usize) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        let file = BufReader::with_capacity(buffer_bytes, file);
+        let file = BufReader::with_capacity(buffer_bytes, Counted { file, bytes: 0 });
         let (id, key, path) = (key.id(), key.clone(), path.to_owned());
         Ok(Self { path, file, key, id, offset: 0, length, record: Vec::new() })
     }
 
+    /// How many bytes of the file were read.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.file.get_ref().bytes
+    }
+
     /// What comes next. Behind a record's header the caller goes on with [`Self::record`] or [`Self::skip`].
     pub(super) fn next(&mut self) -> io::Result<Piece> {
-        let rest = self.length - self.offset;
+        // A file that was cut short behind our back ends.
+        let rest = self.length.saturating_sub(self.offset);
         if rest == 0 {
             return Ok(Piece::End);
         }

@@ -1,18 +1,16 @@
 //! Reads the journal beside its writer, as far as it is durable: what another session sees is committed.
 
 use money::Timestamp;
-use tokio::sync::mpsc;
 
 use super::{Postgres, journal};
 use crate::{
     journal::{JournalKey, chain::Header},
-    store::ports::{Archive, Frame, JournalError, Sequence},
+    store::ports::{Archive, Frame, FrameReader, JournalError, Sequence},
 };
 
-/// Frames that wait for who reads them, beside a page that is being handed over.
-const WAITING_MAX: usize = 64;
-
 impl Archive for Postgres {
+    type Reader = PostgresPages;
+
     fn key(&self) -> &JournalKey {
         &self.key
     }
@@ -38,41 +36,30 @@ impl Archive for Postgres {
         Ok(start)
     }
 
-    fn frames(&self, from: Sequence, durable: Sequence) -> mpsc::Receiver<Result<Frame, JournalError>> {
-        let (frames, waiting) = mpsc::channel(WAITING_MAX);
-        let postgres = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = postgres.send(from, durable, &frames).await {
-                // Nobody may read any more.
-                drop(frames.send(Err(error)).await);
-            }
-        });
-        waiting
+    fn reader(&self, from: Sequence) -> PostgresPages {
+        // There is no record 0.
+        PostgresPages { postgres: self.clone(), next: from.max(1) }
     }
 }
 
-impl Postgres {
-    async fn send(
-        &self,
-        from: Sequence,
-        durable: Sequence,
-        frames: &mpsc::Sender<Result<Frame, JournalError>>,
-    ) -> Result<(), JournalError> {
-        // There is no record 0.
-        let mut next = from.max(1);
-        while next <= durable {
-            let page = self.frames_after(next - 1).await?;
-            if page.is_empty() {
-                let what = format!("it is missing, and {durable} is durable");
-                return Err(JournalError::Damaged { sequence: next, what });
-            }
-            for frame in page.into_iter().filter(|frame| frame.sequence <= durable) {
-                next = frame.sequence + 1;
-                if frames.send(Ok(frame)).await.is_err() {
-                    return Ok(());
-                }
-            }
+/// Reads by the page: one query each, on a connection that is given back with its answer.
+pub struct PostgresPages {
+    postgres: Postgres,
+    next: Sequence,
+}
+
+impl FrameReader for PostgresPages {
+    async fn page(&mut self, durable: Sequence) -> Result<Vec<Frame>, JournalError> {
+        if self.next > durable {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let mut page = self.postgres.frames_after(self.next - 1).await?;
+        page.retain(|frame| frame.sequence <= durable);
+        let Some(last) = page.last() else {
+            let what = format!("it is missing, and {durable} is durable");
+            return Err(JournalError::Damaged { sequence: self.next, what });
+        };
+        self.next = last.sequence + 1;
+        Ok(page)
     }
 }

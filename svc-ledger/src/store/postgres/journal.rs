@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     journal::chain::HEADER_BYTES,
-    store::ports::{Frame, Hash, Journal, JournalError, Sequence},
+    store::ports::{Frame, Hash, Journal, JournalError, PAGE_BYTES, Sequence},
 };
 
 /// The row of `leadership` is locked until the commit, so that a takeover either comes first, and nothing is
@@ -30,9 +30,7 @@ const READ: &str = "SELECT journal.sequence, journal.hash, journal.frame FROM jo
     ) AS page USING (sequence) WHERE page.before < $3 ORDER BY journal.sequence";
 
 /// Frames of one page at most.
-const PAGE_FRAMES_MAX: i64 = 4_096;
-/// Bytes of one page, beyond which no further frame begins.
-const PAGE_BYTES: i64 = 16 << 20;
+const PAGE_FRAMES_MAX: i64 = 1_024;
 
 /// Appends as the leader of one epoch.
 pub struct PostgresJournal {
@@ -112,7 +110,8 @@ pub(super) async fn read(client: &Client, after: Sequence) -> Result<Vec<Frame>,
     let failed = |error: tokio_postgres::Error| JournalError::Failed(said(&error));
     let number = |error: StoreError| JournalError::Failed(error.to_string());
     let from = as_bigint(after).map_err(number)?;
-    let rows = client.query(READ, &[&from, &PAGE_FRAMES_MAX, &PAGE_BYTES]).await.map_err(failed)?;
+    let bytes = i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX);
+    let rows = client.query(READ, &[&from, &PAGE_FRAMES_MAX, &bytes]).await.map_err(failed)?;
     let mut frames = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(after + 1..) {
         let sequence = from_bigint(row.get(0)).map_err(number)?;

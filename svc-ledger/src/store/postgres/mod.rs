@@ -42,6 +42,7 @@ use super::ports::{Frame, JournalError, Sequence, Snapshot};
 use crate::journal::{JournalKey, key::KeyId};
 
 pub use self::{
+    archive::PostgresPages,
     config::PostgresConfig,
     index::PostgresIndex,
     journal::PostgresJournal,

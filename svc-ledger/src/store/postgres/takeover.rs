@@ -7,7 +7,8 @@ use crate::{
     engine::Beginning,
     journal::{Chain, Link},
     store::{
-        ports::{Archive as _, JournalError, Sequence},
+        Frames,
+        ports::{JournalError, Sequence},
         recovery::{Recovery, RecoveryError},
     },
 };
@@ -25,9 +26,8 @@ impl Postgres {
         let mut recovery = Recovery::begin(self.snapshot().await?, index).await?;
         let from = recovery.from();
         let mut chain = Chain::new(self.key.clone(), self.link_before(from).await?);
-        let mut frames = self.frames(from, head);
-        while let Some(frame) = frames.recv().await {
-            let frame = frame?;
+        let mut frames = Frames::from(self, from);
+        while let Some(frame) = frames.next(head).await? {
             let record = chain.open(&frame.bytes)?;
             if record.hash != frame.hash {
                 let what = "the hash beside it is another one".to_owned();
