@@ -68,8 +68,7 @@ impl mesh::Service for Ledger {
 
 /// What is the same for every store.
 fn serve<S: Led>(store: S, config: &Config, context: &ServiceContext) -> Result<Parts, StartError> {
-    let (interval, words, feeds_max) =
-        (config.expiry_interval()?, config.vocabulary()?, config.feeds_max()?);
+    let (interval, words, feeds_max) = (config.expiry_interval()?, config.vocabulary()?, config.feeds_max()?);
     let sweeping = worker::release_lapsed(store.clone(), context.clock(), context.drain(), interval);
     Ok(Parts::new()
         .serve(service::server(store, context.clock(), words, context.drain(), feeds_max))

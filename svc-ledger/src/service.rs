@@ -1,6 +1,8 @@
 //! The gRPC face: the contract's messages in the words of the domain, and back. Decides nothing.
 
 mod checks;
+#[cfg(test)]
+pub(crate) mod draining;
 mod feeds;
 mod page;
 mod queries;

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh::Drain;
 use money::Timestamp;
 use svc_ledger::{
     domain::{
@@ -164,7 +165,7 @@ async fn main() {
     let config = config(directory.path());
     let (postgres, leadership) = Postgres::open(&config).await.unwrap();
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
-    let keeping = tokio::spawn(leadership.keep(async { drop(left.await) }));
+    let keeping = tokio::spawn(leadership.keep(Drain::new(), async { drop(left.await) }));
     let mut role = postgres.role();
     let role = role.wait_for(|role| matches!(role, Role::Leading { .. })).await.unwrap().clone();
     let Role::Leading { epoch } = role else { return };

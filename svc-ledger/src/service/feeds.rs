@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mesh::{Fault, Reason};
 use money::{TenantId, Timestamp};
 use paymesh_proto::ledger::v1::{self as proto, export_journal_response::Record};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::codegen::Bytes;
 
 use super::{
@@ -67,27 +67,14 @@ impl<S: Led> Rpc<S> {
     ) -> Result<Messages<proto::WatchTransfersResponse>, Fault> {
         const GO_ON: &str = "watch again from one more than the last timestamp_ns that came";
         // Not the engine itself: whoever follows must not keep it from ending.
-        let mut durable = self.store.engine()?.durable();
+        let durable = self.store.engine()?.durable();
         let place = self.feeds.enter()?;
         let store = self.store.clone();
         let messages = stream_until(&self.drain, GO_ON, move |to| async move {
-            let archive = store.archive();
-            let begin = *durable.borrow();
-            let first = archive.find(from, begin).await.map_err(EngineError::from)?;
-            let mut frames = Frames::from(&archive, first);
-            let mut chain = None;
-            loop {
-                let through = *durable.borrow_and_update();
-                while let Some(frame) = frames.next(through).await.map_err(EngineError::from)? {
-                    let happened = open(&mut chain, archive.key(), &frame).map_err(EngineError::from)?;
-                    if tell(&to, &tenant, from, &happened).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                // The engine's end is the stream's: whoever follows comes again, where another one leads now.
-                if durable.changed().await.is_err() {
-                    return Err(store.engine().err().unwrap_or(EngineError::Closed).into());
-                }
+            match watch(&store.archive(), &tenant, from, durable, &to).await.map_err(EngineError::from)? {
+                Err(Gone) => Ok(()),
+                // Whoever follows comes again, where another one leads now.
+                Ok(()) => Err(store.engine().err().unwrap_or(EngineError::Closed).into()),
             }
         });
         Ok(messages.holding(place))
@@ -116,9 +103,36 @@ impl<S: Led> Rpc<S> {
         let archive = self.store.archive();
         let messages = stream_until(&self.drain, GO_ON, move |messages| async move {
             let frames = Frames::from(&archive, from);
-            export(frames, archive.key(), to, &messages).await.map_err(|error| EngineError::from(error).into())
+            export(frames, archive.key(), to, &messages)
+                .await
+                .map_err(|error| EngineError::from(error).into())
         });
         Ok(messages.holding(place))
+    }
+}
+
+/// Tells what happened until the engine is gone, or the reader.
+async fn watch<A: Archive>(
+    archive: &A,
+    tenant: &TenantId,
+    from: Timestamp,
+    mut durable: watch::Receiver<Sequence>,
+    to: &Sender<proto::WatchTransfersResponse>,
+) -> Result<Result<(), Gone>, JournalError> {
+    let begin = *durable.borrow();
+    let mut frames = Frames::from(archive, archive.find(from, begin).await?);
+    let mut chain = None;
+    loop {
+        let through = *durable.borrow_and_update();
+        while let Some(frame) = frames.next(through).await? {
+            let happened = open(&mut chain, archive.key(), &frame)?;
+            if tell(to, tenant, from, &happened).await.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        if durable.changed().await.is_err() {
+            return Ok(Ok(()));
+        }
     }
 }
 
@@ -213,3 +227,6 @@ async fn tell(
     }
     send(to, proto::WatchTransfersResponse { movements }).await
 }
+
+#[cfg(test)]
+mod tests;

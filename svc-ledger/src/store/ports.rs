@@ -98,10 +98,7 @@ pub trait FrameReader: Send + 'static {
     /// [`PAGE_BYTES`]; none once it has come to the durable one. Those before a damaged record come first, and its
     /// error comes in their place the next time. Must be called on a runtime. Where the future is dropped, the
     /// reader stands where it stood.
-    fn page(
-        &mut self,
-        durable: Sequence,
-    ) -> impl Future<Output = Result<Vec<Frame>, JournalError>> + Send;
+    fn page(&mut self, durable: Sequence) -> impl Future<Output = Result<Vec<Frame>, JournalError>> + Send;
 }
 
 /// What happened in one durable record.

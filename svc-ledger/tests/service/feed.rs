@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mesh::testing::call_of;
+use mesh::{Fault, testing::call_of};
 use paymesh_proto::ledger::v1::{
-    CreateAccountsRequest, CreateTransfersRequest, QueryTransfersRequest, Transfer, WatchTransfersRequest,
+    CreateAccountsRequest, CreateTransfersRequest, ExportJournalRequest, QueryTransfersRequest, Transfer,
+    WatchTransfersRequest,
     transfer::TransferFlag,
     watch_transfers_response::{Movement, movement},
 };
 use svc_ledger::Config;
 use tokio::time::timeout;
+use tonic::Code;
 
 use super::{Client, Setup, account, id, setup_with, transfer};
 
@@ -124,5 +126,40 @@ async fn a_watcher_that_comes_again_misses_nothing_and_sees_nothing_twice() {
     assert!(all[MADE..].iter().all(|(.., lapsed)| *lapsed));
     assert_eq!(all.len() - MADE, reserved.len());
     assert_eq!(all[MADE..].iter().map(|(_, id, _)| id.clone()).collect::<BTreeSet<_>>(), reserved);
+    setup.running.stop().await;
+}
+
+#[tokio::test]
+async fn feeds_are_bounded_in_number_and_an_end_makes_room() {
+    let mut setup = setup_with(Config { feeds_max: 2, ..Config::default() }).await;
+    let acme = setup.acme.clone();
+    let watch = || acme.request(WatchTransfersRequest { from_ns: 0 });
+    let export = || acme.request(ExportJournalRequest::default());
+    let first = setup.client.watch_transfers(watch()).await.unwrap();
+    let second = setup.client.watch_transfers(watch()).await.unwrap();
+    let refused = [
+        setup.client.watch_transfers(watch()).await.unwrap_err(),
+        setup.client.export_journal(export()).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let fault = Fault::from_status(&status);
+        assert!(fault.message().contains("2 feeds") && fault.message().contains("feeds_max"), "{fault:?}");
+        assert!(fault.retry_after().is_some());
+    }
+    // What is no feed is still served.
+    assert_eq!(made(&mut setup).await, []);
+    drop(first);
+    let next = async {
+        loop {
+            match setup.client.export_journal(export()).await {
+                Ok(answer) => return answer.into_inner(),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let mut next = timeout(PATIENCE, next).await.expect("a place becomes free");
+    assert_eq!(next.message().await.unwrap().unwrap().records.len(), 1);
+    drop((second, next));
     setup.running.stop().await;
 }

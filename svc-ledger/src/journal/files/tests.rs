@@ -4,6 +4,7 @@ mod child;
 mod crash;
 mod damage;
 mod faulty;
+mod pages;
 
 use std::{
     fs::{self, File},
@@ -123,8 +124,6 @@ fn what_was_appended_is_replayed_from_any_record_to_any() {
             }
         }
     }
-    let frames: Result<Vec<Frame>, _> = journal.reader().frames(7, 40).unwrap().collect();
-    assert_eq!(frames.unwrap(), history.frames[6..], "the same bytes as were appended");
     assert!(journal.reader().bytes().unwrap() > history.frames.iter().map(|f| f.bytes.len() as u64).sum());
 }
 

@@ -2,7 +2,7 @@
 //! writes: a writer that was replaced writes nothing, however late its statement comes to run.
 
 use mesh::StoreError;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::{
     Epoch,
@@ -105,25 +105,32 @@ impl Journal for PostgresJournal {
     }
 }
 
-/// The frames that follow a record, as many as one page holds; none at the journal's end.
+/// The frames that follow a record, as many as one page holds and are as they should be; none at the journal's
+/// end.
 pub(super) async fn read(client: &Client, after: Sequence) -> Result<Vec<Frame>, JournalError> {
     let failed = |error: tokio_postgres::Error| JournalError::Failed(said(&error));
-    let number = |error: StoreError| JournalError::Failed(error.to_string());
-    let from = as_bigint(after).map_err(number)?;
+    let from = as_bigint(after).map_err(|error| JournalError::Failed(error.to_string()))?;
     let bytes = i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX);
     let rows = client.query(READ, &[&from, &PAGE_FRAMES_MAX, &bytes]).await.map_err(failed)?;
     let mut frames = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(after + 1..) {
-        let sequence = from_bigint(row.get(0)).map_err(number)?;
-        let damaged = |what: &str| JournalError::Damaged { sequence: expected, what: what.to_owned() };
-        if sequence != expected {
-            return Err(damaged("it is missing"));
+        match read_row(row, expected) {
+            Ok(frame) => frames.push(frame),
+            // It comes again when it is the first that is asked for.
+            Err(_) if !frames.is_empty() => break,
+            Err(error) => return Err(error),
         }
-        let hash: Hash =
-            row.get::<_, &[u8]>(1).try_into().map_err(|_| damaged("its hash has a wrong length"))?;
-        frames.push(Frame { sequence, hash, bytes: row.get::<_, &[u8]>(2).into() });
     }
     Ok(frames)
+}
+
+fn read_row(row: &Row, expected: Sequence) -> Result<Frame, JournalError> {
+    let damaged = |what: &str| JournalError::Damaged { sequence: expected, what: what.to_owned() };
+    if from_bigint(row.get(0)).map_err(|error| JournalError::Failed(error.to_string()))? != expected {
+        return Err(damaged("it is missing"));
+    }
+    let hash: Hash = row.get::<_, &[u8]>(1).try_into().map_err(|_| damaged("its hash has a wrong length"))?;
+    Ok(Frame { sequence: expected, hash, bytes: row.get::<_, &[u8]>(2).into() })
 }
 
 /// The last record's place; 0 for the empty journal.

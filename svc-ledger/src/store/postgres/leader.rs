@@ -66,6 +66,8 @@ pub(super) enum Intent {
     Lead,
     /// To lead in an epoch later than the one that it holds: what it wrote last in that one is not known.
     LeadAnew,
+    /// To go on for as long as it holds its place, and to take none.
+    Finish,
     /// Not to lead any more.
     Leave,
 }
@@ -80,9 +82,9 @@ pub(super) fn decide(seen: &Seen, held: Option<Epoch>, intent: Intent, lease: Du
     // A restart does not hold what the process before it held: only who took an epoch knows what it wrote.
     let holds = held == Some(seen.epoch) && !seen.released;
     match (holds, intent) {
-        (true, Intent::Lead) => Step::Renew(seen.epoch),
+        (true, Intent::Lead | Intent::Finish) => Step::Renew(seen.epoch),
         (true, Intent::LeadAnew | Intent::Leave) => Step::Release(seen.epoch),
-        (false, Intent::Leave) => Step::Follow(interval(lease)),
+        (false, Intent::Finish | Intent::Leave) => Step::Follow(interval(lease)),
         (false, _) if seen.released || seen.left.is_zero() => Step::Take(seen.epoch),
         (false, _) => Step::Follow(seen.left.min(interval(lease))),
     }
@@ -91,7 +93,7 @@ pub(super) fn decide(seen: &Seen, held: Option<Epoch>, intent: Intent, lease: Du
 #[cfg(test)]
 mod tests {
     use super::{
-        Intent::{Lead, LeadAnew, Leave},
+        Intent::{Finish, Lead, LeadAnew, Leave},
         *,
     };
 
@@ -128,6 +130,12 @@ mod tests {
             (seen(8, 0, false), Some(7), Lead, Step::Take(8)),
             (seen(8, 4_000, false), Some(7), Leave, wait(1_000)),
             (seen(7, 4_000, true), Some(7), Lead, Step::Take(7)),
+            // Who finishes keeps what it has, and takes nothing.
+            (seen(7, 4_000, false), Some(7), Finish, Step::Renew(7)),
+            (seen(7, 0, false), Some(7), Finish, Step::Renew(7)),
+            (seen(7, 4_000, true), Some(7), Finish, wait(1_000)),
+            (seen(8, 0, false), Some(7), Finish, wait(1_000)),
+            (seen(7, 0, true), None, Finish, wait(1_000)),
             // Who is leaving takes nothing.
             (seen(7, 0, false), None, Leave, wait(1_000)),
             (seen(7, 0, true), Some(7), Leave, wait(1_000)),

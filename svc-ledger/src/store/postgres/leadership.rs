@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::StoreError;
+use mesh::{Drain, StoreError};
 use tokio::{sync::watch, time::timeout};
 use tokio_postgres::{Client, Row, error::SqlState};
 
@@ -98,9 +98,9 @@ impl Leadership {
         self.given_up.clone()
     }
 
-    /// Leads whenever it can, until `leaving`; then gives its place up and returns. What the engine still
-    /// writes must be done by then.
-    pub async fn keep(mut self, leaving: impl Future<Output = ()>) {
+    /// Leads whenever it can, until the drain begins, after which it takes no place and keeps the one that it has
+    /// until `leaving`; then gives that up and returns. What the engine still writes must be done by then.
+    pub async fn keep(mut self, drain: Drain, leaving: impl Future<Output = ()>) {
         let every = interval(self.server.lease());
         let mut leaving = pin!(leaving);
         let mut is_leaving = false;
@@ -110,8 +110,9 @@ impl Leadership {
             // With a place to lose, no answer is waited for longer than it lasts.
             let patience = held.map_or(self.server.lease(), |(_, until)| until - Instant::now());
             let stepped = tokio::select! {
-                stepped = timeout(patience, self.step(is_leaving)) => stepped,
-                () = &mut leaving, if !is_leaving => {
+                stepped = timeout(patience, self.step(is_leaving, &drain)) => stepped,
+                // A place that is being taken is known to be ours first, and then given up.
+                () = &mut leaving, if !is_leaving && held.is_some() => {
                     is_leaving = true;
                     // What was under way may have left the session in the middle of something.
                     self.session = None;
@@ -145,7 +146,7 @@ impl Leadership {
     }
 
     /// Looks, and does what is to be done. Says after how long to look again.
-    async fn step(&mut self, leaving: bool) -> Result<Duration, StoreError> {
+    async fn step(&mut self, leaving: bool, drain: &Drain) -> Result<Duration, StoreError> {
         let lease = self.server.lease();
         if self.session.is_none() {
             let client = self.server.connect(Purpose::Lead).await?;
@@ -159,6 +160,7 @@ impl Leadership {
         let intent = match held {
             _ if leaving => Intent::Leave,
             Some(epoch) if epoch <= *self.given_up.borrow() => Intent::LeadAnew,
+            _ if drain.has_started() => Intent::Finish,
             _ => Intent::Lead,
         };
         match decide(&seen, held, intent, lease) {

@@ -70,13 +70,13 @@ enum End {
 }
 
 impl Replica {
-    /// Leads whenever it can, until the drain begins; what was begun by then is done before the place is given
-    /// up. Returns earlier only where what is stored is damaged, which the log tells.
+    /// Leads whenever it can, until the drain begins: from then on it takes no place, and what was begun is done
+    /// before the one that it has is given up. Returns earlier only where what is stored is damaged, which the log tells.
     pub async fn run(self, drain: Drain) {
         let Self { postgres, leadership, leading } = self;
         let left = Drain::new();
         let leaving = left.clone();
-        let keeping = leadership.keep(async move { leaving.started().await });
+        let keeping = leadership.keep(drain.clone(), async move { leaving.started().await });
         let work = async {
             work(&postgres, &leading, &drain).await;
             left.start();
@@ -99,7 +99,8 @@ async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Dra
                 Some(Err(_)) | None => return,
             }
         };
-        let engine = match start(postgres, epoch).await {
+        let Some(started) = drain.unless_started(start(postgres, epoch)).await else { return };
+        let engine = match started {
             Ok(engine) => engine,
             Err(Failure::Passing(error)) => {
                 tracing::error!(%error, "the ledger could not be read; it is tried again");

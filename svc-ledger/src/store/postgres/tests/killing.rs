@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh::Drain;
 use money::{TenantId, Timestamp};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -89,7 +90,7 @@ pub(super) async fn lead(
 ) -> (Postgres, Result<Beginning<PostgresJournal, PostgresIndex>, RecoveryError>, oneshot::Sender<()>) {
     let (postgres, leadership) = Postgres::open(config).await.unwrap();
     let (leave, left) = oneshot::channel::<()>();
-    tokio::spawn(leadership.keep(async { drop(left.await) }));
+    tokio::spawn(leadership.keep(Drain::new(), async { drop(left.await) }));
     let mut role = postgres.role();
     let leading = role.wait_for(|role| matches!(role, Role::Leading { .. }));
     let role = timeout(PATIENCE, leading).await.unwrap().unwrap().clone();

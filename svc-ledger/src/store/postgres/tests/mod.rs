@@ -1,5 +1,6 @@
 //! Against a real server: `PAYMESH_TEST_POSTGRES_URL`. There is no skipping without it.
 
+mod draining;
 mod fencing;
 mod indexing;
 mod interrupted;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mesh::Drain;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use super::{Fixture, PATIENCE, frame};
@@ -23,7 +24,7 @@ struct Replica {
 impl Replica {
     fn start((postgres, leadership): (Postgres, Leadership)) -> Self {
         let (leave, left) = oneshot::channel::<()>();
-        let keeping = tokio::spawn(leadership.keep(async {
+        let keeping = tokio::spawn(leadership.keep(Drain::new(), async {
             // Never, when the sender is kept.
             let _ = left.await;
         }));

@@ -20,7 +20,7 @@ use crate::{
 
 pub(super) struct Served {
     pub(super) store: PostgresStore,
-    drain: Drain,
+    pub(super) drain: Drain,
     running: JoinHandle<()>,
 }
 
