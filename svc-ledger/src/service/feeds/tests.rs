@@ -8,7 +8,11 @@ use std::{
 
 use fastrand::Rng;
 use mesh::Drain;
-use tokio::{runtime, task::yield_now, time::timeout};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::yield_now,
+    time::timeout,
+};
 use tonic::{Status, codegen::tokio_stream::Stream};
 
 use super::*;
@@ -154,16 +158,25 @@ async fn what_nobody_takes_is_not_read() {
     drop((watching, durable));
 }
 
+/// A runtime with one thread for what blocks. It ends without waiting for that thread, so that a test that fails
+/// does end.
+struct OneThread(Option<Runtime>);
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        self.0.take().unwrap().shutdown_background();
+    }
+}
+
 #[test]
 fn readers_that_take_nothing_hold_no_thread() {
     let dir = tempfile::tempdir().unwrap();
-    let one_thread =
-        runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
-    one_thread.block_on(async {
-        let frames = many();
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let one_thread = OneThread(Some(runtime));
+    one_thread.0.as_ref().unwrap().block_on(async {
         let (mut journal, _) =
             FileJournal::open(dir.path(), KeySource::Given(samples::key(1)), 1 << 30).unwrap();
-        journal.append(&frames).await.unwrap();
+        journal.append(&many()).await.unwrap();
         let archive = journal.reader();
         let mut feeds: Vec<_> = (0..8).map(|_| exported(&archive, 5_000)).collect();
         for feed in &mut feeds {
