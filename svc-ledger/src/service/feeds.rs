@@ -69,12 +69,14 @@ impl<S: Led> Rpc<S> {
         // Not the engine itself: whoever follows must not keep it from ending.
         let durable = self.store.engine()?.durable();
         let place = self.feeds.enter()?;
-        let store = self.store.clone();
+        let archive = self.store.archive();
         let messages = stream_until(&self.drain, GO_ON, move |to| async move {
-            match watch(&store.archive(), &tenant, from, durable, &to).await.map_err(EngineError::from)? {
+            match watch(&archive, &tenant, from, durable, &to).await.map_err(EngineError::from)? {
                 Err(Gone) => Ok(()),
-                // Whoever follows comes again, where another one leads now.
-                Ok(()) => Err(store.engine().err().unwrap_or(EngineError::Closed).into()),
+                Ok(()) => {
+                    let text = format!("This ledger is no longer served here: {GO_ON}.");
+                    Err(Fault::new(Reason::Unavailable, text).retry_after_s(1))
+                }
             }
         });
         Ok(messages.holding(place))

@@ -38,7 +38,7 @@ fn records(events: impl IntoIterator<Item = usize>) -> Vec<Frame> {
 }
 
 fn many() -> Vec<Frame> {
-    records([5; 5_000])
+    records(std::iter::repeat_n(5, 5_000))
 }
 
 fn bytes(frames: &[Frame]) -> usize {

@@ -99,7 +99,7 @@ async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Dra
                 Some(Err(_)) | None => return,
             }
         };
-        let Some(started) = drain.unless_started(start(postgres, epoch)).await else { return };
+        let Some(started) = drain.unless_started(Box::pin(start(postgres, epoch))).await else { return };
         let engine = match started {
             Ok(engine) => engine,
             Err(Failure::Passing(error)) => {
