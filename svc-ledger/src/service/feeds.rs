@@ -71,13 +71,12 @@ impl<S: Led> Rpc<S> {
         let place = self.feeds.enter()?;
         let archive = self.store.archive();
         let messages = stream_until(&self.drain, GO_ON, move |to| async move {
-            match watch(&archive, &tenant, from, durable, &to).await.map_err(EngineError::from)? {
-                Err(Gone) => Ok(()),
-                Ok(()) => {
-                    let text = format!("This ledger is no longer served here: {GO_ON}.");
-                    Err(Fault::new(Reason::Unavailable, text).retry_after_s(1))
-                }
+            let watched = watch(&archive, &tenant, from, durable, &to).await.map_err(EngineError::from)?;
+            if let Err(Gone) = watched {
+                return Ok(());
             }
+            let text = format!("This ledger is no longer served here: {GO_ON}.");
+            Err(Fault::new(Reason::Unavailable, text).retry_after_s(1))
         });
         Ok(messages.holding(place))
     }
