@@ -104,6 +104,16 @@ reasons! {
     RefundExceedsCaptured => "REFUND_EXCEEDS_CAPTURED", FailedPrecondition, 422;
     /// The ledger refused a posting.
     LedgerRejected => "LEDGER_REJECTED", FailedPrecondition, 422;
+    /// No such key of this tenant.
+    KeyNotFound => "KEY_NOT_FOUND", NotFound, 404;
+    /// The key is for another use than this.
+    KeyPurposeMismatch => "KEY_PURPOSE_MISMATCH", FailedPrecondition, 422;
+    /// The key is disabled, to be destroyed or destroyed.
+    KeyNotEnabled => "KEY_NOT_ENABLED", FailedPrecondition, 409;
+    /// The key's least version is above the one that this needs.
+    KeyVersionTooOld => "KEY_VERSION_TOO_OLD", FailedPrecondition, 422;
+    /// The key is not in a state in which this can be done.
+    KeyStateConflict => "KEY_STATE_CONFLICT", FailedPrecondition, 409;
     /// The ciphertext does not open with this key and context; deliberately no finer.
     DecryptionFailed => "DECRYPTION_FAILED", InvalidArgument, 400;
     /// The client did not send its request in time.

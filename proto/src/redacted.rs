@@ -17,6 +17,17 @@ redacted!(
     crate::crypto::v1::DetokenizeResponse,
     crate::crypto::v1::EncryptRequest,
     crate::crypto::v1::DecryptResponse,
+    crate::crypto::v1::DataKey,
+    crate::crypto::v1::ComputeMacRequest,
+    crate::crypto::v1::VerifyMacRequest,
+    crate::crypto::v1::BlindIndexRequest,
+    crate::crypto::v1::FormatRequest,
+    crate::crypto::v1::FormatResponse,
+    crate::crypto::v1::SignRequest,
+    crate::crypto::v1::VerifyRequest,
+    crate::crypto::v1::LargeRequest,
+    crate::crypto::v1::large_request::Part,
+    crate::crypto::v1::LargeResponse,
     crate::payments::v1::ReceiveWebhookRequest,
 );
 

@@ -37,6 +37,42 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         Some(value)
     }
 
+    /// The entry, if it is kept and good; else what `make` makes is kept and given.
+    pub fn get_or_insert_with(&self, key: &K, good: impl FnOnce(&V) -> bool, make: impl FnOnce() -> V) -> V {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let young = generations.young.get(key).cloned();
+        let was_young = young.is_some();
+        let known = young.or_else(|| generations.old.remove(key));
+        let (value, moved) = match known.filter(good) {
+            Some(value) => (value, !was_young),
+            None => (make(), true),
+        };
+        if moved {
+            generations.insert(key.clone(), value.clone(), self.young_max);
+        }
+        value
+    }
+
+    /// Lets go of an entry.
+    pub fn remove(&self, key: &K) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.young.remove(key);
+        generations.old.remove(key);
+    }
+
+    /// Lets go of all.
+    pub fn clear(&self) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.young.clear();
+        generations.old.clear();
+    }
+
+    /// Begins a generation: what was not used in the one before goes.
+    pub fn age(&self) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.old = std::mem::take(&mut generations.young);
+    }
+
     /// Keeps an entry.
     pub fn insert(&self, key: K, value: V) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);

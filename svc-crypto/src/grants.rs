@@ -151,6 +151,11 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_is_what_is_built_in() {
+        assert_eq!(parse(include_str!("../../docs/crypto-grants.toml")).unwrap(), built_in());
+    }
+
+    #[test]
     fn without_a_file_an_operator_uses_no_key() {
         let key = crate::domain::keys::KeyName::parse("payments.orders").unwrap();
         for &verb in Verb::ALL {

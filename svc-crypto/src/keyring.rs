@@ -1,5 +1,10 @@
-//! Keys on demand: loads them from the store, unwraps them down the hierarchy, makes what is missing,
-//! and keeps what is expanded in bounded caches. Decisions are in [`crate::domain::keys`].
+//! Keys on demand: loads them from the store, unwraps them down the hierarchy, makes the service's own where
+//! they are missing, and keeps what is expanded in bounded caches. Decisions are in [`crate::domain::keys`] and
+//! [`crate::domain::key`].
+
+mod named;
+
+pub use named::{EncryptKeys, Expanded, LiveKey, MacKeys, NamedKeys, SigningKeys};
 
 use std::sync::Arc;
 
@@ -10,7 +15,7 @@ use crate::{
     cache::Cache,
     domain::{
         envelope::{EnvelopeError, KeyRef, SealingKey},
-        keys::{self, KeyName, MacKey, Purpose, Ring, Root, Slot},
+        keys::{self, MacKey, Purpose, Ring, Root, Slot},
         secret::KeyBytes,
     },
     random::{Random, RandomError},
@@ -72,7 +77,7 @@ pub struct VaultKeys {
     pub request: MacKey,
 }
 
-/// All keys of the service.
+/// The service's own keys, and what wraps all others.
 pub struct Keyring<S> {
     store: S,
     root: Root,
@@ -81,35 +86,14 @@ pub struct Keyring<S> {
     ids: Arc<dyn Ids>,
     keks: Cache<TenantId, Arc<Ring>>,
     vaults: Cache<TenantId, Arc<VaultKeys>>,
-    data: Cache<Slot, Arc<Ring>>,
 }
 
 impl<S: Store> Keyring<S> {
     /// Keys from `store` under `root`; each cache keeps at most `cached_max`.
     pub fn new(store: S, root: Root, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>, cached_max: usize) -> Self {
         let random = Random::default();
-        let (keks, vaults, data) = (Cache::new(cached_max), Cache::new(cached_max), Cache::new(cached_max));
-        Self { store, root, random, clock, ids, keks, vaults, data }
-    }
-
-    /// A key that the tenant named.
-    pub async fn data(
-        &self,
-        tenant: &TenantId,
-        name: KeyName,
-        missing: Missing,
-    ) -> Result<Option<Arc<Ring>>, KeyError> {
-        let slot = Slot::named(tenant.clone(), Purpose::Data, name);
-        if let Some(ring) = self.data.get(&slot) {
-            return Ok(Some(ring));
-        }
-        let Some(kek) = self.kek(tenant, missing).await? else { return Ok(None) };
-        let Some(ring) = self.load(&slot, &kek, missing).await?.as_deref().map(ring_of) else {
-            return Ok(None);
-        };
-        let ring = Arc::new(ring);
-        self.data.insert(slot, Arc::clone(&ring));
-        Ok(Some(ring))
+        let (keks, vaults) = (Cache::new(cached_max), Cache::new(cached_max));
+        Self { store, root, random, clock, ids, keks, vaults }
     }
 
     /// The tenant's keys for the card vault.
@@ -143,7 +127,8 @@ impl<S: Store> Keyring<S> {
         Ok(Some(keys))
     }
 
-    async fn kek(&self, tenant: &TenantId, missing: Missing) -> Result<Option<Arc<Ring>>, KeyError> {
+    /// What wraps the tenant's keys.
+    pub async fn kek(&self, tenant: &TenantId, missing: Missing) -> Result<Option<Arc<Ring>>, KeyError> {
         if let Some(ring) = self.keks.get(tenant) {
             return Ok(Some(ring));
         }
@@ -167,16 +152,16 @@ impl<S: Store> Keyring<S> {
         if versions.is_empty() && missing == Missing::Make {
             let now = self.clock.now();
             let reference = KeyRef { id: self.ids.uuid_v7(now), version: 1 };
-            let first = keys::wrap(parent, slot, reference, &self.random.key()?, self.random.salt()?)?;
+            let first =
+                keys::wrap(parent, slot, reference, self.random.key()?.expose(), self.random.salt()?)?;
             versions = self.store.make_key(slot.clone(), first, now).await?;
         }
         if versions.is_empty() {
             return Ok(None);
         }
         let unwrapped = versions.iter().map(|version| {
-            let key = keys::unwrap(parent, slot, version).map_err(|EnvelopeError| KeyError::Wrapped {
-                tenant: slot.tenant.clone(),
-                purpose: slot.purpose,
+            let key = keys::unwrap_symmetric(parent, slot, version).map_err(|EnvelopeError| {
+                KeyError::Wrapped { tenant: slot.tenant.clone(), purpose: slot.purpose }
             })?;
             Ok((version.reference, key))
         });

@@ -17,7 +17,11 @@ pub mod cache;
 pub mod config;
 pub mod domain;
 pub mod grants;
+pub mod imports;
 pub mod keyring;
+pub mod management;
+pub mod material;
+pub mod operations;
 pub mod random;
 pub mod root;
 pub mod service;
@@ -25,20 +29,27 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use mesh::{Parts, Service, ServiceContext, StartError};
+use mesh::{Parts, Service, ServiceContext, StartError, Watched};
 use paymesh_proto::crypto::v1::{
-    crypto_service_server::CryptoServiceServer, vault_service_server::VaultServiceServer,
+    crypto_service_server::CryptoServiceServer, key_service_server::KeyServiceServer,
+    vault_service_server::VaultServiceServer,
 };
 
 use crate::{
     config::Config,
-    domain::keys::{self, Root},
-    keyring::Keyring,
+    domain::{
+        grant::Grants,
+        keys::{self, Root},
+    },
+    imports::Imports,
+    keyring::{Keyring, NamedKeys},
+    management::Management,
+    operations::Operations,
     random::Random,
     root::RootError,
-    service::{CryptoHandler, VaultHandler},
+    service::{CryptoHandler, KeysHandler, VaultHandler},
     store::{EmbeddedStore, Store},
 };
 
@@ -57,13 +68,57 @@ impl Service for Crypto {
             Keyring::new(store.clone(), root, Arc::clone(&clock), Arc::clone(&ids), config.keys_cached_max);
         let keyring = Arc::new(keyring);
         let pruning = mesh::idempotency::pruning(store.engine(), Arc::clone(&clock), context.drain());
-        let vault = VaultHandler::new(store, Arc::clone(&keyring), clock, ids);
-        let crypto = CryptoHandler::new(keyring);
+        let grants = grants_of(&config)?;
+        let (kept_for, idle) = (config.keys_cached_for(), config.keys_idle_for());
+        let named = NamedKeys::new(
+            store.clone(),
+            Arc::clone(&keyring),
+            Arc::clone(&clock),
+            config.keys_cached_max,
+            kept_for,
+        );
+        let named = Arc::new(named);
+        let operations = Operations::new(Arc::clone(&named), grants.clone(), config.data_key_limits());
+        let management = Management::new(
+            store.clone(),
+            Arc::clone(&keyring),
+            Arc::clone(&named),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+        );
+        let management = Arc::new(management);
+        let imports = Imports::new(Arc::clone(&clock), Arc::clone(&ids));
+        let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone());
+        let vault = VaultHandler::new(store, keyring, clock, ids);
+        let crypto = CryptoHandler::new(Arc::new(operations));
         Ok(Parts::new()
             .serve(VaultServiceServer::new(vault))
-            .serve(CryptoServiceServer::new(crypto))
-            .worker("idempotency pruning", pruning))
+            .serve(
+                CryptoServiceServer::new(crypto)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .serve(KeyServiceServer::new(keys))
+            .worker("idempotency pruning", pruning)
+            .worker("key rotation and destruction", management.keep_due(context.drain()))
+            .worker("idle keys", named.forget_idle_every(idle, context.drain()))
+            .worker("grants", grants.keep(GRANTS_LOOK_EVERY, context.drain())))
     }
+}
+
+/// The largest message: a batch of operations, or a megabyte of plaintext with what belongs to it.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// How often the file of grants is looked at.
+const GRANTS_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Who may do what with which keys, from the file that is named, or built in.
+fn grants_of(config: &Config) -> Result<Watched<Grants>, StartError> {
+    let Some(file) = config.grants_file.clone() else {
+        return Ok(Watched::fixed("grants", grants::built_in()));
+    };
+    Watched::load("grants", vec![file.clone()], move || grants::read(&file))
+        .map_err(|error| StartError::Config(error.to_string()))
 }
 
 /// The root key, checked against the one that the store was made under.

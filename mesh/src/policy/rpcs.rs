@@ -169,7 +169,14 @@ mod tests {
     #[test]
     fn what_reveals_a_secret_is_read_from_the_contract() {
         let revealing: HashSet<&str> = Rpc::all().filter(|rpc| rpc.reveals()).map(Rpc::name).collect();
-        for name in ["VaultService/Detokenize", "VaultService/BatchDetokenize", "CryptoService/Decrypt"] {
+        for name in [
+            "VaultService/Detokenize",
+            "VaultService/BatchDetokenize",
+            "CryptoService/Decrypt",
+            "CryptoService/GenerateDataKey",
+            "CryptoService/Batch",
+            "CryptoService/DecryptLarge",
+        ] {
             assert!(revealing.contains(&*format!("paymesh.crypto.v1.{name}")), "{name}");
         }
         for name in ["VaultService/Tokenize", "VaultService/GetToken", "CryptoService/Encrypt"] {
@@ -182,12 +189,16 @@ mod tests {
         let named =
             |is: fn(Rpc) -> bool| Rpc::all().filter(|rpc| is(*rpc)).map(Rpc::name).collect::<Vec<_>>();
         let of_payments = |name: &str| format!("paymesh.payments.v1.PaymentService/{name}");
+        let of_crypto = |name: &str| format!("paymesh.crypto.v1.CryptoService/{name}");
         let of_ledger = |name: &str| format!("paymesh.ledger.v1.LedgerService/{name}");
         assert_eq!(
             named(Rpc::streams),
             [
                 "grpc.health.v1.Health/Watch",
                 "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                &of_crypto("DecryptLarge"),
+                &of_crypto("EncryptLarge"),
+                &of_crypto("Stream"),
                 &of_ledger("Audit"),
                 &of_ledger("ExportJournal"),
                 &of_ledger("StreamTransfers"),

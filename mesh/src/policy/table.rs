@@ -52,13 +52,14 @@ pub(super) const GRANTS: &[Grant] = &[
     (LEDGER, &["grpc.health.v1.Health/*"]),
     (FRAUD, &["grpc.health.v1.Health/*"]),
     (TAX, &["grpc.health.v1.Health/*"]),
-    // A person with a certificate: everything but card numbers and the tenants' own data keys.
+    // A person with a certificate: everything but card numbers and what tenants' keys encrypt.
     (
         OPERATOR,
         &[
             "paymesh.crypto.v1.VaultService/Tokenize",
             "paymesh.crypto.v1.VaultService/GetToken",
             "paymesh.crypto.v1.VaultService/BatchGetTokens",
+            "paymesh.crypto.v1.KeyService/*",
             "paymesh.ledger.v1.LedgerService/*",
             "paymesh.payments.v1.PaymentService/*",
             "paymesh.fraud.v1.FraudService/*",

@@ -169,17 +169,21 @@ pub fn wrap(
     parent: &Ring,
     slot: &Slot,
     reference: KeyRef,
-    key: &KeyBytes,
+    key: &[u8],
     salt: Salt,
 ) -> Result<WrappedKey, EnvelopeError> {
-    let wrapped = parent.seal(salt, &slot.context(reference), key.expose())?.1;
+    let wrapped = parent.seal(salt, &slot.context(reference), key)?.1;
     Ok(WrappedKey { reference, wrapped })
 }
 
 /// Unwraps a key. Fails if it was wrapped by another parent or for another place.
-pub fn unwrap(parent: &Ring, slot: &Slot, key: &WrappedKey) -> Result<KeyBytes, EnvelopeError> {
-    let (_, opened) = parent.open(&key.wrapped, &slot.context(key.reference))?;
-    KeyBytes::from_slice(opened.expose()).ok_or(EnvelopeError)
+pub fn unwrap(parent: &Ring, slot: &Slot, key: &WrappedKey) -> Result<SecretBytes, EnvelopeError> {
+    Ok(parent.open(&key.wrapped, &slot.context(key.reference))?.1)
+}
+
+/// The same for a key of 256 bits.
+pub fn unwrap_symmetric(parent: &Ring, slot: &Slot, key: &WrappedKey) -> Result<KeyBytes, EnvelopeError> {
+    KeyBytes::from_slice(unwrap(parent, slot, key)?.expose()).ok_or(EnvelopeError)
 }
 
 /// The root of the hierarchy, from its bytes. Its id is derived from them, so that a store can tell
@@ -289,7 +293,7 @@ mod tests {
         let parent = root(&bytes(1)).ring;
         let slot = Slot::named(tenant("acme"), Purpose::Data, KeyName::parse("orders").unwrap());
         let reference = KeyRef { id: Uuid::from_u128(5), version: 2 };
-        let wrapped = wrap(&parent, &slot, reference, &bytes(7), salt(3)).unwrap();
+        let wrapped = wrap(&parent, &slot, reference, &[7; 32], salt(3)).unwrap();
         assert_eq!(unwrap(&parent, &slot, &wrapped).unwrap().expose(), &[7; 32]);
 
         for elsewhere in [

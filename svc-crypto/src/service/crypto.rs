@@ -1,156 +1,118 @@
-//! CryptoService: encryption under keys that tenants name.
+//! CryptoService: verbs on keys that tenants name, one at a time, many at once, and as streams.
 
 use std::sync::Arc;
 
-use mesh::{Call, Fault, Reason};
-use money::TenantId;
+use mesh::Call;
 use paymesh_proto::crypto::v1::{
-    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse, DecryptRequest,
-    DecryptResponse, EncryptRequest, EncryptResponse, batch_decrypt_response, batch_encrypt_response,
-    crypto_service_server::CryptoService,
+    self as proto, crypto_service_server::CryptoService, operation::Verb as Asked, outcome::Result as Answer,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{check_count, reason_of};
-use crate::{
-    domain::{
-        canonical,
-        envelope::{OVERHEAD_BYTES, Salt},
-        keys::KeyName,
-    },
-    keyring::{KeyError, Keyring, Missing},
-    random::Random,
-    store::Store,
+use super::{
+    check_count,
+    streams::{self, Messages},
 };
-
-/// The longest plaintext, in bytes: with its envelope and context it fits a message of 4 MiB.
-const PLAINTEXT_BYTES_MAX: usize = 1024 * 1024;
-/// The longest context, in bytes.
-const AAD_BYTES_MAX: usize = 64 * 1024;
-const CONTEXT_LABEL: &[u8] = b"paymesh data 1";
+use crate::{operations::Operations, store::Store};
 
 /// Answers CryptoService.
 pub struct CryptoHandler<S> {
-    keyring: Arc<Keyring<S>>,
-    random: Random,
+    operations: Arc<Operations<S>>,
 }
 
 impl<S: Store> CryptoHandler<S> {
-    /// Encrypts under the keys of this keyring.
-    pub fn new(keyring: Arc<Keyring<S>>) -> Self {
-        Self { keyring, random: Random::default() }
+    /// Carries out what is asked with `operations`.
+    pub fn new(operations: Arc<Operations<S>>) -> Self {
+        Self { operations }
     }
 
-    async fn encrypt_one(
+    async fn one<Q, A>(
         &self,
-        tenant: &TenantId,
-        request: EncryptRequest,
-        salt: Salt,
-    ) -> Result<EncryptResponse, Fault> {
-        let name = key_name(&request.key_name)?;
-        check_length("plaintext", request.plaintext.len(), PLAINTEXT_BYTES_MAX)?;
-        check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
-        let context = context(tenant, &name, &request.aad);
-        let key = self.keyring.data(tenant, name, Missing::Make).await?.ok_or_else(internal)?;
-        let (key_version, ciphertext) =
-            key.seal(salt, &context, &request.plaintext).map_err(KeyError::from)?;
-        Ok(EncryptResponse { ciphertext: ciphertext.into(), key_version })
-    }
-
-    async fn decrypt_one(
-        &self,
-        tenant: &TenantId,
-        request: DecryptRequest,
-    ) -> Result<DecryptResponse, Fault> {
-        let name = key_name(&request.key_name)?;
-        check_length("ciphertext", request.ciphertext.len(), PLAINTEXT_BYTES_MAX + OVERHEAD_BYTES)?;
-        check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
-        let context = context(tenant, &name, &request.aad);
-        // A key that does not exist is a wrong key like any other.
-        let key = self.keyring.data(tenant, name, Missing::Leave).await?.ok_or_else(does_not_open)?;
-        let (key_version, plaintext) =
-            key.open(&request.ciphertext, &context).map_err(|_| does_not_open())?;
-        Ok(DecryptResponse { plaintext: plaintext.into_exposed().into(), key_version })
+        request: Request<Q>,
+        asked: impl FnOnce(Q) -> Asked,
+        answer: impl FnOnce(Answer) -> Option<A>,
+    ) -> Result<Response<A>, Status> {
+        let call = Call::of(&request)?;
+        let answered = self.operations.one(&call, asked(request.into_inner())).await?;
+        Ok(Response::new(answer(answered).ok_or_else(super::internal)?))
     }
 }
 
-#[tonic::async_trait]
-impl<S: Store> CryptoService for CryptoHandler<S> {
-    async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
-        let call = Call::of(&request)?;
-        let salt = self.random.salt().map_err(random_fault)?;
-        Ok(Response::new(self.encrypt_one(call.tenant()?, request.into_inner(), salt).await?))
-    }
+/// The service, whose unary RPCs are each the operation of their name.
+macro_rules! crypto_service {
+    ($($rpc:ident($request:ident) -> $response:ident = $asked:ident, $answer:ident;)+) => {
+        #[tonic::async_trait]
+        impl<S: Store> CryptoService for CryptoHandler<S> {
+            $(
+                async fn $rpc(
+                    &self,
+                    request: Request<proto::$request>,
+                ) -> Result<Response<proto::$response>, Status> {
+                    let answer = |answer| match answer {
+                        Answer::$answer(answer) => Some(answer),
+                        _ => None,
+                    };
+                    self.one(request, Asked::$asked, answer).await
+                }
+            )+
 
-    async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
-        let call = Call::of(&request)?;
-        Ok(Response::new(self.decrypt_one(call.tenant()?, request.into_inner()).await?))
-    }
+            async fn batch(
+                &self,
+                request: Request<proto::BatchRequest>,
+            ) -> Result<Response<proto::BatchResponse>, Status> {
+                let call = Call::of(&request)?;
+                let operations = request.into_inner().operations;
+                check_count("operations", operations.len())?;
+                let outcomes = self.operations.many(&call, operations).await;
+                Ok(Response::new(proto::BatchResponse { outcomes }))
+            }
 
-    async fn batch_encrypt(
-        &self,
-        request: Request<BatchEncryptRequest>,
-    ) -> Result<Response<BatchEncryptResponse>, Status> {
-        let call = Call::of(&request)?;
-        let (tenant, requests) = (call.tenant()?, request.into_inner().items);
-        check_count(requests.len())?;
-        let salts = self.random.salts(requests.len()).map_err(random_fault)?;
-        let mut items = Vec::with_capacity(requests.len());
-        for (request, salt) in requests.into_iter().zip(salts) {
-            let result = match self.encrypt_one(tenant, request, salt).await {
-                Ok(encrypted) => batch_encrypt_response::item::Result::Encrypted(encrypted),
-                Err(fault) => batch_encrypt_response::item::Result::Reason(reason_of(&fault)),
-            };
-            items.push(batch_encrypt_response::Item { result: Some(result) });
+            type StreamStream = Messages<proto::StreamResponse>;
+
+            async fn stream(
+                &self,
+                request: Request<Streaming<proto::StreamRequest>>,
+            ) -> Result<Response<Self::StreamStream>, Status> {
+                let call = Call::of(&request)?;
+                Ok(Response::new(streams::operations(Arc::clone(&self.operations), call, request.into_inner())))
+            }
+
+            type EncryptLargeStream = Messages<proto::LargeResponse>;
+
+            async fn encrypt_large(
+                &self,
+                request: Request<Streaming<proto::LargeRequest>>,
+            ) -> Result<Response<Self::EncryptLargeStream>, Status> {
+                let call = Call::of(&request)?;
+                Ok(Response::new(streams::encrypt(Arc::clone(&self.operations), call, request.into_inner())))
+            }
+
+            type DecryptLargeStream = Messages<proto::LargeResponse>;
+
+            async fn decrypt_large(
+                &self,
+                request: Request<Streaming<proto::LargeRequest>>,
+            ) -> Result<Response<Self::DecryptLargeStream>, Status> {
+                let call = Call::of(&request)?;
+                Ok(Response::new(streams::decrypt(Arc::clone(&self.operations), call, request.into_inner())))
+            }
         }
-        Ok(Response::new(BatchEncryptResponse { items }))
-    }
-
-    async fn batch_decrypt(
-        &self,
-        request: Request<BatchDecryptRequest>,
-    ) -> Result<Response<BatchDecryptResponse>, Status> {
-        let call = Call::of(&request)?;
-        let (tenant, requests) = (call.tenant()?, request.into_inner().items);
-        check_count(requests.len())?;
-        let mut items = Vec::with_capacity(requests.len());
-        for request in requests {
-            let result = match self.decrypt_one(tenant, request).await {
-                Ok(decrypted) => batch_decrypt_response::item::Result::Decrypted(decrypted),
-                Err(fault) => batch_decrypt_response::item::Result::Reason(reason_of(&fault)),
-            };
-            items.push(batch_decrypt_response::Item { result: Some(result) });
-        }
-        Ok(Response::new(BatchDecryptResponse { items }))
-    }
+    };
 }
 
-fn key_name(text: &str) -> Result<KeyName, Fault> {
-    KeyName::parse(text).map_err(|error| Fault::invalid("key_name", error.to_string()))
-}
-
-fn check_length(field: &str, bytes: usize, bytes_max: usize) -> Result<(), Fault> {
-    if bytes <= bytes_max {
-        Ok(())
-    } else {
-        Err(Fault::invalid(field, format!("must have at most {bytes_max} bytes")))
-    }
-}
-
-/// What a ciphertext is bound to, beside its key: its tenant, its key's name, and what the caller gave.
-fn context(tenant: &TenantId, name: &KeyName, aad: &[u8]) -> Vec<u8> {
-    canonical::encode(&[CONTEXT_LABEL, tenant.as_str().as_bytes(), name.as_str().as_bytes(), aad])
-}
-
-/// One answer for every way in which a ciphertext can be wrong.
-fn does_not_open() -> Fault {
-    Fault::new(Reason::DecryptionFailed, "The ciphertext does not open with this key and context.")
-}
-
-fn random_fault(error: crate::random::RandomError) -> Fault {
-    KeyError::from(error).into()
-}
-
-fn internal() -> Fault {
-    Fault::new(Reason::Internal, "The service could not use its keys.")
+crypto_service! {
+    encrypt(EncryptRequest) -> EncryptResponse = Encrypt, Encrypted;
+    decrypt(DecryptRequest) -> DecryptResponse = Decrypt, Decrypted;
+    rewrap(RewrapRequest) -> EncryptResponse = Rewrap, Encrypted;
+    translate(TranslateRequest) -> EncryptResponse = Translate, Encrypted;
+    generate_data_key(GenerateDataKeyRequest) -> DataKey = GenerateDataKey, DataKey;
+    generate_wrapped_data_key(GenerateDataKeyRequest) -> WrappedDataKey = GenerateWrappedDataKey, WrappedDataKey;
+    decrypt_data_key(DecryptDataKeyRequest) -> DataKey = DecryptDataKey, DataKey;
+    compute_mac(ComputeMacRequest) -> ComputeMacResponse = ComputeMac, Mac;
+    verify_mac(VerifyMacRequest) -> VerifyResponse = VerifyMac, Verified;
+    blind_index(BlindIndexRequest) -> BlindIndexResponse = BlindIndex, Index;
+    encrypt_deterministic(EncryptRequest) -> EncryptResponse = EncryptDeterministic, Encrypted;
+    encrypt_format(FormatRequest) -> FormatResponse = EncryptFormat, Formatted;
+    decrypt_format(FormatRequest) -> FormatResponse = DecryptFormat, Formatted;
+    sign(SignRequest) -> SignResponse = Sign, Signed;
+    verify(VerifyRequest) -> VerifyResponse = Verify, Verified;
 }

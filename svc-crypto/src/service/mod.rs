@@ -2,24 +2,31 @@
 
 mod convert;
 mod crypto;
+mod keys;
+mod streams;
 mod vault;
 
-use mesh::{BatchLimits, Fault};
+use mesh::{BatchLimits, Fault, Reason};
 
 pub use crypto::CryptoHandler;
+pub use keys::KeysHandler;
 pub use vault::VaultHandler;
 
 /// Refuses a batch that is longer than what the mesh's batching hands on at once.
-fn check_count(items: usize) -> Result<(), Fault> {
+fn check_count(field: &str, items: usize) -> Result<(), Fault> {
     let items_max = BatchLimits::default().items_max;
     if items <= items_max {
         Ok(())
     } else {
-        Err(Fault::invalid("items", format!("must have at most {items_max}")))
+        Err(Fault::invalid(field, format!("must have at most {items_max}")))
     }
 }
 
 /// The reason that an item's refusal carries.
 fn reason_of(fault: &Fault) -> String {
     fault.reason().as_str().to_owned()
+}
+
+fn internal() -> Fault {
+    Fault::new(Reason::Internal, "The service could not use its keys.")
 }

@@ -199,7 +199,7 @@ impl<S: Store> VaultService for VaultHandler<S> {
         use batch_detokenize_response::{Item, item::Result};
         let call = Call::of(&request)?;
         let asked = &request.get_ref().items;
-        check_count(asked.len())?;
+        check_count("items", asked.len())?;
         let found =
             self.find(&call, asked.iter().map(|item| (item.token.as_str(), item.tenant.as_str()))).await?;
         let mut items = Vec::with_capacity(found.len());
@@ -221,7 +221,7 @@ impl<S: Store> VaultService for VaultHandler<S> {
         use batch_get_tokens_response::{Item, item::Result};
         let call = Call::of(&request)?;
         let asked = &request.get_ref().items;
-        check_count(asked.len())?;
+        check_count("items", asked.len())?;
         let found =
             self.find(&call, asked.iter().map(|item| (item.id.as_str(), item.tenant.as_str()))).await?;
         let item = |found: std::result::Result<(TenantId, StoredCard), Fault>| match found {

@@ -6,10 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::common::{World, call, card};
+use crate::{
+    common::{World, call, card},
+    crypto::encrypt,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use mesh::{StartError, testing::Harness};
-use paymesh_proto::crypto::v1::{CardInput, EncryptRequest, TokenizeRequest};
+use paymesh_proto::crypto::v1::{Algorithm, CardInput, TokenizeRequest};
 use svc_crypto::{Crypto, config::Config};
 
 /// Valid cards that occur nowhere else.
@@ -70,7 +73,9 @@ async fn no_card_number_and_no_plaintext_is_on_the_disk() {
         request.metadata_mut().insert("idempotency-key", number[..6].parse().unwrap());
         world.vault("edge-gateway").tokenize(request).await.unwrap();
     }
-    let request = EncryptRequest { key_name: "notes".into(), plaintext: HOLDER.into(), aad: "aad".into() };
+    let key_name = "payments.notes";
+    world.make_key("acme", key_name, Algorithm::Aes256Gcm).await;
+    let request = encrypt(key_name, HOLDER.as_bytes(), b"aad");
     world.crypto("svc-payments").encrypt(call("acme", request)).await.unwrap();
     // While the log is still apart from the file, and after.
     for text in CANARIES.into_iter().chain([HOLDER]) {

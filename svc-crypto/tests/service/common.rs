@@ -1,11 +1,12 @@
 //! What the tests of the running service share: a harness, callers, and shorthand.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use mesh::{Clock, Fault, ManualClock, Reason, Running, testing::Harness, testing::call_of};
 use money::Timestamp;
 use paymesh_proto::crypto::v1::{
-    CardInput, Token, TokenizeRequest, crypto_service_client::CryptoServiceClient,
+    Algorithm, CardInput, CreateKeyRequest, Key, Token, TokenizeRequest,
+    crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient,
     vault_service_client::VaultServiceClient,
 };
 use svc_crypto::{Crypto, config::Config};
@@ -24,9 +25,23 @@ pub(crate) struct World {
 impl World {
     /// Starts the service on what `dir` holds.
     pub(crate) async fn start(dir: &Path) -> Self {
-        let clock = Arc::new(ManualClock::new(NOW));
+        Self::start_with(dir, Config::default()).await
+    }
+
+    /// The same at another time.
+    pub(crate) async fn start_at(dir: &Path, now: Timestamp) -> Self {
+        Self::begin(dir, Config::default(), now).await
+    }
+
+    /// The same with settings.
+    pub(crate) async fn start_with(dir: &Path, config: Config) -> Self {
+        Self::begin(dir, config, NOW).await
+    }
+
+    async fn begin(dir: &Path, config: Config, now: Timestamp) -> Self {
+        let clock = Arc::new(ManualClock::new(now));
         let mut harness = Harness::with_clock(dir, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-        let service = harness.start::<Crypto>(Config::default()).await.unwrap();
+        let service = harness.start::<Crypto>(config).await.unwrap();
         Self { harness, service, clock }
     }
 
@@ -38,6 +53,27 @@ impl World {
     /// CryptoService as this workload sees it.
     pub(crate) fn crypto(&self, caller: &str) -> CryptoServiceClient<mesh::Upstream> {
         CryptoServiceClient::new(self.harness.upstream(caller, &self.service).unwrap())
+    }
+
+    /// KeyService as this workload sees it.
+    pub(crate) fn keys(&self, caller: &str) -> KeyServiceClient<mesh::Upstream> {
+        KeyServiceClient::new(self.harness.upstream(caller, &self.service).unwrap())
+    }
+
+    /// Waits until something is so, half a minute at most.
+    pub(crate) async fn until(&self, is_so: impl AsyncFn() -> bool) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        while !is_so().await {
+            assert!(tokio::time::Instant::now() < until, "it did not become so");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Makes a key of a tenant, as an operator does.
+    pub(crate) async fn make_key(&self, tenant: &str, name: &str, algorithm: Algorithm) -> Key {
+        let request =
+            CreateKeyRequest { name: name.into(), algorithm: algorithm.into(), rotation_period: None };
+        self.keys("operator").create_key(call(tenant, request)).await.unwrap().into_inner()
     }
 
     /// Tokenizes for a tenant, as the edge does.

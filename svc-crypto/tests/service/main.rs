@@ -6,4 +6,6 @@
 mod at_rest;
 mod common;
 mod crypto;
+mod keys;
 mod vault;
+mod verbs;

@@ -1,0 +1,234 @@
+//! Named keys, ready for use: loaded once however many ask, kept for a bounded time, and let go of the moment
+//! they are changed.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh::{Clock, Drain};
+use money::{TenantId, Timestamp};
+use tokio::sync::OnceCell;
+
+use super::{KeyError, Keyring, Missing};
+use crate::{
+    cache::Cache,
+    domain::{
+        algorithm::Algorithm,
+        deterministic::DeterministicKey,
+        envelope::{EnvelopeError, KeyRef, SealingKey},
+        format_preserving::FormatPreservingKey,
+        key::{Key, State},
+        keys::{self, KeyName},
+        large::LargeKey,
+        mac::{IndexKey, TagKey},
+        secret::{KeyBytes, SecretBytes},
+        signing::{PublicKey, SigningKey},
+    },
+    material,
+    random::Random,
+    store::Store,
+};
+
+/// A version of a key, ready to do what its algorithm does. Cannot be printed.
+pub enum Expanded {
+    /// Encrypts.
+    Encrypt(EncryptKeys),
+    /// Encrypts deterministically.
+    Deterministic(DeterministicKey),
+    /// Makes tags and indexes.
+    Mac(MacKeys),
+    /// Signs.
+    Sign(Box<SigningKeys>),
+    /// Encrypts digits into digits.
+    Format(FormatPreservingKey),
+}
+
+/// What an encrypting key does. Cannot be printed.
+pub struct EncryptKeys {
+    /// Seals messages.
+    pub message: SealingKey,
+    /// Seals payloads of any size.
+    pub large: LargeKey,
+}
+
+/// What a signing key does. Cannot be printed.
+pub struct SigningKeys {
+    /// Signs.
+    pub private: SigningKey,
+    /// Checks signatures.
+    pub public: PublicKey,
+}
+
+/// What a MAC key does. Cannot be printed.
+pub struct MacKeys {
+    /// Makes and checks tags.
+    pub tag: TagKey,
+    /// Makes blind indexes.
+    pub index: IndexKey,
+}
+
+/// A named key and its versions, expanded. Cannot be printed.
+pub struct LiveKey {
+    /// The key. Its versions' envelopes are left out.
+    pub key: Key,
+    /// In the order of the versions, which are counted from 1. Empty for a key that is destroyed.
+    versions: Vec<Expanded>,
+}
+
+impl LiveKey {
+    /// A version, expanded. `None` for one that there is not.
+    pub fn version(&self, version: u32) -> Option<&Expanded> {
+        self.versions.get(usize::try_from(version.checked_sub(1)?).ok()?)
+    }
+}
+
+/// `None` for bytes that are no key of the algorithm.
+fn expanded(
+    algorithm: Algorithm,
+    reference: KeyRef,
+    secret: &SecretBytes,
+    random: &Random,
+) -> Option<Expanded> {
+    if let Some(signs) = material::signing(algorithm) {
+        let private = SigningKey::from_pkcs8(signs, secret, random.generator()).ok()?;
+        let public = private.public_key();
+        return Some(Expanded::Sign(Box::new(SigningKeys { private, public })));
+    }
+    let key = &KeyBytes::from_slice(secret.expose())?;
+    Some(match algorithm {
+        Algorithm::Aes256Gcm => Expanded::Encrypt(EncryptKeys {
+            message: SealingKey::new(reference, key),
+            large: LargeKey::new(reference, key),
+        }),
+        Algorithm::Aes256Siv => Expanded::Deterministic(DeterministicKey::new(reference, key)),
+        Algorithm::Ff1Aes256 => Expanded::Format(FormatPreservingKey::new(reference, key)),
+        Algorithm::HmacSha256 | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => {
+            Expanded::Mac(MacKeys { tag: TagKey::new(key), index: IndexKey::new(key) })
+        }
+    })
+}
+
+type Name = (TenantId, KeyName);
+
+/// One key's place in the cache: filled by the first who asks, while others wait for it.
+struct Entry {
+    /// Before the key was read.
+    since: Timestamp,
+    key: OnceCell<Arc<LiveKey>>,
+}
+
+/// The named keys of all tenants.
+pub struct NamedKeys<S> {
+    store: S,
+    ring: Arc<Keyring<S>>,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    cache: Cache<Name, Arc<Entry>>,
+    kept_for: Duration,
+}
+
+impl<S: Store> NamedKeys<S> {
+    /// Keys from `store`, unwrapped by `ring`. At most `cached_max` are kept expanded, each for at most `kept_for`.
+    pub fn new(
+        store: S,
+        ring: Arc<Keyring<S>>,
+        clock: Arc<dyn Clock>,
+        cached_max: usize,
+        kept_for: Duration,
+    ) -> Self {
+        Self { store, ring, clock, random: Random::default(), cache: Cache::new(cached_max), kept_for }
+    }
+
+    /// A key with its versions; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// Where the store fails, or a key on record does not open.
+    pub async fn get(&self, tenant: &TenantId, name: &KeyName) -> Result<Option<Arc<LiveKey>>, KeyError> {
+        let place = (tenant.clone(), name.clone());
+        let entry = self.entry(&place);
+        if let Some(key) = entry.key.get() {
+            return Ok(Some(Arc::clone(key)));
+        }
+        let loaded = entry
+            .key
+            .get_or_try_init(|| async {
+                let found = self.store.named_key(tenant.clone(), name.clone()).await.map_err(Missed::from)?;
+                self.expand(found.ok_or(Missed::None)?).await.map(Arc::new).map_err(Missed::from)
+            })
+            .await;
+        match loaded {
+            Ok(key) => Ok(Some(Arc::clone(key))),
+            Err(missed) => {
+                // A name that nobody uses takes no room.
+                self.cache.remove(&place);
+                match missed {
+                    Missed::None => Ok(None),
+                    Missed::Failed(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// The key's place, made anew where what is in it is too old.
+    fn entry(&self, place: &Name) -> Arc<Entry> {
+        let now = self.clock.now();
+        let fresh = |entry: &Arc<Entry>| age(entry.since, now) < self.kept_for;
+        self.cache.get_or_insert_with(place, fresh, || Arc::new(Entry { since: now, key: OnceCell::new() }))
+    }
+
+    /// Lets go of a key: whoever asks from now on sees what is on record now.
+    pub fn forget(&self, tenant: &TenantId, name: &KeyName) {
+        self.cache.remove(&(tenant.clone(), name.clone()));
+    }
+
+    /// Lets go of all keys.
+    pub fn forget_all(&self) {
+        self.cache.clear();
+    }
+
+    /// Lets go of the keys that nobody used since this was called the time before last.
+    pub fn forget_idle(&self) {
+        self.cache.age();
+    }
+
+    /// Lets go of idle keys every so often until the drain begins.
+    pub async fn forget_idle_every(self: Arc<Self>, every: Duration, drain: Drain) {
+        while drain.unless_started(tokio::time::sleep(every)).await.is_some() {
+            self.forget_idle();
+        }
+    }
+
+    async fn expand(&self, mut key: Key) -> Result<LiveKey, KeyError> {
+        let mut versions = Vec::with_capacity(key.versions.len());
+        if !matches!(key.state, State::Destroyed { .. }) {
+            let kek = self.ring.kek(&key.tenant, Missing::Leave).await?;
+            let slot = key.slot();
+            let wrapped = || KeyError::Wrapped { tenant: key.tenant.clone(), purpose: slot.purpose };
+            let kek = kek.ok_or_else(wrapped)?;
+            for version in &key.versions {
+                let stored = key.wrapped(version);
+                let secret = keys::unwrap(&kek, &slot, &stored).map_err(|EnvelopeError| wrapped())?;
+                let expanded = expanded(key.algorithm, stored.reference, &secret, &self.random);
+                versions.push(expanded.ok_or_else(wrapped)?);
+            }
+        }
+        for version in &mut key.versions {
+            version.wrapped = Vec::new();
+        }
+        Ok(LiveKey { key, versions })
+    }
+}
+
+enum Missed {
+    None,
+    Failed(KeyError),
+}
+
+impl<E: Into<KeyError>> From<E> for Missed {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn age(since: Timestamp, now: Timestamp) -> Duration {
+    let nanos = now.as_nanos().saturating_sub(since.as_nanos());
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}

@@ -1,0 +1,503 @@
+//! The verbs: what a caller asks of a named key, granted and carried out.
+//!
+//! An operation is a function of the key, of what was asked and of fresh random bytes; what may wait (loading a
+//! key) happens before it.
+
+mod large;
+
+pub use large::LargeOperation;
+
+use std::{sync::Arc, time::Duration};
+
+use mesh::{Call, Fault, Reason, Watched};
+use money::TenantId;
+use paymesh_proto::crypto::v1::{self as proto, operation::Verb as Asked, outcome::Result as Answer};
+use prost::bytes::Bytes;
+
+use crate::{
+    domain::{
+        algorithm::Verb,
+        canonical,
+        envelope::{EnvelopeError, OVERHEAD_BYTES},
+        format_preserving::{Alphabet, FormatError, FormatPreservingKey},
+        grant::Grants,
+        key::UseError,
+        keys::KeyName,
+        mac::{IndexLength, TAG_BYTES},
+        prefix::{Prefix, Suite},
+        secret::{KeyBytes, SecretBytes, SecretText},
+        signing::{Encoding, SigningError},
+    },
+    keyring::{EncryptKeys, Expanded, KeyError, LiveKey, MacKeys, NamedKeys, SigningKeys},
+    random::Random,
+    store::Store,
+};
+
+/// The longest plaintext, in bytes: with its envelope and context it fits a message of 4 MiB.
+const PLAINTEXT_BYTES_MAX: usize = 1024 * 1024;
+/// The longest context, in bytes.
+const AAD_BYTES_MAX: usize = 64 * 1024;
+
+const DATA_LABEL: &[u8] = b"paymesh data 1";
+const DATA_KEY_LABEL: &[u8] = b"paymesh data key 1";
+
+/// For how long and how much a data key may be used outside.
+#[derive(Debug, Clone, Copy)]
+pub struct DataKeyLimits {
+    /// How long its plaintext may be kept.
+    pub ttl: Duration,
+    /// The most messages.
+    pub messages_max: u64,
+    /// The most bytes.
+    pub bytes_max: u64,
+}
+
+/// Why an operation was refused. Closed; the texts name no value.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{field} {text}")]
+    Invalid { field: &'static str, text: String },
+    #[error("there is no such key")]
+    NoKey,
+    #[error(transparent)]
+    Use(#[from] UseError),
+    /// One answer for every way in which a ciphertext can be wrong.
+    #[error("the ciphertext does not open with this key and context")]
+    DoesNotOpen,
+    #[error(transparent)]
+    Fault(Fault),
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<KeyError> for Refused {
+    fn from(error: KeyError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid { field, text } => Self::invalid(field, text),
+            Refused::NoKey => Self::new(Reason::KeyNotFound, "There is no such key."),
+            Refused::Use(error) => use_fault(error),
+            Refused::DoesNotOpen => {
+                Self::new(Reason::DecryptionFailed, "The ciphertext does not open with this key and context.")
+            }
+            Refused::Fault(fault) => fault,
+        }
+    }
+}
+
+fn use_fault(error: UseError) -> Fault {
+    match error {
+        UseError::Purpose => Fault::new(Reason::KeyPurposeMismatch, "The key is for another use."),
+        UseError::NotEnabled => Fault::new(Reason::KeyNotEnabled, "The key is not enabled."),
+        UseError::NoVersion => Fault::invalid("key_version", "must be a version that the key has, or 0"),
+        UseError::TooOld => {
+            Fault::new(Reason::KeyVersionTooOld, "The key's min_decrypt_version is above this version.")
+        }
+    }
+}
+
+/// Carries out verbs.
+pub struct Operations<S> {
+    keys: Arc<NamedKeys<S>>,
+    grants: Watched<Grants>,
+    random: Random,
+    data_keys: DataKeyLimits,
+}
+
+/// The key that the operation before used: neighbours in a batch mostly share one.
+#[derive(Default)]
+struct Last(Option<(TenantId, String, Arc<LiveKey>)>);
+
+impl<S: Store> Operations<S> {
+    /// On the keys of `keys`, as `grants` allow.
+    pub fn new(keys: Arc<NamedKeys<S>>, grants: Watched<Grants>, data_keys: DataKeyLimits) -> Self {
+        Self { keys, grants, random: Random::default(), data_keys }
+    }
+
+    /// One operation on a key of the call's own tenant.
+    pub async fn one(&self, call: &Call, asked: Asked) -> Result<Answer, Fault> {
+        let tenant = call.tenant()?.clone();
+        Ok(self.operate(call, &tenant, asked, &mut Last::default()).await?)
+    }
+
+    /// Many, an outcome for each.
+    pub async fn many(&self, call: &Call, operations: Vec<proto::Operation>) -> Vec<proto::Outcome> {
+        let mut outcomes = Vec::with_capacity(operations.len());
+        let mut last = Last::default();
+        for proto::Operation { verb, tenant } in operations {
+            let result = match (verb, call.tenant_of_item(&tenant)) {
+                (Some(asked), Ok(tenant)) => {
+                    self.operate(call, &tenant, asked, &mut last).await.map_err(Fault::from)
+                }
+                (None, _) => Err(Fault::invalid("verb", "must be given")),
+                (_, Err(fault)) => Err(fault),
+            };
+            let result = result.unwrap_or_else(|fault| Answer::Refusal(refusal(&fault)));
+            outcomes.push(proto::Outcome { result: Some(result) });
+        }
+        outcomes
+    }
+
+    async fn operate(
+        &self,
+        call: &Call,
+        tenant: &TenantId,
+        asked: Asked,
+        last: &mut Last,
+    ) -> Result<Answer, Refused> {
+        match asked {
+            Asked::Encrypt(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::Encrypt, last).await?;
+                let sealed = self.seal(&key, &request.plaintext, &request.aad, request.key_version)?;
+                Ok(Answer::Encrypted(sealed))
+            }
+            Asked::Decrypt(request) => {
+                let (version, plaintext) = self.open(call, tenant, &request, last).await?;
+                let plaintext = plaintext.into_exposed().into();
+                Ok(Answer::Decrypted(proto::DecryptResponse { plaintext, key_version: version }))
+            }
+            Asked::Rewrap(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::Rewrap, last).await?;
+                let (_, plaintext) = unseal(&key, Label::Data, &request.ciphertext, &request.aad)?;
+                Ok(Answer::Encrypted(self.seal(&key, plaintext.expose(), &request.aad, 0)?))
+            }
+            Asked::Translate(request) => {
+                let from = request.from.ok_or_else(|| invalid("from", "must be given"))?;
+                let source = self.key(call, tenant, &from.key_name, Verb::TranslateFrom, last).await?;
+                let target = self.key(call, tenant, &request.to_key_name, Verb::TranslateTo, last).await?;
+                let (_, plaintext) = unseal(&source, Label::Data, &from.ciphertext, &from.aad)?;
+                Ok(Answer::Encrypted(self.seal(&target, plaintext.expose(), &request.to_aad, 0)?))
+            }
+            Asked::GenerateDataKey(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::GenerateDataKey, last).await?;
+                let (secret, wrapped) = self.data_key(&key, &request.aad)?;
+                let version = wrapped.key_version;
+                Ok(Answer::DataKey(self.given(secret.expose().to_vec(), wrapped.wrapped, version)))
+            }
+            Asked::GenerateWrappedDataKey(request) => {
+                let verb = Verb::GenerateWrappedDataKey;
+                let key = self.key(call, tenant, &request.key_name, verb, last).await?;
+                Ok(Answer::WrappedDataKey(self.data_key(&key, &request.aad)?.1))
+            }
+            Asked::DecryptDataKey(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::DecryptDataKey, last).await?;
+                let (version, secret) = unseal(&key, Label::DataKey, &request.wrapped, &request.aad)?;
+                Ok(Answer::DataKey(self.given(secret.into_exposed(), request.wrapped, version)))
+            }
+            Asked::ComputeMac(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::ComputeMac, last).await?;
+                compute_mac(&key, &request)
+            }
+            Asked::VerifyMac(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::VerifyMac, last).await?;
+                verify_mac(&key, &request)
+            }
+            Asked::BlindIndex(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::BlindIndex, last).await?;
+                blind_index(&key, &request)
+            }
+            Asked::EncryptDeterministic(request) => {
+                let verb = Verb::EncryptDeterministic;
+                let key = self.key(call, tenant, &request.key_name, verb, last).await?;
+                encrypt_deterministic(&key, &request)
+            }
+            Asked::EncryptFormat(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::EncryptFormat, last).await?;
+                format(&key, &request, FormatPreservingKey::encrypt)
+            }
+            Asked::DecryptFormat(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::DecryptFormat, last).await?;
+                format(&key, &request, FormatPreservingKey::decrypt)
+            }
+            Asked::Sign(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::Sign, last).await?;
+                self.sign(&key, &request)
+            }
+            Asked::Verify(request) => {
+                let key = self.key(call, tenant, &request.key_name, Verb::Verify, last).await?;
+                verify(&key, &request)
+            }
+        }
+    }
+
+    /// The key, if the caller may do this with it and it may be done.
+    async fn key(
+        &self,
+        call: &Call,
+        tenant: &TenantId,
+        name: &str,
+        verb: Verb,
+        last: &mut Last,
+    ) -> Result<Arc<LiveKey>, Refused> {
+        let held = last.0.as_ref().filter(|(of, known, _)| of == tenant && known == name);
+        let key = if let Some((.., key)) = held {
+            self.granted(call, tenant, &key.key.name, verb)?;
+            Arc::clone(key)
+        } else {
+            let parsed = KeyName::parse(name).map_err(|error| invalid("key_name", error.to_string()))?;
+            self.granted(call, tenant, &parsed, verb)?;
+            let key = self.keys.get(tenant, &parsed).await?.ok_or(Refused::NoKey)?;
+            last.0 = Some((tenant.clone(), name.to_owned(), Arc::clone(&key)));
+            key
+        };
+        key.key.usable(verb)?;
+        Ok(key)
+    }
+
+    fn granted(&self, call: &Call, tenant: &TenantId, key: &KeyName, verb: Verb) -> Result<(), Refused> {
+        if self.grants.current().allow(call.peer().name(), tenant, key, verb) {
+            Ok(())
+        } else {
+            Err(denied(call, tenant, key, verb).into())
+        }
+    }
+
+    /// Opens what Encrypt or EncryptDeterministic made.
+    async fn open(
+        &self,
+        call: &Call,
+        tenant: &TenantId,
+        request: &proto::DecryptRequest,
+        last: &mut Last,
+    ) -> Result<(u32, SecretBytes), Refused> {
+        let suite = Prefix::read(&request.ciphertext).map(|prefix| prefix.suite);
+        let verb = match suite {
+            Some(Suite::Deterministic) => Verb::DecryptDeterministic,
+            _ => Verb::Decrypt,
+        };
+        let key = self.key(call, tenant, &request.key_name, verb, last).await;
+        let key = match key {
+            // A key that does not exist, or is none of this kind, is a wrong key like any other.
+            Err(Refused::NoKey | Refused::Use(UseError::Purpose)) => return Err(Refused::DoesNotOpen),
+            other => other?,
+        };
+        unseal(&key, Label::Data, &request.ciphertext, &request.aad)
+    }
+
+    fn seal(
+        &self,
+        key: &LiveKey,
+        plaintext: &[u8],
+        aad: &[u8],
+        version: u32,
+    ) -> Result<proto::EncryptResponse, Refused> {
+        check_length("plaintext", plaintext.len(), PLAINTEXT_BYTES_MAX)?;
+        let version = key.key.making(version)?;
+        let context = context(key, Label::Data, aad)?;
+        let sealing = &encrypt_keys(key, version)?.message;
+        let salt = self.random.salt().map_err(KeyError::from)?;
+        let ciphertext = sealing.seal(salt, &context, plaintext).map_err(KeyError::from)?.into();
+        Ok(proto::EncryptResponse { ciphertext, key_version: version })
+    }
+
+    fn data_key(&self, key: &LiveKey, aad: &[u8]) -> Result<(KeyBytes, proto::WrappedDataKey), Refused> {
+        let version = key.key.newest_version();
+        let context = context(key, Label::DataKey, aad)?;
+        let sealing = &encrypt_keys(key, version)?.message;
+        let secret = self.random.key().map_err(KeyError::from)?;
+        let salt = self.random.salt().map_err(KeyError::from)?;
+        let wrapped = sealing.seal(salt, &context, secret.expose()).map_err(KeyError::from)?.into();
+        Ok((secret, proto::WrappedDataKey { wrapped, key_version: version }))
+    }
+
+    fn sign(&self, key: &LiveKey, request: &proto::SignRequest) -> Result<Answer, Refused> {
+        check_length("message", request.message.len(), PLAINTEXT_BYTES_MAX)?;
+        check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
+        let version = key.key.making(request.key_version)?;
+        let encoding = encoding(request.encoding)?;
+        let signature = signing_keys(key, version)?
+            .private
+            .sign(encoding, &request.aad, &request.message, self.random.generator())
+            .map_err(|error| match error {
+                SigningError::Reserved => invalid("message", error.to_string()),
+                SigningError::Randomness | SigningError::PrivateKey | SigningError::PublicKey => unreadable(),
+            })?;
+        Ok(Answer::Signed(proto::SignResponse { signature: signature.into(), key_version: version }))
+    }
+
+    fn given(&self, plaintext: Vec<u8>, wrapped: Bytes, key_version: u32) -> proto::DataKey {
+        let DataKeyLimits { ttl, messages_max, bytes_max } = self.data_keys;
+        let ttl = prost_types::Duration::try_from(ttl).ok();
+        proto::DataKey { plaintext: plaintext.into(), wrapped, key_version, ttl, messages_max, bytes_max }
+    }
+}
+
+/// The refusal of what is not granted, which the log tells.
+pub fn denied(call: &Call, tenant: &TenantId, key: &KeyName, verb: Verb) -> Fault {
+    let (workload, key, verb) = (call.peer().name(), key.as_str(), verb.as_str());
+    tracing::warn!(workload, %tenant, key, verb, "not granted");
+    Fault::new(Reason::PermissionDenied, "The workload has no grant for this verb on this key.")
+}
+
+/// What a ciphertext is: one cannot be opened as another.
+#[derive(Clone, Copy)]
+enum Label {
+    Data,
+    DataKey,
+}
+
+/// What is made is bound to, beside its key: its tenant, its key's name, and what the caller gave.
+fn context(key: &LiveKey, label: Label, aad: &[u8]) -> Result<Vec<u8>, Refused> {
+    check_length("aad", aad.len(), AAD_BYTES_MAX)?;
+    let label = match label {
+        Label::Data => DATA_LABEL,
+        Label::DataKey => DATA_KEY_LABEL,
+    };
+    Ok(canonical::encode(&[label, key.key.tenant.as_str().as_bytes(), key.key.name.as_str().as_bytes(), aad]))
+}
+
+fn unseal(key: &LiveKey, label: Label, sealed: &[u8], aad: &[u8]) -> Result<(u32, SecretBytes), Refused> {
+    check_length("ciphertext", sealed.len(), PLAINTEXT_BYTES_MAX + OVERHEAD_BYTES)?;
+    let context = context(key, label, aad)?;
+    // Nothing of it is authenticated yet: it says which version to try.
+    let reference = Prefix::read(sealed).map(|prefix| prefix.key).ok_or(Refused::DoesNotOpen)?;
+    let version = key.key.undoing(reference.version).map_err(version_error)?;
+    let opened = match key.version(version) {
+        Some(Expanded::Encrypt(keys)) => keys.message.open(sealed, &context),
+        Some(Expanded::Deterministic(deterministic)) => deterministic.open(sealed, &context),
+        _ => return Err(unreadable()),
+    };
+    Ok((version, opened.map_err(|EnvelopeError| Refused::DoesNotOpen)?))
+}
+
+/// A version that there is not is a wrong key; one that is too old is there, and says so.
+fn version_error(error: UseError) -> Refused {
+    match error {
+        UseError::NoVersion => Refused::DoesNotOpen,
+        other => Refused::Use(other),
+    }
+}
+
+fn encrypt_deterministic(key: &LiveKey, request: &proto::EncryptRequest) -> Result<Answer, Refused> {
+    check_length("plaintext", request.plaintext.len(), PLAINTEXT_BYTES_MAX)?;
+    let version = key.key.making(request.key_version)?;
+    let context = context(key, Label::Data, &request.aad)?;
+    let Some(Expanded::Deterministic(sealing)) = key.version(version) else { return Err(unreadable()) };
+    let ciphertext = sealing.seal(&context, &request.plaintext).map_err(KeyError::from)?.into();
+    Ok(Answer::Encrypted(proto::EncryptResponse { ciphertext, key_version: version }))
+}
+
+fn encrypt_keys(key: &LiveKey, version: u32) -> Result<&EncryptKeys, Refused> {
+    match key.version(version) {
+        Some(Expanded::Encrypt(keys)) => Ok(keys),
+        _ => Err(unreadable()),
+    }
+}
+
+fn signing_keys(key: &LiveKey, version: u32) -> Result<&SigningKeys, Refused> {
+    match key.version(version) {
+        Some(Expanded::Sign(keys)) => Ok(keys),
+        _ => Err(unreadable()),
+    }
+}
+
+fn encoding(asked: i32) -> Result<Encoding, Refused> {
+    match proto::SignatureEncoding::try_from(asked) {
+        Ok(proto::SignatureEncoding::Unspecified | proto::SignatureEncoding::Asn1Der) => Ok(Encoding::Der),
+        Ok(proto::SignatureEncoding::P1363) => Ok(Encoding::P1363),
+        Err(_) => Err(invalid("encoding", "must be ASN1_DER or P1363")),
+    }
+}
+
+fn verify(key: &LiveKey, request: &proto::VerifyRequest) -> Result<Answer, Refused> {
+    check_length("message", request.message.len(), PLAINTEXT_BYTES_MAX)?;
+    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
+    let version = key.key.making(request.key_version)?;
+    let encoding = encoding(request.encoding)?;
+    let public = &signing_keys(key, version)?.public;
+    let valid = public.verify(encoding, &request.aad, &request.message, &request.signature);
+    Ok(Answer::Verified(proto::VerifyResponse { valid, key_version: version }))
+}
+
+type Format = fn(&FormatPreservingKey, Alphabet, &[u8], &str) -> Result<SecretText, FormatError>;
+
+fn format(key: &LiveKey, request: &proto::FormatRequest, apply: Format) -> Result<Answer, Refused> {
+    use proto::format_request::Alphabet as Asked;
+    let alphabet = match Asked::try_from(request.alphabet) {
+        Ok(Asked::Digits) => Alphabet::Decimal,
+        Ok(Asked::UpperAlphanumeric) => Alphabet::UpperAlphanumeric,
+        Ok(Asked::Alphanumeric) => Alphabet::Alphanumeric,
+        Ok(Asked::Unspecified) | Err(_) => {
+            return Err(invalid("alphabet", "must be DIGITS, UPPER_ALPHANUMERIC or ALPHANUMERIC"));
+        }
+    };
+    let version = key.key.making(request.key_version)?;
+    let context = context(key, Label::Data, &request.aad)?;
+    let Some(Expanded::Format(format)) = key.version(version) else { return Err(unreadable()) };
+    let text = apply(format, alphabet, &context, &request.text)
+        .map_err(|error| invalid("text", error.to_string()))?;
+    let text = text.expose().to_owned();
+    Ok(Answer::Formatted(proto::FormatResponse { text, key_version: version }))
+}
+
+fn mac_key(key: &LiveKey, version: u32) -> Result<&MacKeys, Refused> {
+    match key.version(version) {
+        Some(Expanded::Mac(keys)) => Ok(keys),
+        _ => Err(unreadable()),
+    }
+}
+
+fn compute_mac(key: &LiveKey, request: &proto::ComputeMacRequest) -> Result<Answer, Refused> {
+    check_length("data", request.data.len(), PLAINTEXT_BYTES_MAX)?;
+    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
+    let version = key.key.making(request.key_version)?;
+    let mac = mac_key(key, version)?.tag.tag(&request.aad, &request.data);
+    Ok(Answer::Mac(proto::ComputeMacResponse { mac: mac.to_vec().into(), key_version: version }))
+}
+
+fn verify_mac(key: &LiveKey, request: &proto::VerifyMacRequest) -> Result<Answer, Refused> {
+    check_length("data", request.data.len(), PLAINTEXT_BYTES_MAX)?;
+    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
+    let version = key.key.making(request.key_version)?;
+    let valid = mac_key(key, version)?.tag.verify(&request.aad, &request.data, &request.mac);
+    Ok(Answer::Verified(proto::VerifyResponse { valid, key_version: version }))
+}
+
+fn blind_index(key: &LiveKey, request: &proto::BlindIndexRequest) -> Result<Answer, Refused> {
+    check_length("value", request.value.len(), PLAINTEXT_BYTES_MAX)?;
+    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
+    let length = match request.length {
+        0 => TAG_BYTES,
+        length => usize::try_from(length).unwrap_or(usize::MAX),
+    };
+    let length = IndexLength::new(length).map_err(|error| invalid("length", error.to_string()))?;
+    let version = key.key.making(request.key_version)?;
+    let index = mac_key(key, version)?.index.index(&request.aad, &request.value, length);
+    Ok(Answer::Index(proto::BlindIndexResponse { index: index.into(), key_version: version }))
+}
+
+fn invalid(field: &'static str, text: impl Into<String>) -> Refused {
+    Refused::Invalid { field, text: text.into() }
+}
+
+fn check_length(field: &'static str, bytes: usize, bytes_max: usize) -> Result<(), Refused> {
+    if bytes <= bytes_max {
+        Ok(())
+    } else {
+        Err(invalid(field, format!("must have at most {bytes_max} bytes")))
+    }
+}
+
+/// A key on record that is not what it should be.
+fn unreadable() -> Refused {
+    Refused::Fault(Fault::new(Reason::Internal, "The service could not use its keys."))
+}
+
+fn refusal(fault: &Fault) -> proto::Refusal {
+    let field = fault.violations().first().map(|violation| violation.field.clone()).unwrap_or_default();
+    let text = fault.violations().first().map(|violation| violation.description.clone());
+    proto::Refusal {
+        reason: fault.reason().as_str().to_owned(),
+        message: text.unwrap_or_else(|| fault.message().to_owned()),
+        field,
+    }
+}

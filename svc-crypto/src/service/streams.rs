@@ -1,0 +1,132 @@
+//! The RPCs that stream: operations in and outcomes out, and payloads of any size in pieces.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use mesh::{Call, Fault};
+use paymesh_proto::crypto::v1::{self as proto, large_request::Part};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming, codegen::tokio_stream::Stream};
+
+use super::check_count;
+use crate::{
+    operations::{LargeOperation, Operations},
+    store::Store,
+};
+
+/// Messages that may wait for a slow reader.
+const MESSAGES_WAITING: usize = 4;
+
+/// Messages as they are sent. Dropping it ends the work behind it.
+pub struct Messages<T>(mpsc::Receiver<Result<T, Status>>);
+
+impl<T> Stream for Messages<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+type Sender<T> = mpsc::Sender<Result<T, Status>>;
+
+/// Runs work that sends messages, until it ends or nobody reads them any more.
+fn messages<T, F>(work: impl FnOnce(Sender<T>) -> F) -> Messages<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(MESSAGES_WAITING);
+    let working = work(sender.clone());
+    tokio::spawn(async move {
+        let outcome = tokio::select! {
+            outcome = working => outcome,
+            () = sender.closed() => return,
+        };
+        if let Err(status) = outcome {
+            // Nobody may be left to be told.
+            drop(sender.send(Err(status)).await);
+        }
+    });
+    Messages(receiver)
+}
+
+async fn send<T>(to: &Sender<T>, message: T) -> Result<(), Status> {
+    to.send(Ok(message)).await.map_err(|_| Status::cancelled("nobody reads the answers"))
+}
+
+/// Operations under the caller's numbers.
+pub(super) fn operations<S: Store>(
+    operations: Arc<Operations<S>>,
+    call: Call,
+    mut asked: Streaming<proto::StreamRequest>,
+) -> Messages<proto::StreamResponse> {
+    messages(move |answers| async move {
+        while let Some(request) = asked.message().await? {
+            check_count("operations", request.operations.len())?;
+            let (ids, operations_asked): (Vec<u64>, Vec<proto::Operation>) = request
+                .operations
+                .into_iter()
+                .map(|numbered| (numbered.request_id, numbered.operation.unwrap_or_default()))
+                .unzip();
+            let outcomes = operations.many(&call, operations_asked).await;
+            let outcomes = ids.into_iter().zip(outcomes).map(|(request_id, outcome)| {
+                proto::stream_response::Numbered { request_id, outcome: Some(outcome) }
+            });
+            send(&answers, proto::StreamResponse { outcomes: outcomes.collect() }).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Plaintext in, an envelope out.
+pub(super) fn encrypt<S: Store>(
+    operations: Arc<Operations<S>>,
+    call: Call,
+    asked: Streaming<proto::LargeRequest>,
+) -> Messages<proto::LargeResponse> {
+    large(call, asked, move |call, begin| async move { operations.encrypt_large(&call, begin).await })
+}
+
+/// An envelope in, plaintext out.
+pub(super) fn decrypt<S: Store>(
+    operations: Arc<Operations<S>>,
+    call: Call,
+    asked: Streaming<proto::LargeRequest>,
+) -> Messages<proto::LargeResponse> {
+    large(call, asked, move |call, begin| async move { operations.decrypt_large(&call, begin).await })
+}
+
+fn large<L, F>(
+    call: Call,
+    mut asked: Streaming<proto::LargeRequest>,
+    begin: impl FnOnce(Call, proto::large_request::Begin) -> F + Send + 'static,
+) -> Messages<proto::LargeResponse>
+where
+    L: LargeOperation + Send + 'static,
+    F: Future<Output = Result<L, Fault>> + Send,
+{
+    messages(move |answers| async move {
+        let first = asked.message().await?.and_then(|message| message.part);
+        let Some(Part::Begin(first)) = first else {
+            return Err(Fault::invalid("begin", "must be the first message of the stream").into());
+        };
+        let mut operation = begin(call, first).await?;
+        while let Some(message) = asked.message().await? {
+            let Some(Part::Piece(piece)) = message.part else {
+                return Err(Fault::invalid("piece", "must be in every message after the first").into());
+            };
+            let piece = operation.push(&piece)?;
+            if !piece.is_empty() {
+                send(&answers, proto::LargeResponse { piece: piece.into() }).await?;
+            }
+        }
+        match operation.finish()? {
+            rest if rest.is_empty() => Ok(()),
+            rest => send(&answers, proto::LargeResponse { piece: rest.into() }).await,
+        }
+    })
+}
