@@ -25,7 +25,7 @@ pub(super) type Turn<'a> = Result<(&'a mut Book, Timestamp), EngineError>;
 type Run = Box<dyn FnOnce(Turn<'_>) -> Release + Send>;
 
 /// The most events that the index may be behind. They are held in memory, some 300 bytes each.
-const LAG_MAX: usize = 16 * BATCH_MAX;
+pub(crate) const LAG_MAX: usize = 16 * BATCH_MAX;
 
 /// One call.
 pub(super) struct Command {
@@ -69,6 +69,12 @@ impl<I: Index> Executor<I> {
     ) -> Self {
         let buffer = Vec::new();
         Self { book, chain, buffer, index, runtime, indexed, behind: VecDeque::new(), lag: 0 }
+    }
+
+    /// A record that the index has not taken up, and how many events it has.
+    pub(super) fn is_behind(&mut self, record: Sequence, events: usize) {
+        self.behind.push_back((record, events));
+        self.lag += events;
     }
 
     /// Until the last caller or the committer is gone.
@@ -156,8 +162,7 @@ impl<I: Index> Executor<I> {
             Ok(frame) => frame,
             Err(error) => return Commit { done: Err(error.into()), releases },
         };
-        self.behind.push_back((frame.sequence, events.len()));
-        self.lag += events.len();
+        self.is_behind(frame.sequence, events.len());
         let happened = Happened { sequence: frame.sequence, hash: frame.hash, events: events.into() };
         Commit { done: Ok(Some((frame, happened))), releases }
     }

@@ -32,6 +32,7 @@ use money::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub use self::error::EngineError;
+pub(crate) use self::executor::LAG_MAX;
 use self::{
     committer::Committer,
     executor::{Command, Executor, Release, Turn},
@@ -40,7 +41,7 @@ use self::{
 use crate::{
     domain::{BATCH_MAX, Book, TransferId},
     journal::Chain,
-    store::ports::{Index, Journal, Sequence},
+    store::ports::{Happened, Index, Journal, Sequence},
 };
 
 /// The most items waiting for the executor, over all calls; more are refused. Sixteen full batches take
@@ -58,8 +59,10 @@ pub struct Beginning<J, I> {
     pub chain: Chain,
     /// Where records become durable.
     pub journal: J,
-    /// What follows the journal, and has come to its last record.
+    /// What follows the journal.
     pub index: I,
+    /// The journal's last records, in order, where the index has not taken them up. The book has.
+    pub unindexed: Vec<Happened>,
 }
 
 /// What a call that is in the queue will be answered.
@@ -104,7 +107,7 @@ impl<I: Index> Engine<I> {
     /// # Panics
     /// Outside of a tokio runtime, on which journals and indexes that need one run.
     pub fn start<J: Journal>(beginning: Beginning<J, I>) -> std::io::Result<Self> {
-        let Beginning { book, chain, journal, index } = beginning;
+        let Beginning { book, chain, journal, index, unindexed } = beginning;
         let sequence = chain.link().sequence;
         let runtime = tokio::runtime::Handle::current();
         let (queue, calls) = mpsc::channel(CALLS_WAITING_MAX);
@@ -112,7 +115,8 @@ impl<I: Index> Engine<I> {
         let (commits, waiting_commits) = std::sync::mpsc::sync_channel(1);
         let (steps, waiting_steps) = std::sync::mpsc::channel();
         let (durable_to, durable) = watch::channel(sequence);
-        let (indexed_to, indexed_rx) = watch::channel(sequence);
+        let indexed = unindexed.first().map_or(sequence, |record| record.sequence - 1);
+        let (indexed_to, indexed_rx) = watch::channel(indexed);
         let (stopped_to, stopped) = watch::channel(None);
         let stopped_to = Arc::new(stopped_to);
         let (running_to, running) = watch::channel(());
@@ -133,7 +137,12 @@ impl<I: Index> Engine<I> {
             durable: durable_to,
             stopped: Arc::clone(&stopped_to),
         };
-        let executor = Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone());
+        let mut executor = Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone());
+        for record in unindexed {
+            executor.is_behind(record.sequence, record.events.len());
+            // The indexer has the other end.
+            drop(steps.send(Step::Take(record)));
+        }
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let (running, gone) = (Arc::clone(&running_to), Gone(Arc::clone(&stopped_to)));
             let work = move || {

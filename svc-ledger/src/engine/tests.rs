@@ -141,8 +141,13 @@ impl Index for Listed {
 
 fn start(journal: &Slow, index: &Listed) -> Engine<Listed> {
     let chain = Chain::new(JournalKey::take(&mut [7; 32]), Link::EMPTY);
-    let beginning =
-        Beginning { book: Book::default(), chain, journal: journal.clone(), index: index.clone() };
+    let beginning = Beginning {
+        book: Book::default(),
+        chain,
+        journal: journal.clone(),
+        index: index.clone(),
+        unindexed: Vec::new(),
+    };
     Engine::start(beginning).unwrap()
 }
 

@@ -153,9 +153,9 @@ fn begin(dir: &Path, segment_bytes: u64, runtime: &Handle) -> Result<Begun, Open
         other => other?,
     };
     let (recovery, replayed) = recovery;
-    let (book, index) = runtime.block_on(recovery.finish())?;
+    let (book, index, unindexed) = runtime.block_on(recovery.finish())?;
     let chain = Chain::new(key, recovered.link);
-    let beginning = Beginning { book, chain, journal, index };
+    let beginning = Beginning { book, chain, journal, index, unindexed };
     Ok(Begun { beginning, archive: reader, snapshots, replayed })
 }
 

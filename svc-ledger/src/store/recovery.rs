@@ -1,10 +1,13 @@
 //! From what is on disk to a book: the snapshot, then what the journal says happened after it. Brings the
-//! index up to the journal's end on the way.
+//! index up to the journal's end on the way, or as near to it as an engine may begin with.
 
 use mesh::store::StoreError;
 
 use super::ports::{Happened, Hash, Index, JournalError, Sequence, Snapshot};
-use crate::domain::{BATCH_MAX, Book};
+use crate::{
+    domain::{BATCH_MAX, Book},
+    engine::LAG_MAX,
+};
 
 /// What a [`RecoveryError::Ahead`] says of the index.
 pub const INDEX: &str = "the index";
@@ -50,8 +53,11 @@ pub struct Recovery<I> {
     marks: [Mark; 2],
     /// The last record that was fed.
     at: Sequence,
+    /// What the index has not taken up, in order.
     waiting: Vec<Happened>,
     waiting_events: usize,
+    /// How many of those events may be left to the engine's indexer.
+    left_max: usize,
 }
 
 impl<I: Index> Recovery<I> {
@@ -65,7 +71,13 @@ impl<I: Index> Recovery<I> {
         ];
         let at = 0;
         let book = Book::restore(sequence, last, accounts, reservations);
-        Ok(Self { book, index, marks, at, waiting: Vec::new(), waiting_events: 0 })
+        Ok(Self { book, index, marks, at, waiting: Vec::new(), waiting_events: 0, left_max: 0 })
+    }
+
+    /// Leaves what the index has not taken up to the engine's indexer, as far as the engine lets it be behind.
+    pub fn leave_the_rest(mut self) -> Self {
+        self.left_max = LAG_MAX;
+        self
     }
 
     /// The first record that is needed. It may be one that both hold: its hash tells whether they belong to
@@ -88,32 +100,51 @@ impl<I: Index> Recovery<I> {
         let (is_new, is_unindexed) = (sequence > snapshot.sequence, sequence > index.sequence);
         if is_new {
             self.book.replay(sequence, &record.events);
-            // By the end, the index has it.
-            self.book.forget_through(sequence);
         }
         if is_unindexed {
             self.waiting_events += record.events.len();
             self.waiting.push(record);
+        } else {
+            self.book.forget_through(sequence);
         }
-        if self.waiting_events >= STEP_EVENTS { self.index_waiting().await } else { Ok(()) }
+        while self.waiting_events >= self.left_max + STEP_EVENTS {
+            self.index_step(self.at).await?;
+        }
+        Ok(())
     }
 
-    async fn index_waiting(&mut self) -> Result<(), RecoveryError> {
-        self.waiting_events = 0;
-        Ok(self.index.apply(std::mem::take(&mut self.waiting)).await?)
+    /// Brings the index up to a record, or as far as one step goes.
+    async fn index_step(&mut self, through: Sequence) -> Result<(), RecoveryError> {
+        let (mut records, mut events) = (0, 0);
+        for record in self.waiting.iter().take_while(|record| record.sequence <= through) {
+            records += 1;
+            events += record.events.len();
+            if events >= STEP_EVENTS {
+                break;
+            }
+        }
+        let step: Vec<Happened> = self.waiting.drain(..records).collect();
+        let Some(last) = step.last().map(|record| record.sequence) else { return Ok(()) };
+        self.waiting_events -= events;
+        self.index.apply(step).await?;
+        self.book.forget_through(last);
+        Ok(())
     }
 
-    /// The book after the journal's last record, which the index has now come to.
-    pub async fn finish(mut self) -> Result<(Book, I), RecoveryError> {
+    /// The book after the journal's last record, the index, and what was left for it to take up.
+    pub async fn finish(mut self) -> Result<(Book, I, Vec<Happened>), RecoveryError> {
         for mark in &self.marks {
             if mark.sequence > self.at {
                 let why = "ends before it";
                 return Err(RecoveryError::Ahead { what: mark.what, at: mark.sequence, why });
             }
         }
-        if !self.waiting.is_empty() {
-            self.index_waiting().await?;
+        // Of records that the snapshot holds, the book knows no transfer: they must be found in the index.
+        let [snapshot, _] = &self.marks;
+        let through = if self.left_max == 0 { self.at } else { snapshot.sequence };
+        while self.waiting.first().is_some_and(|record| record.sequence <= through) {
+            self.index_step(through).await?;
         }
-        Ok((self.book, self.index))
+        Ok((self.book, self.index, self.waiting))
     }
 }

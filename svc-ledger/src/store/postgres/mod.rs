@@ -117,7 +117,7 @@ impl Postgres {
 
     /// The state at the index's watermark. What the journal has after it happened later.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        snapshot::load(&self.pool).await
+        snapshot::load(&self.server).await
     }
 
     /// The frames that follow a record, a page of them; none at the journal's end.

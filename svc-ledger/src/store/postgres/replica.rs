@@ -87,6 +87,7 @@ impl Replica {
 
 async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Drain) {
     let mut role = postgres.role();
+    let mut index_first = false;
     loop {
         let epoch = {
             let leads = role.wait_for(|role| matches!(role, Role::Leading { .. }));
@@ -99,7 +100,8 @@ async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Dra
                 Some(Err(_)) | None => return,
             }
         };
-        let Some(started) = drain.unless_started(Box::pin(start(postgres, epoch))).await else { return };
+        let starting = Box::pin(start(postgres, epoch, index_first));
+        let Some(started) = drain.unless_started(starting).await else { return };
         let engine = match started {
             Ok(engine) => engine,
             Err(Failure::Passing(error)) => {
@@ -127,6 +129,8 @@ async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Dra
             End::Replaced => tracing::warn!(epoch, "the ledger is no longer served"),
             End::Stopped(error) => {
                 tracing::error!(%error, epoch, "the ledger is read anew");
+                // Whether that passes is found out before anybody is served.
+                index_first = matches!(error, EngineError::Index(_));
                 postgres.give_up(epoch);
                 // Its release comes first, whoever takes the place after it.
                 let _ = role.wait_for(|role| *role != Role::Leading { epoch }).await;
@@ -144,8 +148,12 @@ enum Failure {
     Lasting(String),
 }
 
-async fn start(postgres: &Postgres, epoch: Epoch) -> Result<Engine<PostgresIndex>, Failure> {
-    let beginning = postgres.begin(epoch).await.map_err(|error| match error {
+async fn start(
+    postgres: &Postgres,
+    epoch: Epoch,
+    index_first: bool,
+) -> Result<Engine<PostgresIndex>, Failure> {
+    let beginning = postgres.begin(epoch, index_first).await.map_err(|error| match error {
         RecoveryError::Journal(JournalError::Damaged { .. } | JournalError::Foreign(_))
         | RecoveryError::Ahead { .. }
         | RecoveryError::Index(mesh::StoreError::Corrupt(_)) => Failure::Lasting(error.to_string()),

@@ -33,6 +33,8 @@ pub(super) enum Purpose {
     Write(Epoch),
     /// Looks things up.
     Read,
+    /// Reads all there is, which waits for nobody who looks things up, and takes as long as it takes.
+    Load,
 }
 
 /// The server, as it is configured.
@@ -167,7 +169,7 @@ impl Server {
         );
         // Writing to a String cannot fail.
         let _ = match purpose {
-            Purpose::Migrate => Ok(()),
+            Purpose::Migrate | Purpose::Load => Ok(()),
             Purpose::Lead => write!(options, " -c lock_timeout={}", lease_ms / 5),
             Purpose::Write(_) => write!(options, " -c idle_in_transaction_session_timeout={lease_ms}"),
             Purpose::Read => write!(options, " -c statement_timeout={}", self.query_timeout.as_millis()),
@@ -175,7 +177,9 @@ impl Server {
         let mut config = self.config.clone();
         config.options(options).application_name(match purpose {
             Purpose::Write(epoch) => self.writers(epoch),
-            Purpose::Migrate | Purpose::Lead | Purpose::Read => format!("paymesh-ledger {}", self.schema),
+            Purpose::Migrate | Purpose::Lead | Purpose::Read | Purpose::Load => {
+                format!("paymesh-ledger {}", self.schema)
+            }
         });
         config
     }

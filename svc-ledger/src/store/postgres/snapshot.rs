@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use mesh::StoreError;
 use money::Timestamp;
-use tokio_postgres::IsolationLevel;
-use uuid::Uuid;
+use tokio::task::spawn_blocking;
+use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::{
     index::rows::{ACCOUNT, TRANSFER, account, transfer},
-    session::{failed, from_bigint, reader},
+    session::{Purpose, Server, failed, from_bigint},
 };
 use crate::store::ports::Snapshot;
 
 /// Rows that are fetched at once.
-const PAGE: i64 = 16_384;
+const PAGE: i32 = 16_384;
 
-/// Reads all of it, as of one moment.
-pub(super) async fn load(pool: &Pool) -> Result<Snapshot, StoreError> {
-    let mut client = reader(pool).await?;
+/// Reads all of it, as of one moment; accounts in no order.
+pub(super) async fn load(server: &Server) -> Result<Snapshot, StoreError> {
+    let mut client = server.connect(Purpose::Load).await?;
     // What is read page by page is of one commit. It writes nothing, so that nothing can conflict with it.
     let transaction = client
         .build_transaction()
@@ -41,35 +40,36 @@ pub(super) async fn load(pool: &Pool) -> Result<Snapshot, StoreError> {
         reservations: Vec::new(),
     };
 
-    let page = format!("SELECT {ACCOUNT} FROM accounts WHERE number > $1 ORDER BY number LIMIT $2");
-    let page = transaction.prepare(&page).await.map_err(failed)?;
-    let mut after = i64::MIN;
-    loop {
-        let rows = transaction.query(&page, &[&after, &PAGE]).await.map_err(failed)?;
-        let Some(last) = rows.last() else { break };
-        after = last.get(0);
-        for row in &rows {
-            snapshot.accounts.push(account(row)?);
-        }
-    }
-
+    let accounts = format!("SELECT {ACCOUNT} FROM accounts");
+    snapshot.accounts = all(&transaction, &accounts, account).await?;
     let columns = TRANSFER.replace("id,", "transfers.id,");
-    let page = format!(
-        "SELECT {columns} FROM (SELECT id FROM reservations WHERE state = 0 AND id > $1 ORDER BY id LIMIT $2) AS open
-         JOIN transfers ON transfers.id = open.id ORDER BY open.id"
+    let open = format!(
+        "SELECT {columns} FROM reservations JOIN transfers ON transfers.id = reservations.id
+         WHERE reservations.state = 0"
     );
-    let page = transaction.prepare(&page).await.map_err(failed)?;
-    let mut after = Uuid::nil();
-    loop {
-        let rows = transaction.query(&page, &[&after, &PAGE]).await.map_err(failed)?;
-        let Some(last) = rows.last() else { break };
-        after = last.get(1);
-        for row in &rows {
-            snapshot.reservations.push(Arc::new(transfer(row, 0)?));
-        }
-    }
+    snapshot.reservations = all(&transaction, &open, |row| transfer(row, 0).map(Arc::new)).await?;
     transaction.commit().await.map_err(failed)?;
     // In the order in which they were made, as they would have been replayed.
     snapshot.reservations.sort_unstable_by_key(|reservation| reservation.timestamp);
     Ok(snapshot)
+}
+
+/// The rows of a statement, which is executed once, whatever their number. A page is read while the next is
+/// under way.
+async fn all<T: Send + 'static>(
+    transaction: &Transaction<'_>,
+    statement: &str,
+    read: fn(&Row) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let portal = transaction.bind(statement, &[]).await.map_err(failed)?;
+    let mut items = Vec::new();
+    let mut page = transaction.query_portal(&portal, PAGE).await.map_err(failed)?;
+    while !page.is_empty() {
+        let rows = std::mem::take(&mut page);
+        let reading = spawn_blocking(move || rows.iter().map(read).collect::<Result<Vec<T>, _>>());
+        page = transaction.query_portal(&portal, PAGE).await.map_err(failed)?;
+        let read = reading.await.map_err(|_| StoreError::Corrupt("a row cannot be read".to_owned()))?;
+        items.extend(read?);
+    }
+    Ok(items)
 }

@@ -101,7 +101,8 @@ async fn a_new_leader_finds_accounts_and_open_reservations_at_the_watermark() {
     assert_eq!(Some(snapshot.last), at);
     let reservations: Vec<_> = snapshot.reservations.iter().map(|transfer| transfer.id).collect();
     assert_eq!(reservations, open);
-    let accounts = &snapshot.accounts;
+    let mut accounts = snapshot.accounts;
+    accounts.sort_by_key(|account| account.created_at);
     assert_eq!(accounts.iter().map(|account| account.id).collect::<Vec<_>>(), [a, b]);
     assert_eq!(Some(accounts[0].limit), limit);
     assert!(snapshot.reservations.iter().all(|reservation| reservation.expires_at().is_some()));

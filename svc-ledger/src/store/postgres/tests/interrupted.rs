@@ -26,7 +26,7 @@ async fn is_replaced(then: Then) {
     let mut fixture = Fixture::new().await;
     let epoch = fixture.take_over("first").await;
     let (postgres, _) = fixture.open("first").await;
-    let old = Engine::start(postgres.begin(epoch).await.unwrap()).unwrap();
+    let old = Engine::start(postgres.begin(epoch, false).await.unwrap()).unwrap();
     old.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
     for id in 10..14 {
         make(&old, id).await;

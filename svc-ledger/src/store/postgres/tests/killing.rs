@@ -95,7 +95,7 @@ pub(super) async fn lead(
     let leading = role.wait_for(|role| matches!(role, Role::Leading { .. }));
     let role = timeout(PATIENCE, leading).await.unwrap().unwrap().clone();
     let Role::Leading { epoch } = role else { unreachable!() };
-    let beginning = postgres.begin(epoch).await;
+    let beginning = postgres.begin(epoch, false).await;
     (postgres, beginning, leave)
 }
 
@@ -106,12 +106,12 @@ async fn writer_that_is_killed() {
     let config: PostgresConfig = serde_json::from_str(&config).unwrap();
     let first: u128 = std::env::var(FIRST).unwrap().parse().unwrap();
     let (_postgres, beginning, _leave) = lead(&config).await;
-    let Beginning { book, chain, journal, index } = beginning.unwrap();
+    let Beginning { book, chain, journal, index, unindexed } = beginning.unwrap();
     let engine = if std::env::var_os(EARLY).is_some() {
         let journal = Early(journal, Vec::new());
-        Engine::start(Beginning { book, chain, journal, index }).unwrap()
+        Engine::start(Beginning { book, chain, journal, index, unindexed }).unwrap()
     } else {
-        Engine::start(Beginning { book, chain, journal, index }).unwrap()
+        Engine::start(Beginning { book, chain, journal, index, unindexed }).unwrap()
     };
     engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
     let callers = (0..8_u128).map(|caller| {
