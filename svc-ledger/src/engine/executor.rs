@@ -24,7 +24,8 @@ pub(super) type Turn<'a> = Result<(&'a mut Book, Timestamp), EngineError>;
 /// What a call does with its turn.
 type Run = Box<dyn FnOnce(Turn<'_>) -> Release + Send>;
 
-/// The most events that the index may be behind. They are held in memory, some 300 bytes each.
+/// The most events that the index may be behind, beside about as many that an engine begins with. They are held
+/// in memory, some 300 bytes each.
 pub(crate) const LAG_MAX: usize = 16 * BATCH_MAX;
 
 /// One call.
@@ -54,7 +55,7 @@ pub(super) struct Executor<I> {
     index: I,
     runtime: Handle,
     indexed: watch::Receiver<Sequence>,
-    /// Records that the index has not taken up, and their events.
+    /// Records of ours that the index has not taken up, and their events.
     behind: VecDeque<(Sequence, usize)>,
     lag: usize,
 }
@@ -69,12 +70,6 @@ impl<I: Index> Executor<I> {
     ) -> Self {
         let buffer = Vec::new();
         Self { book, chain, buffer, index, runtime, indexed, behind: VecDeque::new(), lag: 0 }
-    }
-
-    /// A record that the index has not taken up, and how many events it has.
-    pub(super) fn is_behind(&mut self, record: Sequence, events: usize) {
-        self.behind.push_back((record, events));
-        self.lag += events;
     }
 
     /// Until the last caller or the committer is gone.
@@ -162,7 +157,8 @@ impl<I: Index> Executor<I> {
             Ok(frame) => frame,
             Err(error) => return Commit { done: Err(error.into()), releases },
         };
-        self.is_behind(frame.sequence, events.len());
+        self.behind.push_back((frame.sequence, events.len()));
+        self.lag += events.len();
         let happened = Happened { sequence: frame.sequence, hash: frame.hash, events: events.into() };
         Commit { done: Ok(Some((frame, happened))), releases }
     }

@@ -137,9 +137,8 @@ impl<I: Index> Engine<I> {
             durable: durable_to,
             stopped: Arc::clone(&stopped_to),
         };
-        let mut executor = Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone());
+        let executor = Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone());
         for record in unindexed {
-            executor.is_behind(record.sequence, record.events.len());
             // The indexer has the other end.
             drop(steps.send(Step::Take(record)));
         }

@@ -75,6 +75,7 @@ impl<I: Index> Recovery<I> {
     }
 
     /// Leaves what the index has not taken up to the engine's indexer, as far as the engine lets it be behind.
+    #[must_use]
     pub fn leave_the_rest(mut self) -> Self {
         self.left_max = LAG_MAX;
         self

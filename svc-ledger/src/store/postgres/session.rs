@@ -108,8 +108,10 @@ impl Server {
     pub(super) async fn connect(&self, purpose: Purpose) -> Result<Client, StoreError> {
         let config = self.config_for(purpose);
         // Of the handshake and the login, too, which have no limit of their own.
-        let connecting = timeout(self.connect_timeout, config.connect(self.tls.clone())).await;
-        let connected = connecting.map_err(|_| StoreError::Server("it does not answer".to_owned()))?;
+        // Boxed, as a login is a large future.
+        let connecting = Box::pin(config.connect(self.tls.clone()));
+        let connected = timeout(self.connect_timeout, connecting).await;
+        let connected = connected.map_err(|_| StoreError::Server("it does not answer".to_owned()))?;
         let (client, connection) = connected.map_err(failed)?;
         tokio::spawn(async move {
             // Who waits for an answer is told by the client.
