@@ -46,12 +46,14 @@ pub struct PostgresConfig {
     /// It is made where it is missing. Default: `paymesh_ledger`.
     #[serde(default = "default_schema")]
     pub schema: String,
-    /// The most connections for lookups at once, beside the three that write. Default: 8.
+    /// The most connections for lookups at once, beside those that the leader has for itself: four, and one more
+    /// while it begins. Default: 8.
     #[schemars(range(min = 1, max = 1_000))]
     #[serde(default = "default_pool_max")]
     pub pool_max: usize,
     /// How long a leader that is not heard of keeps its place, in milliseconds; a fifth of it is how often it
-    /// is heard of. Another one takes over at most 1.4 times as long after its death. Default: 5000.
+    /// is heard of. Another one leads when this has passed since it was last heard of, or up to 1.4 times as long
+    /// where a lock is left behind, and serves once it has read all accounts. Default: 5000.
     #[schemars(range(min = 500, max = 600_000))]
     #[serde(default = "default_lease_ms")]
     pub lease_ms: u64,
