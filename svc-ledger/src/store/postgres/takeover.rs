@@ -29,8 +29,7 @@ impl Postgres {
         let began = Instant::now();
         let index = self.index(epoch)?;
         // Nobody else writes any more, so that their order does not matter.
-        let (journal, (), head, snapshot) =
-            tokio::try_join!(self.journal(epoch), index.connect(), self.head(), self.snapshot())?;
+        let (journal, head, snapshot) = tokio::try_join!(self.journal(epoch), self.head(), self.snapshot())?;
         let (accounts, reservations) = (snapshot.accounts.len(), snapshot.reservations.len());
         let recovery = Recovery::begin(snapshot, index).await?;
         let mut recovery = if index_first { recovery } else { recovery.leave_the_rest() };

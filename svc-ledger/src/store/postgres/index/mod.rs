@@ -54,18 +54,6 @@ impl PostgresIndex {
         Ok(Self { server, pool, deciding, epoch: as_bigint(epoch)?, writer: Arc::default() })
     }
 
-    /// Makes the sessions that the first writes would otherwise wait for.
-    pub(super) async fn connect(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer.lock().await;
-        let (client, _) = tokio::try_join!(self.connect_writer(), session::reader(&self.deciding))?;
-        *writer = Some(client);
-        Ok(())
-    }
-
-    async fn connect_writer(&self) -> Result<Client, StoreError> {
-        self.server.connect_writer(from_bigint(self.epoch)?).await
-    }
-
     async fn reader(&self) -> Result<Object, StoreError> {
         session::reader(&self.pool).await
     }
@@ -112,7 +100,7 @@ impl Index for PostgresIndex {
         // Put back only when all went well: what failed, or was cut short, takes its session with it.
         let mut client = match writer.take() {
             Some(client) if !client.is_closed() => client,
-            _ => self.connect_writer().await?,
+            _ => self.server.connect_writer(from_bigint(self.epoch)?).await?,
         };
         apply::apply(&mut client, self.epoch, &records).await?;
         *writer = Some(client);

@@ -46,7 +46,7 @@ async fn is_replaced(then: Then) {
     make(&old, 16).await;
 
     // How long a takeover waits for a lock is a part of the lease.
-    fixture.config.lease_ms = if then == Then::Commits { 100_000 } else { 2_500 };
+    fixture.config.lease_ms = if then == Then::Commits { 100_000 } else { 10_000 };
     fixture.end_lease().await;
     let config =
         crate::store::postgres::PostgresConfig { name: "second".to_owned(), ..fixture.config.clone() };

@@ -50,6 +50,8 @@ fn first() -> AccountId {
     AccountId::new(1).unwrap()
 }
 
+/// So long that a busy machine does not lose its place.
+const LEASE_MS: u64 = 10_000;
 const PERIOD: Period = Period { from: Timestamp::EPOCH, to: Timestamp::from_nanos(i64::MAX) };
 const WINDOW: Window = Window { newest_first: false, limit: 10 };
 
@@ -95,7 +97,8 @@ async fn writes_do_not_wait_for_who_reads() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_that_waits_while_another_one_takes_over_is_not_answered_from_old_memory() {
-    let fixture = Fixture::new().await;
+    let mut fixture = Fixture::new().await;
+    fixture.config.lease_ms = LEASE_MS;
     let served = Served::start(&fixture, "first").await;
     let engine = served.until_it_leads().await;
     engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
@@ -129,7 +132,8 @@ async fn a_read_that_waits_while_another_one_takes_over_is_not_answered_from_old
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_that_waits_over_an_epoch_is_not_answered_although_the_replica_leads_again() {
-    let fixture = Fixture::new().await;
+    let mut fixture = Fixture::new().await;
+    fixture.config.lease_ms = LEASE_MS;
     let served = Served::start(&fixture, "first").await;
     let engine = served.until_it_leads().await;
     engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
