@@ -124,6 +124,8 @@ reasons! {
     Overloaded => "OVERLOADED", ResourceExhausted, 429;
     /// The client has asked more often than it may.
     RateLimited => "RATE_LIMITED", ResourceExhausted, 429;
+    /// The workload has taken as many cards of this tenant out of the vault as it may for now.
+    DetokenizeQuota => "DETOKENIZE_QUOTA", ResourceExhausted, 429;
     /// The path and query are longer than allowed.
     UriTooLong => "URI_TOO_LONG", InvalidArgument, 414;
     /// The header fields hold more than allowed.

@@ -7,11 +7,13 @@ mod currency;
 mod id;
 mod tenant;
 mod time;
+mod token;
 
 pub use currency::{Currency, CurrencyError};
 pub use id::{CalculationId, EventId, IdError, PaymentId, RefundId, TokenId};
 pub use tenant::{TenantError, TenantId};
 pub use time::Timestamp;
+pub use token::{DigitToken, TokenError, TokenRef};
 
 /// The largest amount that a payment, a refund or a tax line may have, in minor units.
 pub const AMOUNT_MAX: i64 = 999_999_999_999;

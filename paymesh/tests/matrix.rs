@@ -43,7 +43,7 @@ const fn row(rpc: &'static str, may: &'static str, shows: Shows) -> Row {
     Row { rpc, may, shows }
 }
 
-const ROWS: [Row; 72] = [
+const ROWS: [Row; 75] = [
     row("paymesh.crypto.v1.CryptoService/Encrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Decrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Rewrap", "P", Shows::Nothing),
@@ -79,6 +79,10 @@ const ROWS: [Row; 72] = [
     row("paymesh.crypto.v1.VaultService/Detokenize", "P", Shows::Token),
     row("paymesh.crypto.v1.VaultService/BatchDetokenize", "P", Shows::Nothing),
     row("paymesh.crypto.v1.VaultService/BatchGetTokens", "PO", Shows::Nothing),
+    row("paymesh.crypto.v1.VaultService/BatchTokenize", "O", Shows::Nothing),
+    // Asked for no token: whoever may would delete the one that the others are shown.
+    row("paymesh.crypto.v1.VaultService/DeleteToken", "EO", Shows::Nothing),
+    row("paymesh.crypto.v1.VaultService/BatchDeleteTokens", "O", Shows::Nothing),
     row("paymesh.echo.v1.EchoService/Echo", "O", Shows::Nothing),
     row("paymesh.echo.v1.EchoService/BatchEcho", "O", Shows::Nothing),
     row("paymesh.fraud.v1.FraudService/Assess", "PO", Shows::Nothing),

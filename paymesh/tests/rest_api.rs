@@ -406,7 +406,7 @@ async fn probes_and_the_description_need_no_key() {
     assert!(api["openapi"].as_str().unwrap().starts_with("3."));
     for (path, methods) in [
         ("/v1/tokens", &["post"][..]),
-        ("/v1/tokens/{id}", &["get"]),
+        ("/v1/tokens/{id}", &["get", "delete"]),
         ("/v1/payments", &["get", "post"]),
         ("/v1/payments/{id}", &["get"]),
         ("/v1/payments/{id}/capture", &["post"]),

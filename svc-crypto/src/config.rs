@@ -38,6 +38,19 @@ pub struct Config {
     /// The most bytes that a caller may encrypt with one data key.
     #[schemars(range(min = 1))]
     pub data_key_bytes_max: u64,
+    /// How many cards a workload may have out of the vault for one tenant, per minute; up to a minute's may be
+    /// asked for at once. Items of a batch count singly, and so do tokens that are not found. What is more is
+    /// refused with DETOKENIZE_QUOTA. It bounds what a stolen identity can take; a payment that is refused waits.
+    /// 0 for as many as they like. Default 60000.
+    pub detokenize_per_minute: u32,
+    /// How long a card's verification code is held in memory for its authorization, in seconds. It is never
+    /// written, is given once, and is lost at a restart. 0: none is held. Default 900.
+    #[schemars(range(max = 3600))]
+    pub cvc_held_s: u32,
+    /// How many verification codes are held at most; beyond that the oldest are forgotten. 0: none is held.
+    /// Default 65536.
+    #[schemars(range(max = 1048576))]
+    pub cvc_held_max: usize,
 }
 
 impl Config {
@@ -72,6 +85,9 @@ impl Default for Config {
             data_key_ttl_s: 300,
             data_key_messages_max: 1 << 20,
             data_key_bytes_max: 1 << 30,
+            detokenize_per_minute: 60_000,
+            cvc_held_s: 900,
+            cvc_held_max: 65_536,
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! # Promises
 //! - A card number leaves memory only sealed, and is given back only over `Detokenize`, which the mesh's
-//!   policy grants to one identity. The verification code is never kept.
+//!   policy grants to one identity, and so many a minute. The verification code is in memory alone, for minutes, and
+//!   is given once.
+//! - A card that was deleted is gone from the disk when that is answered.
 //! - Whatever is sealed is bound to its tenant and its place: nothing opens elsewhere.
 //! - A token or a ciphertext is answered only after every key that opens it is on the disk.
 //!
@@ -10,10 +12,12 @@
 //! - [`domain`]: cards, tokens, keys, the envelope's format. Pure.
 //! - [`store`]: what is kept, and the suite that every store must pass.
 //! - [`keyring`], [`cache`], [`root`], [`random`]: keys from the root down, on demand.
+//! - [`codes`]: verification codes between tokenization and authorization.
 //! - [`service`]: the gRPC face.
 //! - [`config`]: what can be configured.
 
 pub mod cache;
+pub mod codes;
 pub mod config;
 pub mod domain;
 pub mod grants;
@@ -38,10 +42,13 @@ use paymesh_proto::crypto::v1::{
 };
 
 use crate::{
+    codes::HeldCodes,
     config::Config,
     domain::{
         grant::Grants,
         keys::{self, Root},
+        quota::Quota,
+        verification::Codes,
     },
     imports::Imports,
     keyring::{Keyring, NamedKeys},
@@ -89,7 +96,11 @@ impl Service for Crypto {
         let management = Arc::new(management);
         let imports = Imports::new(Arc::clone(&clock), Arc::clone(&ids));
         let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone());
-        let vault = VaultHandler::new(store, keyring, clock, ids);
+        let lifetime = Duration::from_secs(config.cvc_held_s.into());
+        let codes = Arc::new(HeldCodes::new(Codes::new(config.cvc_held_max, lifetime)));
+        let wiping = codes::wiping(Arc::clone(&codes), Arc::clone(&clock), context.drain());
+        let quota = Quota::per_minute(config.detokenize_per_minute);
+        let vault = VaultHandler::new(store, keyring, codes, quota, clock, ids);
         let crypto = CryptoHandler::new(Arc::new(operations));
         Ok(Parts::new()
             .serve(VaultServiceServer::new(vault))
@@ -100,6 +111,7 @@ impl Service for Crypto {
             )
             .serve(KeyServiceServer::new(keys))
             .worker("idempotency pruning", pruning)
+            .worker("verification code wiping", wiping)
             .worker("key rotation and destruction", management.keep_due(context.drain()))
             .worker("idle keys", named.forget_idle_every(idle, context.drain()))
             .worker("grants", grants.keep(GRANTS_LOOK_EVERY, context.drain())))

@@ -3,6 +3,7 @@
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::domain::{
+    digits::DRAW_BYTES,
     envelope::{SALT_BYTES, Salt},
     key_import::ImportSeed,
     secret::{KEY_BYTES, KeyBytes},
@@ -55,6 +56,13 @@ impl Random {
     /// To hand in where it is not known how many random bytes are needed.
     pub fn generator(&self) -> &dyn SecureRandom {
         &self.0
+    }
+
+    /// Bytes for one draw of [`crate::domain::digits`].
+    pub fn draw(&self) -> Result<[u8; DRAW_BYTES], RandomError> {
+        let mut bytes = [0; DRAW_BYTES];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {

@@ -23,11 +23,12 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// A request as shops send it: a reference, a description, two entries of metadata, tax.
 fn new(capture_method: CaptureMethod) -> (NewPayment, Found) {
+    let token = TokenId::new(Uuid::from_u128(2));
     let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let new = NewPayment {
         amount: 10_000,
         currency: "EUR".parse().unwrap(),
-        token: TokenId::new(Uuid::from_u128(2)),
+        token: token.into(),
         capture_method,
         reference: "INV-1001".into(),
         description: "Two chairs and a table".into(),
@@ -40,7 +41,7 @@ fn new(capture_method: CaptureMethod) -> (NewPayment, Found) {
         fingerprint: "9f86d081884c7d659a2feaa0c55ad015".into(),
     };
     let tax = Tax { calculation: vec![7; 96], amount_tax: 1_597 };
-    (new, Found { card, tax: Some(tax), processor: "simulator".into() })
+    (new, Found { token, card, tax: Some(tax), processor: "simulator".into() })
 }
 
 fn created(capture_method: CaptureMethod) -> Change {

@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Mutex, time::Duration};
 
 use mesh::{BatchLimits, Batcher, Call, Fault, Reason, Upstream};
-use money::{Currency, TenantId, TokenId};
+use money::{Currency, TenantId, TokenId, TokenRef};
 use paymesh_proto::{
     crypto::v1::{
         self as crypto, batch_detokenize_response, batch_get_tokens_response,
@@ -24,7 +24,7 @@ use crate::{
         card::CardSummary,
         posting::{AccountCode, Posting, PostingTransfer, TransferKind},
     },
-    processor::CardNumber,
+    processor::ChargeableCard,
 };
 
 /// The longest that a call to another service may take, whatever the caller's own deadline.
@@ -39,7 +39,7 @@ type Batched<T, R> = Batcher<Question<T>, Result<R, Fault>>;
 /// Clients of all services that payments call.
 pub struct Clients {
     assess: Batched<fraud::AssessRequest, fraud::Assessment>,
-    tokens: Batched<(TenantId, TokenId), crypto::Token>,
+    tokens: Batched<(TenantId, TokenRef), crypto::Token>,
     cards: Batched<(TenantId, TokenId), crypto::DetokenizeResponse>,
     transfers: Batched<Vec<ledger::Transfer>, Vec<transfer_result::Code>>,
     ledger: LedgerServiceClient<Upstream>,
@@ -78,7 +78,7 @@ impl Clients {
                     })
                 }
             }),
-            tokens: batched(move |call, ids: Vec<(TenantId, TokenId)>| {
+            tokens: batched(move |call, ids: Vec<(TenantId, TokenRef)>| {
                 let mut client = vault.clone();
                 async move {
                     let items = ids
@@ -106,6 +106,7 @@ impl Clients {
                         .map(|(tenant, id)| crypto::DetokenizeRequest {
                             token: id.to_string(),
                             tenant: tenant.to_string(),
+                            for_authorization: true,
                         })
                         .collect();
                     let answer = client
@@ -136,23 +137,25 @@ impl Clients {
         self.assess.call((call.in_span(), question)).await?
     }
 
-    /// What may be known of a token's card.
+    /// The token that every card has, for either that was given, and what may be known of the card.
     pub async fn card_summary(
         &self,
         call: &Call,
         tenant: &TenantId,
-        id: TokenId,
-    ) -> Result<CardSummary, Fault> {
-        let token = self.tokens.call((call.in_span(), (tenant.clone(), id))).await??;
+        token: TokenRef,
+    ) -> Result<(TokenId, CardSummary), Fault> {
+        let token = self.tokens.call((call.in_span(), (tenant.clone(), token))).await??;
+        let id = token.id.parse().map_err(|_| nonsense("svc-crypto"))?;
         let card = token.card.ok_or_else(|| nonsense("svc-crypto"))?;
         let brand = card.brand().as_str_name().to_owned();
-        Ok(CardSummary { brand, bin: card.bin, last4: card.last4, fingerprint: card.fingerprint })
+        Ok((id, CardSummary { brand, bin: card.bin, last4: card.last4, fingerprint: card.fingerprint }))
     }
 
-    /// The card itself, for a processor call.
-    pub async fn card(&self, call: &Call, tenant: &TenantId, id: TokenId) -> Result<CardNumber, Fault> {
+    /// The card itself, for the processor call that authorizes a payment: the verification code, if there is one, is
+    /// given out with it and then gone.
+    pub async fn card(&self, call: &Call, tenant: &TenantId, id: TokenId) -> Result<ChargeableCard, Fault> {
         let card = self.cards.call((call.in_span(), (tenant.clone(), id))).await??;
-        Ok(CardNumber::new(card.number))
+        Ok(ChargeableCard::new(card.number, card.cvc))
     }
 
     /// Calculates tax.

@@ -99,9 +99,8 @@ impl<S: Store> Payments<S> {
         request: &proto::CreatePaymentRequest,
         new: &create::NewPayment,
     ) -> Result<Found, Fault> {
-        let card = self.0.clients.card_summary(call, tenant, new.token).await.map_err(|fault| match fault
-            .reason()
-        {
+        let found = self.0.clients.card_summary(call, tenant, new.token).await;
+        let (token, card) = found.map_err(|fault| match fault.reason() {
             Reason::TokenNotFound => Fault::new(Reason::TokenNotFound, "There is no such token.")
                 .violating("payment_method.token", "must be a token from POST /v1/tokens"),
             _ => fault,
@@ -110,7 +109,7 @@ impl<S: Store> Payments<S> {
             Some(input) => Some(self.tax(call, request, input).await?),
             None => None,
         };
-        Ok(Found { card, tax, processor: self.0.processor.name().to_owned() })
+        Ok(Found { token, card, tax, processor: self.0.processor.name().to_owned() })
     }
 
     async fn tax(

@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use mesh::{Call, Fault, IdempotencyKey, Reason, Violations};
-use money::{Currency, PaymentId, TokenId, chargeable};
+use money::{Currency, PaymentId, TokenRef, chargeable};
 use paymesh_proto::payments::v1 as proto;
 
 use crate::domain::{create::NewPayment, payment::CaptureMethod};
@@ -56,7 +56,7 @@ pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPa
     let mut violations = Violations::new();
     let amount = violations.check("amount", chargeable(request.amount));
     let currency = violations.check("currency", request.currency.parse::<Currency>());
-    let token = request.payment_method.as_ref().map(|method| method.token.parse::<TokenId>());
+    let token = request.payment_method.as_ref().map(|method| method.token.parse::<TokenRef>());
     if token.is_none() {
         violations.add("payment_method", "must be given, with a token from POST /v1/tokens");
     }

@@ -18,6 +18,7 @@ pub(super) const GRANTS: &[Grant] = &[
         &[
             "paymesh.crypto.v1.VaultService/Tokenize",
             "paymesh.crypto.v1.VaultService/GetToken",
+            "paymesh.crypto.v1.VaultService/DeleteToken",
             "paymesh.payments.v1.PaymentService/*",
             "paymesh.payments.v1.WebhookService/ReceiveWebhook",
             "paymesh.tax.v1.TaxService/*",
@@ -57,8 +58,11 @@ pub(super) const GRANTS: &[Grant] = &[
         OPERATOR,
         &[
             "paymesh.crypto.v1.VaultService/Tokenize",
+            "paymesh.crypto.v1.VaultService/BatchTokenize",
             "paymesh.crypto.v1.VaultService/GetToken",
             "paymesh.crypto.v1.VaultService/BatchGetTokens",
+            "paymesh.crypto.v1.VaultService/DeleteToken",
+            "paymesh.crypto.v1.VaultService/BatchDeleteTokens",
             "paymesh.crypto.v1.KeyService/*",
             "paymesh.ledger.v1.LedgerService/*",
             "paymesh.payments.v1.PaymentService/*",

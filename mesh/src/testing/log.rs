@@ -6,7 +6,7 @@ use std::{
 };
 
 use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
+use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt as _};
 
 /// Bytes of a log. Clones write to the same.
 #[derive(Debug, Clone, Default)]
@@ -16,9 +16,17 @@ impl Lines {
     /// Takes what is logged on this thread, warnings and worse, until the guard is dropped. A test whose
     /// runtime has this thread alone sees all that its services log.
     pub fn of_this_thread() -> (Self, DefaultGuard) {
+        Self::down_to(LevelFilter::WARN)
+    }
+
+    /// As [`Lines::of_this_thread`], down to traces: for what must not be logged at any level.
+    pub fn all_of_this_thread() -> (Self, DefaultGuard) {
+        Self::down_to(LevelFilter::TRACE)
+    }
+
+    fn down_to(level: LevelFilter) -> (Self, DefaultGuard) {
         let lines = Self::default();
         let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_ansi(false).compact();
-        let level = tracing_subscriber::filter::LevelFilter::WARN;
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(level).with(layer));
         (lines, guard)
     }

@@ -114,7 +114,7 @@ impl World {
             cvc: "123".into(),
             holder_name: "Ada Payer".into(),
         };
-        let request = call("").request(TokenizeRequest { card: Some(card) });
+        let request = call("").request(TokenizeRequest { card: Some(card), ..Default::default() });
         VaultServiceClient::new(upstream).tokenize(request).await.unwrap().into_inner().id
     }
 

@@ -279,7 +279,7 @@ impl Pan {
 }
 
 /// Whether the last of these ASCII digits is the right check digit (ISO/IEC 7812-1, annex B).
-fn luhn_is_right(digits: &[u8]) -> bool {
+pub(super) fn luhn_is_right(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()

@@ -4,7 +4,7 @@
 //! place of another: the index tag (finds the token of a card seen before; never leaves the store), the
 //! fingerprint (shown to callers), the request tag (compares requests under one idempotency key).
 
-use money::{TenantId, Timestamp, TokenId};
+use money::{DigitToken, TenantId, Timestamp, TokenId};
 
 use super::{
     canonical,
@@ -22,6 +22,16 @@ const REQUEST_LABEL: &[u8] = b"paymesh tokenize request 1";
 const LAYOUT: u8 = 1;
 /// How many bytes of the fingerprint's tag are shown: 128 bits, twice as many digits.
 const FINGERPRINT_BYTES: usize = 16;
+
+/// The token that a caller asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// An id, which every card has.
+    #[default]
+    Opaque,
+    /// Digits in the form of a card number beside it.
+    Digits,
+}
 
 /// What may be shown of a card (PCI DSS 3.4.1: at most BIN and last four).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +66,8 @@ impl Shown {
 pub struct Token {
     /// What stands for the card.
     pub id: TokenId,
+    /// What stands for it beside that, in the form of a card number, where that was asked for.
+    pub digits: Option<DigitToken>,
     /// The card, as far as it may be shown.
     pub shown: Shown,
     /// When the card was first stored.
@@ -120,14 +132,15 @@ fn fingerprint(pan: &Pan, key: &MacKey) -> String {
 
 /// Tells whether two requests under one idempotency key are the same. The verification code is no part
 /// of it: not even a keyed hash of it may be stored (PCI DSS 3.3.1), and no answer depends on it.
-pub fn request_tag(card: &Card, key: &MacKey) -> [u8; MAC_BYTES] {
-    key.tag(&[
-        REQUEST_LABEL,
-        card.pan.digits().as_bytes(),
-        &card.expiry.year.to_be_bytes(),
-        &[card.expiry.month],
-        card.holder_name.expose().as_bytes(),
-    ])
+pub fn request_tag(card: &Card, format: Format, key: &MacKey) -> [u8; MAC_BYTES] {
+    let (year, month) = (card.expiry.year.to_be_bytes(), [card.expiry.month]);
+    let (digits, holder_name) = (card.pan.digits().as_bytes(), card.holder_name.expose().as_bytes());
+    let parts: [&[u8]; 6] = [REQUEST_LABEL, digits, &year, &month, holder_name, b"digits"];
+    match format {
+        // As it was before there was a choice.
+        Format::Opaque => key.tag(&parts[..5]),
+        Format::Digits => key.tag(&parts),
+    }
 }
 
 #[cfg(test)]
@@ -157,18 +170,19 @@ mod tests {
         assert!(shown.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
         // Even under one and the same key the three differ.
         assert_ne!(&canonical::hex(&index_tag(&card.pan, &key(1)))[..32], shown);
-        assert_ne!(&canonical::hex(&request_tag(&card, &key(1)))[..32], shown);
+        assert_ne!(&canonical::hex(&request_tag(&card, Format::Opaque, &key(1)))[..32], shown);
         assert_ne!(Shown::of(&card, &key(2)).fingerprint, shown);
     }
 
     #[test]
     fn a_request_is_the_same_however_its_number_is_spelled() {
-        let tag = request_tag(&card("4242424242424242", "Ada"), &key(1));
-        assert_eq!(tag, request_tag(&card("4242 4242 4242 4242", "Ada"), &key(1)));
-        assert_ne!(tag, request_tag(&card("4242424242424242", "Eve"), &key(1)));
-        assert_ne!(tag, request_tag(&card("5555555555554444", "Ada"), &key(1)));
-        let later = Card { expiry: Month { year: 2031, month: 12 }, ..card("4242424242424242", "Ada") };
-        assert_ne!(tag, request_tag(&later, &key(1)));
+        let of = |card: &Card| request_tag(card, Format::Opaque, &key(1));
+        let (ada, tag) = (card("4242424242424242", "Ada"), of(&card("4242424242424242", "Ada")));
+        assert_eq!(tag, of(&card("4242 4242 4242 4242", "Ada")));
+        assert_ne!(tag, of(&card("4242424242424242", "Eve")));
+        assert_ne!(tag, of(&card("5555555555554444", "Ada")));
+        assert_ne!(tag, of(&Card { expiry: Month { year: 2031, month: 12 }, ..ada.clone() }));
+        assert_ne!(tag, request_tag(&ada, Format::Digits, &key(1)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) fn token(token: &Token) -> proto::Token {
         id: token.id.to_string(),
         card: Some(card(&token.shown)),
         created_at: Some(clock::to_proto(token.created_at)),
+        digit_token: token.digits.map(|digits| digits.to_string()).unwrap_or_default(),
     }
 }
 

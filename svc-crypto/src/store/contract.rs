@@ -25,6 +25,12 @@ macro_rules! suite {
             a_key_replays_its_answer_and_refuses_another_request,
             what_fails_leaves_nothing,
             concurrent_puts_of_one_card_agree,
+            a_card_has_at_most_one_token_of_digits_and_is_found_by_it,
+            a_token_of_digits_stands_for_one_card_and_never_for_another,
+            a_card_without_a_token_of_digits_is_not_kept_at_all,
+            a_deleted_card_is_gone_under_both_names_and_comes_back_as_another,
+            deleting_again_says_so_and_touches_nobody_elses,
+            deletions_answer_in_the_order_asked,
             a_named_key_reads_back_whatever_becomes_of_it,
             of_changes_of_one_key_at_once_one_is_kept,
             named_keys_are_listed_by_name_and_tenant,
@@ -43,7 +49,9 @@ macro_rules! suite {
 }
 pub(crate) use suite;
 
+mod cards;
 mod named;
+pub(crate) use cards::*;
 pub(crate) use named::*;
 
 fn tenant(name: &str) -> TenantId {
@@ -75,6 +83,7 @@ fn put(tag: u8, new_id: TokenId, exp_year: i32, now: i64) -> PutCard {
         new_id,
         shown: shown(exp_year),
         seal: Box::new(move |id| Ok([id.uuid().as_bytes().as_slice(), &exp_year.to_be_bytes()].concat())),
+        digits: None,
         now: at(now),
         idempotency: None,
     }
@@ -135,15 +144,18 @@ pub(crate) async fn the_services_own_keys_are_apart_by_tenant_and_purpose<S: Sto
 
 pub(crate) async fn a_card_has_one_token_and_keeps_its_latest_expiry<S: Store>(open: impl Fn() -> S) {
     let store = open();
-    let first = Token { id: token(1), shown: shown(2030), created_at: at(1) };
+    let first = Token { id: token(1), digits: None, shown: shown(2030), created_at: at(1) };
     assert_eq!(store.put_card(put(7, token(1), 2030, 1)).await.unwrap(), Put::Stored(first));
-    let again = Token { id: token(1), shown: shown(2031), created_at: at(1) };
+    let again = Token { id: token(1), digits: None, shown: shown(2031), created_at: at(1) };
     assert_eq!(store.put_card(put(7, token(2), 2031, 2)).await.unwrap(), Put::Stored(again.clone()));
     let other = store.put_card(put(8, token(3), 2030, 3)).await.unwrap();
-    assert_eq!(other, Put::Stored(Token { id: token(3), shown: shown(2030), created_at: at(3) }));
+    assert_eq!(
+        other,
+        Put::Stored(Token { id: token(3), digits: None, shown: shown(2030), created_at: at(3) })
+    );
 
     drop(store);
-    let ids = [3, 2, 1, 1].map(|n| (tenant("acme"), token(n))).to_vec();
+    let ids = [3, 2, 1, 1].map(|n| (tenant("acme"), token(n).into())).to_vec();
     let found = open().cards(ids).await.unwrap();
     let tokens: Vec<_> = found.iter().map(|card| card.as_ref().map(|card| card.token.id)).collect();
     assert_eq!(tokens, [Some(token(3)), None, Some(token(1)), Some(token(1))]);
@@ -155,7 +167,7 @@ pub(crate) async fn a_card_has_one_token_and_keeps_its_latest_expiry<S: Store>(o
 pub(crate) async fn cards_of_another_tenant_are_not_found<S: Store>(open: impl Fn() -> S) {
     let store = open();
     store.put_card(put(7, token(1), 2030, 1)).await.unwrap();
-    assert_eq!(store.cards(vec![(tenant("other"), token(1))]).await.unwrap(), [None]);
+    assert_eq!(store.cards(vec![(tenant("other"), token(1).into())]).await.unwrap(), [None]);
     let theirs = PutCard { tenant: tenant("other"), ..put(7, token(2), 2030, 2) };
     let Put::Stored(stored) = store.put_card(theirs).await.unwrap() else { panic!("no key was given") };
     assert_eq!(stored.id, token(2), "the same card of another tenant is another card");
@@ -180,7 +192,7 @@ pub(crate) async fn a_key_replays_its_answer_and_refuses_another_request<S: Stor
     assert!(matches!(other, Err(PutError::Reuse(Reuse::OtherRequest))));
     assert!(matches!(store.replay(scope("k"), [2; 32]).await, Err(Reuse::OtherRequest)));
 
-    let kept = store.cards(vec![(tenant("acme"), token(1)), (tenant("acme"), token(4))]).await.unwrap();
+    let kept = store.cards([1, 4].map(|n| (tenant("acme"), token(n).into())).to_vec()).await.unwrap();
     assert_eq!(kept[0].as_ref().unwrap().token.shown.expiry.year, 2035, "a replay changes nothing");
     assert_eq!(kept[1], None);
 }
@@ -190,10 +202,13 @@ pub(crate) async fn what_fails_leaves_nothing<S: Store>(open: impl Fn() -> S) {
     let failing = PutCard { seal: Box::new(|_| Err(EnvelopeError)), ..put(7, token(1), 2030, 1) };
     let failed = store.put_card(with_key(failing, "k", [1; 32])).await;
     assert!(matches!(failed, Err(PutError::Seal(EnvelopeError))));
-    assert_eq!(store.cards(vec![(tenant("acme"), token(1))]).await.unwrap(), [None]);
+    assert_eq!(store.cards(vec![(tenant("acme"), token(1).into())]).await.unwrap(), [None]);
     // Neither the index nor the key remembers it.
     let stored = store.put_card(with_key(put(7, token(2), 2030, 1), "k", [9; 32])).await.unwrap();
-    assert_eq!(stored, Put::Stored(Token { id: token(2), shown: shown(2030), created_at: at(1) }));
+    assert_eq!(
+        stored,
+        Put::Stored(Token { id: token(2), digits: None, shown: shown(2030), created_at: at(1) })
+    );
 }
 
 pub(crate) async fn concurrent_puts_of_one_card_agree<S: Store>(open: impl Fn() -> S) {

@@ -1,5 +1,6 @@
 //! The store on the mesh's embedded engine.
 
+mod cards;
 mod named;
 
 use std::path::Path;
@@ -8,17 +9,15 @@ use mesh::{
     Embedded, StoreError,
     idempotency::{self, Fingerprint, Known, Reuse, Scope},
 };
-use money::{TenantId, Timestamp, TokenId};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use money::{TenantId, Timestamp, TokenRef};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::{Change, Kept, Put, PutCard, PutError, Store, StoredCard, Usage};
+use super::{Change, Deletion, Kept, Put, PutCard, PutError, Store, StoredCard, Usage};
 use crate::domain::{
-    card::{Brand, Month},
     envelope::KeyRef,
     key::{Key, State},
     keys::{KeyName, Slot, WrappedKey},
-    token::{Shown, Token},
 };
 
 /// Applied once each, in order; never changed after a release.
@@ -56,6 +55,7 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID",
     idempotency::SCHEMA,
     named::SCHEMA,
+    cards::SCHEMA,
 ];
 
 /// Keeps everything in one file. Cheap to clone.
@@ -159,7 +159,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn put_card(&self, put: PutCard) -> Result<Put, PutError> {
-        self.engine.write(move |connection| put_card(connection, put)).await
+        self.engine.write(move |connection| cards::put(connection, put)).await
     }
 
     async fn replay(&self, scope: Scope, fingerprint: Fingerprint) -> Result<Option<Vec<u8>>, Reuse> {
@@ -173,12 +173,30 @@ impl Store for EmbeddedStore {
             .await
     }
 
-    async fn cards(&self, ids: Vec<(TenantId, TokenId)>) -> Result<Vec<Option<StoredCard>>, StoreError> {
+    async fn cards(&self, ids: Vec<(TenantId, TokenRef)>) -> Result<Vec<Option<StoredCard>>, StoreError> {
         self.engine
             .read(move |connection| {
-                ids.iter().map(|(tenant, id)| select_card(connection, tenant, *id)).collect()
+                ids.iter().map(|(tenant, id)| cards::select(connection, tenant, *id)).collect()
             })
             .await
+    }
+
+    async fn delete_cards(
+        &self,
+        ids: Vec<(TenantId, TokenRef)>,
+        now: Timestamp,
+    ) -> Result<Vec<Deletion>, StoreError> {
+        let deleted: Vec<Deletion> = self
+            .engine
+            .write(move |connection| {
+                ids.iter().map(|(tenant, id)| cards::delete(connection, tenant, *id, now)).collect()
+            })
+            .await?;
+        if deleted.iter().any(|deletion| *deletion != Deletion::Unknown) {
+            // The log may still hold what was overwritten, also of an attempt that ended before this line.
+            self.engine.checkpoint().await?;
+        }
+        Ok(deleted)
     }
 }
 
@@ -221,149 +239,19 @@ fn insert_key(
     Ok(())
 }
 
-fn put_card(connection: &Connection, put: PutCard) -> Result<Put, PutError> {
-    let known_id = select_indexed(connection, &put.tenant, &put.index_tag)?;
-    let id = known_id.unwrap_or(put.new_id);
-    if let Some(request) = &put.idempotency {
-        let subject = id.to_string();
-        match idempotency::begin(connection, &request.scope, &request.fingerprint, &subject, put.now)? {
-            Known::New => {}
-            Known::Answered(answer) => return Ok(Put::Replayed(answer)),
-            Known::Underway { .. } => return Err(PutError::Underway),
-        }
-    }
-    let sealed = (put.seal)(id)?;
-    let created_at = match known_id {
-        Some(_) => update_card(connection, &put.tenant, id, &put.shown, &sealed, put.now)?,
-        None => insert_card(connection, &put.tenant, id, &put.index_tag, &put.shown, &sealed, put.now)?,
-    };
-    let token = Token { id, shown: put.shown, created_at };
-    if let Some(request) = &put.idempotency {
-        idempotency::finish(connection, &request.scope, &(request.answer)(&token), put.now)?;
-    }
-    Ok(Put::Stored(token))
-}
-
-fn select_indexed(
-    connection: &Connection,
-    tenant: &TenantId,
-    tag: &[u8],
-) -> Result<Option<TokenId>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT id FROM card_index WHERE tenant = ?1 AND tag = ?2")?;
-    let id: Option<[u8; 16]> =
-        select.query_row(params![tenant.as_str(), tag], |row| row.get(0)).optional()?;
-    Ok(id.map(|id| TokenId::new(Uuid::from_bytes(id))))
-}
-
-fn insert_card(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: TokenId,
-    tag: &[u8],
-    shown: &Shown,
-    sealed: &[u8],
-    now: Timestamp,
-) -> Result<Timestamp, StoreError> {
-    let (tenant, uuid) = (tenant.as_str(), id.uuid());
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO card (tenant, id, sealed, brand, bin, last4, exp_month, exp_year, fingerprint,
-            created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)",
-    )?;
-    insert.execute(params![
-        tenant,
-        uuid.as_bytes(),
-        sealed,
-        shown.brand.code(),
-        shown.bin,
-        shown.last4,
-        shown.expiry.month,
-        shown.expiry.year,
-        shown.fingerprint,
-        now.as_nanos(),
-    ])?;
-    let mut index =
-        connection.prepare_cached("INSERT INTO card_index (tenant, tag, id) VALUES (?1, ?2, ?3)")?;
-    index.execute(params![tenant, tag, uuid.as_bytes()])?;
-    Ok(now)
-}
-
-/// Gives the time at which the card was first kept.
-fn update_card(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: TokenId,
-    shown: &Shown,
-    sealed: &[u8],
-    now: Timestamp,
-) -> Result<Timestamp, StoreError> {
-    // The number is the same, and with it everything that is shown but the expiry.
-    let mut update = connection.prepare_cached(
-        "UPDATE card SET sealed = ?3, exp_month = ?4, exp_year = ?5, updated_at = ?6
-         WHERE tenant = ?1 AND id = ?2 RETURNING created_at",
-    )?;
-    let created_at = update
-        .query_row(
-            params![
-                tenant.as_str(),
-                id.uuid().as_bytes(),
-                sealed,
-                shown.expiry.month,
-                shown.expiry.year,
-                now.as_nanos(),
-            ],
-            |row| row.get(0),
-        )
-        .optional()?;
-    created_at
-        .map(Timestamp::from_nanos)
-        .ok_or_else(|| StoreError::Corrupt(format!("{id} is in the index and not in the vault")))
-}
-
-fn select_card(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: TokenId,
-) -> Result<Option<StoredCard>, StoreError> {
-    let mut select = connection.prepare_cached(
-        "SELECT sealed, brand, bin, last4, exp_month, exp_year, fingerprint, created_at
-         FROM card WHERE tenant = ?1 AND id = ?2",
-    )?;
-    let row = select
-        .query_row(params![tenant.as_str(), id.uuid().as_bytes()], |row| {
-            Ok((row.get::<_, i64>(1)?, stored_card(row, id)?))
-        })
-        .optional()?;
-    let Some((brand, mut card)) = row else { return Ok(None) };
-    card.token.shown.brand = Brand::from_code(brand)
-        .ok_or_else(|| StoreError::Corrupt(format!("{id} has a brand that this version does not know")))?;
-    Ok(Some(card))
-}
-
-/// Everything but the brand.
-fn stored_card(row: &Row<'_>, id: TokenId) -> Result<StoredCard, rusqlite::Error> {
-    let shown = Shown {
-        brand: Brand::Other,
-        bin: row.get(2)?,
-        last4: row.get(3)?,
-        expiry: Month { month: row.get(4)?, year: row.get(5)? },
-        fingerprint: row.get(6)?,
-    };
-    let token = Token { id, shown, created_at: Timestamp::from_nanos(row.get(7)?) };
-    Ok(StoredCard { token, sealed: row.get(0)? })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use money::Timestamp;
 
-    use super::{EmbeddedStore, Store as _};
+    use super::{Deletion, EmbeddedStore, PutCard, Store as _};
     use crate::domain::{
         algorithm::Algorithm,
+        card::{Brand, Month},
         key::{Key, NewKey, NewVersion},
         keys::KeyName,
+        token::Shown,
     };
 
     /// Whether any file of the store holds these bytes.
@@ -390,6 +278,44 @@ mod tests {
         let destroyed = given_up.destroy_if_due(Timestamp::from_nanos(i64::MAX)).unwrap();
         store.keep_key(destroyed).await.unwrap();
         assert!(!holds(dir.path(), &wrapped));
+    }
+
+    #[tokio::test]
+    async fn of_a_deleted_card_no_byte_is_left_nor_of_what_was_kept_of_it_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&dir.path().join("crypto.db")).unwrap();
+        let (tenant, id) =
+            ("acme".parse::<money::TenantId>().unwrap(), money::TokenId::new(uuid::Uuid::max()));
+        let envelopes =
+            [&b"the envelope around the card"[..], b"its envelope, sealed for longer than before"];
+        let fingerprint = "the fingerprint of the card";
+        for envelope in envelopes {
+            let shown = Shown {
+                brand: Brand::Visa,
+                bin: "424242".into(),
+                last4: "4242".into(),
+                expiry: Month { year: 2030, month: 12 },
+                fingerprint: fingerprint.into(),
+            };
+            let put = PutCard {
+                tenant: tenant.clone(),
+                index_tag: *b"the tag that its number is known",
+                new_id: id,
+                shown,
+                seal: Box::new(move |_| Ok(envelope.to_vec())),
+                digits: None,
+                now: Timestamp::EPOCH,
+                idempotency: None,
+            };
+            store.put_card(put).await.unwrap();
+            assert!(holds(dir.path(), envelope));
+        }
+        let deleted = store.delete_cards(vec![(tenant, id.into())], Timestamp::EPOCH).await.unwrap();
+        assert_eq!(deleted, [Deletion::Done(id)]);
+        let wiped = [envelopes[0], envelopes[1], fingerprint.as_bytes(), b"the tag that its number"];
+        for bytes in wiped {
+            assert!(!holds(dir.path(), bytes), "{}", String::from_utf8_lossy(bytes));
+        }
     }
 
     crate::store::contract::suite!(

@@ -7,12 +7,17 @@ use std::{
 };
 
 use crate::{
-    common::{World, call, card},
+    common::{World, authorize, call, card, digits},
     crypto::encrypt,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use mesh::{StartError, testing::Harness};
-use paymesh_proto::crypto::v1::{Algorithm, CardInput, TokenizeRequest};
+use mesh::{
+    StartError,
+    testing::{Harness, log::Lines},
+};
+use paymesh_proto::crypto::v1::{
+    Algorithm, BatchTokenizeRequest, CardInput, DeleteTokenRequest, batch_tokenize_request,
+};
 use svc_crypto::{Crypto, config::Config};
 
 /// Valid cards that occur nowhere else.
@@ -66,10 +71,8 @@ async fn no_card_number_and_no_plaintext_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::start(dir.path()).await;
     for number in CANARIES {
-        let mut request = call(
-            "acme",
-            TokenizeRequest { card: Some(CardInput { holder_name: HOLDER.into(), ..card(number) }) },
-        );
+        let mut request =
+            call("acme", digits(CardInput { holder_name: HOLDER.into(), cvc: "123".into(), ..card(number) }));
         request.metadata_mut().insert("idempotency-key", number[..6].parse().unwrap());
         world.vault("edge-gateway").tokenize(request).await.unwrap();
     }
@@ -87,6 +90,68 @@ async fn no_card_number_and_no_plaintext_is_on_the_disk() {
     }
 }
 
+const CODE: &str = "7316";
+/// So many cards come with the code that it would be found as often, were it written for each: four digits occur
+/// by chance too.
+const CARDS: usize = 50;
+const BY_CHANCE: usize = CARDS / 2;
+
+/// Cards whose code has four digits.
+fn cards_with_codes() -> Vec<CardInput> {
+    let stems = (0..CARDS).map(|n| format!("37144963{n:06}"));
+    let numbers = stems.map(|stem| {
+        let right = |check: &u32| svc_crypto::domain::card::Pan::parse(&format!("{stem}{check}")).is_ok();
+        format!("{stem}{}", (0..10).find(right).unwrap())
+    });
+    numbers.map(|number| CardInput { cvc: CODE.into(), ..card(&number) }).collect()
+}
+
+/// How often the code occurs in some form, its plain digest among them.
+fn codes_in(bytes: &[u8]) -> usize {
+    let digest = ring::digest::digest(&ring::digest::SHA256, CODE.as_bytes()).as_ref().to_vec();
+    let hex = svc_crypto::domain::canonical::hex(&digest).into_bytes();
+    let forms = forms(CODE).into_iter().take(3).chain([digest, hex]);
+    forms.map(|form| bytes.windows(form.len()).filter(|window| *window == form).count()).sum()
+}
+
+fn codes_below(dir: &Path) -> usize {
+    contents_below(dir).iter().map(|(_, content)| codes_in(content)).sum()
+}
+
+#[tokio::test]
+async fn no_verification_code_and_no_number_is_on_the_disk_or_in_the_log() {
+    let (lines, guard) = Lines::all_of_this_thread();
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start(dir.path()).await;
+    let (mut edge, mut payments) = (world.vault("edge-gateway"), world.vault("svc-payments"));
+    for (n, card) in cards_with_codes().into_iter().enumerate() {
+        let wrong = CardInput { number: format!("{}0", card.number), ..card.clone() };
+        assert!(world.tokenize("acme", wrong).await.is_err());
+        let mut request = call("acme", digits(card.clone()));
+        request.metadata_mut().insert("idempotency-key", format!("key-{n}").parse().unwrap());
+        let token = edge.tokenize(request).await.unwrap().into_inner();
+        let item = batch_tokenize_request::Item { card: Some(card), ..Default::default() };
+        let batch = BatchTokenizeRequest { items: vec![item] };
+        world.vault("operator").batch_tokenize(call("acme", batch)).await.unwrap();
+        if n % 2 == 0 {
+            let opened = payments.detokenize(call("acme", authorize(&token.id))).await.unwrap().into_inner();
+            assert_eq!(opened.cvc, CODE);
+            edge.delete_token(call("acme", DeleteTokenRequest { id: token.id })).await.unwrap();
+        }
+    }
+    assert!(codes_below(dir.path()) < BY_CHANCE, "while half of the codes are held");
+    world.service.stop().await;
+    assert!(codes_below(dir.path()) < BY_CHANCE);
+    drop(guard);
+    let log = lines.read().join("\n");
+    assert!(log.contains("TRACE"), "everything is taken");
+    assert!(codes_in(log.as_bytes()) < BY_CHANCE);
+    for card in cards_with_codes().into_iter().step_by(16) {
+        assert!(!log.contains(&card.number));
+        assert_absent(dir.path(), &card.number);
+    }
+}
+
 /// The search above is worth something only if it finds what is there.
 #[test]
 fn the_search_finds_a_canary_in_every_form() {
@@ -98,6 +163,7 @@ fn the_search_finds_a_canary_in_every_form() {
         assert!(forms(number).iter().any(found), "{before}");
     }
     assert!(forms(number).contains(&"34353339353738373633363231343836".into()));
+    assert_eq!(codes_in(b"7316 37333136 7316"), 3);
 }
 
 async fn start(dir: &Path, config: Config) -> Result<(), StartError> {

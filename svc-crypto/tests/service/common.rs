@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use mesh::{Clock, Fault, ManualClock, Reason, Running, testing::Harness, testing::call_of};
 use money::Timestamp;
 use paymesh_proto::crypto::v1::{
-    Algorithm, CardInput, CreateKeyRequest, Key, Token, TokenizeRequest,
-    crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient,
+    Algorithm, CardInput, CreateKeyRequest, DetokenizeRequest, Key, Token, TokenizeRequest,
+    crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient, token::Format,
     vault_service_client::VaultServiceClient,
 };
 use svc_crypto::{Crypto, config::Config};
@@ -78,13 +78,33 @@ impl World {
 
     /// Tokenizes for a tenant, as the edge does.
     pub(crate) async fn tokenize(&self, tenant: &str, card: CardInput) -> Result<Response<Token>, Status> {
-        self.vault("edge-gateway").tokenize(call(tenant, TokenizeRequest { card: Some(card) })).await
+        self.vault("edge-gateway").tokenize(call(tenant, opaque(card))).await
     }
 }
 
 /// A request of a tenant.
 pub(crate) fn call<T>(tenant: &str, message: T) -> Request<T> {
     call_of(tenant).request(message)
+}
+
+/// A request for the token that every card has.
+pub(crate) fn opaque(card: CardInput) -> TokenizeRequest {
+    TokenizeRequest { card: Some(card), ..Default::default() }
+}
+
+/// A request for a token in the form of a card number.
+pub(crate) fn digits(card: CardInput) -> TokenizeRequest {
+    TokenizeRequest { card: Some(card), token_format: Format::Digits.into() }
+}
+
+/// A question for a card.
+pub(crate) fn detokenize(token: &str, tenant: &str) -> DetokenizeRequest {
+    DetokenizeRequest { token: token.into(), tenant: tenant.into(), for_authorization: false }
+}
+
+/// A question for a card that is to be charged now.
+pub(crate) fn authorize(token: &str) -> DetokenizeRequest {
+    DetokenizeRequest { for_authorization: true, ..detokenize(token, "") }
 }
 
 /// A card that can be stored.

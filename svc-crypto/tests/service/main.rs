@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod at_rest;
+mod codes;
 mod common;
 mod crypto;
 mod keys;
+mod tokens;
 mod vault;
 mod verbs;

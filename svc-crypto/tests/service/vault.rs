@@ -1,26 +1,22 @@
 //! The card vault over real mTLS.
 
-use crate::common::{World, call, card, reason};
+use crate::common::{World, call, card, detokenize, opaque, reason};
 use mesh::{Fault, Reason, testing::call_of};
 use paymesh_proto::crypto::v1::{
-    BatchDetokenizeRequest, BatchGetTokensRequest, CardInput, DetokenizeRequest, DetokenizeResponse,
-    GetTokenRequest, Token, TokenizeRequest, batch_detokenize_response, batch_get_tokens_request,
-    batch_get_tokens_response, card::Brand,
+    BatchDetokenizeRequest, BatchGetTokensRequest, CardInput, DetokenizeResponse, GetTokenRequest, Token,
+    TokenizeRequest, batch_detokenize_response, batch_get_tokens_request, batch_get_tokens_response,
+    card::Brand,
 };
 use tonic::{Request, Response};
 
 const VISA: &str = "4242424242424242";
-
-fn detokenize(token: &str, tenant: &str) -> DetokenizeRequest {
-    DetokenizeRequest { token: token.into(), tenant: tenant.into() }
-}
 
 fn get(id: &str) -> GetTokenRequest {
     GetTokenRequest { id: id.into() }
 }
 
 fn with_key(tenant: &str, key: &'static str, card: CardInput) -> Request<TokenizeRequest> {
-    let mut request = call(tenant, TokenizeRequest { card: Some(card) });
+    let mut request = call(tenant, opaque(card));
     request.metadata_mut().insert("idempotency-key", key.parse().unwrap());
     request
 }
@@ -51,6 +47,7 @@ async fn a_card_becomes_a_token_and_payments_gets_it_back() {
         exp_year: 2030,
         holder_name: "Ada Payer".into(),
         card: token.card,
+        cvc: String::new(),
     };
     assert!(opened.into_inner() == expected);
     world.service.stop().await;
@@ -211,6 +208,8 @@ async fn what_is_wrong_with_a_card_is_said_by_field_and_without_its_value() {
         ("card.number", "Luhn", card("4242424242424241")),
         ("card.number", "13 or 16 or 19", card("424242424242424")),
         ("card.number", "12 to 19", card("4242")),
+        ("card.number", "15 digits", card("3782822463100050")),
+        ("card.number", "begins with 1 to 9", card("0000000000000000")),
         ("card.number", "digits", card("4242x42424242424")),
         ("card.number", "given", card("")),
         ("card.exp_month", "1 to 12", CardInput { exp_month: 13, ..card(VISA) }),
@@ -235,7 +234,7 @@ async fn what_is_wrong_with_a_card_is_said_by_field_and_without_its_value() {
         assert!(number.is_empty() || !shown.contains(&number), "{field}");
         assert!(cvc.is_empty() || !shown.contains(&cvc), "{field}");
     }
-    let none = world.vault("edge-gateway").tokenize(call("acme", TokenizeRequest { card: None })).await;
+    let none = world.vault("edge-gateway").tokenize(call("acme", TokenizeRequest::default())).await;
     assert_eq!(Fault::from_status(&none.unwrap_err()).violations()[0].field, "card");
     world.service.stop().await;
 }
@@ -285,7 +284,7 @@ async fn concurrent_requests_for_one_card_agree_on_its_token() {
     let calls: Vec<_> = (0..50)
         .map(|_| {
             let mut edge = edge.clone();
-            let request = call_of("acme").request(TokenizeRequest { card: Some(card(VISA)) });
+            let request = call_of("acme").request(opaque(card(VISA)));
             tokio::spawn(async move { edge.tokenize(request).await.unwrap().into_inner().id })
         })
         .collect();

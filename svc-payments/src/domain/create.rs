@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use money::{Currency, PaymentId, TenantId, Timestamp, TokenId};
+use money::{Currency, PaymentId, TenantId, Timestamp, TokenId, TokenRef};
 
 use super::{
     card::CardSummary,
@@ -17,7 +17,7 @@ use super::{
 pub struct NewPayment {
     pub amount: i64,
     pub currency: Currency,
-    pub token: TokenId,
+    pub token: TokenRef,
     pub capture_method: CaptureMethod,
     pub reference: String,
     pub description: String,
@@ -27,6 +27,8 @@ pub struct NewPayment {
 /// What is found out about it before it is written down.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// The token that every card has, whichever was given.
+    pub token: TokenId,
     /// The card behind the token.
     pub card: CardSummary,
     /// The tax, where asked for.
@@ -54,7 +56,7 @@ pub fn create(
         amount_refunded: 0,
         amount_refund_pending: 0,
         currency: new.currency,
-        token: new.token,
+        token: found.token,
         card: found.card,
         capture_method: new.capture_method,
         reference: new.reference,

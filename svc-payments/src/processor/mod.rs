@@ -10,18 +10,27 @@ use money::{Currency, PaymentId, RefundId};
 
 use crate::domain::operation::ProcessorOutcome;
 
-/// A card number on its way to a processor. Cannot be printed; wiped when dropped.
-pub struct CardNumber(zeroize::Zeroizing<String>);
+/// A card on its way to a processor. Cannot be printed; wiped when dropped.
+pub struct ChargeableCard {
+    number: zeroize::Zeroizing<String>,
+    cvc: zeroize::Zeroizing<String>,
+}
 
-impl CardNumber {
-    /// Takes the digits over.
-    pub fn new(digits: String) -> Self {
-        Self(zeroize::Zeroizing::new(digits))
+impl ChargeableCard {
+    /// Takes number and verification code over; an empty code is none.
+    pub fn new(number: String, cvc: String) -> Self {
+        Self { number: zeroize::Zeroizing::new(number), cvc: zeroize::Zeroizing::new(cvc) }
     }
 
     /// The digits, for the processor call and for nothing else.
-    pub fn expose(&self) -> &str {
-        &self.0
+    pub fn expose_number(&self) -> &str {
+        &self.number
+    }
+
+    /// The verification code, if the payer gave one for this authorization. For the processor call and for nothing
+    /// else: it may not be kept after it, in no form (PCI DSS 3.3.1).
+    pub fn expose_cvc(&self) -> Option<&str> {
+        Some(self.cvc.as_str()).filter(|cvc| !cvc.is_empty())
     }
 }
 
@@ -30,7 +39,7 @@ pub enum ProcessorRequest {
     /// Reserve `amount`, and take it at once with `capture`.
     Authorize {
         /// The card.
-        card: CardNumber,
+        card: ChargeableCard,
         /// Minor units.
         amount: i64,
         /// The currency.

@@ -10,8 +10,8 @@ use mesh::{Clock, Embedded, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Answer, CardNumber, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders, WebhookSubject,
-    standard_webhooks::WebhookSecret,
+    Answer, ChargeableCard, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders,
+    WebhookSubject, standard_webhooks::WebhookSecret,
 };
 use crate::domain::operation::{Failure, ProcessorOutcome};
 
@@ -146,7 +146,7 @@ fn decide(reference: &str, request: &ProcessorRequest) -> Entry {
             of: String::new(),
             amount: *amount,
             outcome: decline(card).map_or_else(approved, ProcessorOutcome::Declined),
-            answers: card.expose() != NEVER_ANSWERS,
+            answers: card.expose_number() != NEVER_ANSWERS,
         },
         ProcessorRequest::Capture { of, amount } => {
             Entry { kind: "capture", of: of.clone(), amount: *amount, outcome: approved(), answers: true }
@@ -161,14 +161,18 @@ fn decide(reference: &str, request: &ProcessorRequest) -> Entry {
 }
 
 /// Why this card is declined, if it is.
-fn decline(card: &CardNumber) -> Option<Failure> {
-    let (code, decline_code, message) = match card.expose() {
+fn decline(card: &ChargeableCard) -> Option<Failure> {
+    let (code, decline_code, message) = match card.expose_number() {
         "4000000000000002" => ("CARD_DECLINED", "generic_decline", "The card was declined."),
         "4000000000009995" => ("CARD_DECLINED", "insufficient_funds", "The card has insufficient funds."),
         "4000000000009987" => ("CARD_DECLINED", "lost_card", "The card was declined."),
         "4000000000009979" => ("CARD_DECLINED", "stolen_card", "The card was declined."),
         "4000000000000069" => ("EXPIRED_CARD", "expired_card", "The card has expired."),
-        "4000000000000127" => ("INCORRECT_CVC", "incorrect_cvc", "The card's security code is incorrect."),
+        // The check of the code fails where there is one to check.
+        "4000000000000101" if card.expose_cvc().is_none() => return None,
+        "4000000000000127" | "4000000000000101" => {
+            ("INCORRECT_CVC", "incorrect_cvc", "The card's security code is incorrect.")
+        }
         "4000000000000119" => {
             ("PROCESSING_ERROR", "processing_error", "The processor could not process the card; try again.")
         }
@@ -218,9 +222,13 @@ mod tests {
     use super::*;
 
     fn sale(number: &str) -> ProcessorRequest {
+        sale_with(number, "")
+    }
+
+    fn sale_with(number: &str, cvc: &str) -> ProcessorRequest {
         let currency = "EUR".parse().unwrap();
         ProcessorRequest::Authorize {
-            card: CardNumber::new(number.into()),
+            card: ChargeableCard::new(number.into(), cvc.into()),
             amount: 100,
             currency,
             capture: true,
@@ -259,6 +267,10 @@ mod tests {
             // The same reference again, even for another card: the first outcome.
             assert_eq!(simulator.perform(number, sale("4242424242424242")).await, outcome);
         }
+        let checked = simulator.perform("checked", sale_with("4000000000000101", "123")).await;
+        assert!(matches!(&checked, ProcessorOutcome::Declined(f) if f.decline_code == "incorrect_cvc"));
+        let unchecked = simulator.perform("unchecked", sale("4000000000000101")).await;
+        assert!(matches!(unchecked, ProcessorOutcome::Approved { .. }));
         assert_eq!(simulator.inquire("never sent").await, Inquiry::NeverHeardOf);
     }
 

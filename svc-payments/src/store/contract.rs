@@ -48,10 +48,11 @@ fn claim(rpc: Rpc, key: &str, fingerprint: u8, subject: &impl ToString) -> Claim
 }
 
 fn new(number: u128, reference: &str) -> Change {
+    let token = TokenId::new(Uuid::from_u128(9));
     let new = NewPayment {
         amount: 100,
         currency: "EUR".parse().unwrap(),
-        token: TokenId::new(Uuid::from_u128(9)),
+        token: token.into(),
         capture_method: CaptureMethod::Manual,
         reference: reference.into(),
         description: "ü".into(),
@@ -63,7 +64,7 @@ fn new(number: u128, reference: &str) -> Change {
         last4: "4242".into(),
         fingerprint: "f".into(),
     };
-    let found = Found { card, tax: None, processor: "simulator".into() };
+    let found = Found { token, card, tax: None, processor: "simulator".into() };
     create::create(new, found, id(number), tenant("acme"), &format!("k{number}"), at(0))
 }
 

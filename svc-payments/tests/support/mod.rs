@@ -19,10 +19,11 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 /// A payment as it is first written down.
 pub(crate) fn created(amount: i64, tax: Option<i64>, capture_method: CaptureMethod) -> Change {
+    let token = TokenId::new(Uuid::from_u128(2));
     let new = NewPayment {
         amount,
         currency: "EUR".parse().unwrap(),
-        token: TokenId::new(Uuid::from_u128(2)),
+        token: token.into(),
         capture_method,
         reference: "INV-1".into(),
         description: String::new(),
@@ -32,7 +33,7 @@ pub(crate) fn created(amount: i64, tax: Option<i64>, capture_method: CaptureMeth
     let card =
         CardSummary { brand: text("VISA"), bin: text("424242"), last4: text("4242"), fingerprint: text("f") };
     let tax = tax.map(|amount_tax| Tax { calculation: vec![0, 255], amount_tax });
-    let found = Found { card, tax, processor: text("simulator") };
+    let found = Found { token, card, tax, processor: text("simulator") };
     let id = PaymentId::new(Uuid::from_u128(0x0193_3c5e_8f7a_7c3e_9d5b_2a4f_6e8c_0d1b));
     create::create(new, found, id, "acme".parse().unwrap(), "key", at(0))
 }
