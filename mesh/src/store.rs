@@ -9,7 +9,11 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -74,7 +78,22 @@ pub struct Embedded {
     writer: Batcher<Job, Answered>,
     reader: Batcher<Job, Answered>,
     path: Arc<Path>,
+    checkpoints: Arc<Checkpoints>,
 }
+
+/// Checkpoints that were asked for, one at a time: SQLite refuses a second one at once.
+#[derive(Default)]
+struct Checkpoints {
+    /// How many have begun.
+    begun: AtomicU64,
+    /// Which was the last that succeeded.
+    done: tokio::sync::Mutex<u64>,
+}
+
+/// For how long a checkpoint waits for those who read or write.
+const CHECKPOINT_MAX: Duration = Duration::from_secs(5);
+/// How soon it tries again.
+const CHECKPOINT_AGAIN: Duration = Duration::from_millis(5);
 
 impl Embedded {
     /// Opens or creates the file and brings its schema up to date: `migrations` are applied in order,
@@ -91,7 +110,7 @@ impl Embedded {
         let connection = open_for_reading(path)?;
         let reader =
             Batcher::on_thread(&format!("{name}-reader"), limits, move |jobs| snapshot(&connection, jobs))?;
-        Ok(Self { writer, reader, path: path.into() })
+        Ok(Self { writer, reader, path: path.into(), checkpoints: Arc::default() })
     }
 
     /// Runs a job that may write. Jobs that wait together share one transaction; a job that returns
@@ -139,12 +158,32 @@ impl Embedded {
     /// # Errors
     /// [`StoreError::Commit`] where others read for longer than five seconds.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let begun_before = self.checkpoints.begun.load(Ordering::SeqCst);
+        let mut done = self.checkpoints.done.lock().await;
+        if *done > begun_before {
+            // One that began after this was asked for moved all that this one would.
+            return Ok(());
+        }
+        let number = self.checkpoints.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let deadline = tokio::time::Instant::now() + CHECKPOINT_MAX;
+        while !self.try_checkpoint().await? {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(StoreError::Commit("the log is being read".to_owned()));
+            }
+            tokio::time::sleep(CHECKPOINT_AGAIN).await;
+        }
+        *done = number;
+        Ok(())
+    }
+
+    /// Whether it could be done now: while the writer does one of its own, SQLite does not wait.
+    async fn try_checkpoint(&self) -> Result<bool, StoreError> {
         let path = Arc::clone(&self.path);
         let moving = tokio::task::spawn_blocking(move || {
             let connection = Connection::open(&path)?;
-            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+            connection.busy_timeout(CHECKPOINT_MAX)?;
             let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-            if busy { Err(StoreError::Commit("the log is being read".to_owned())) } else { Ok(()) }
+            Ok(!busy)
         });
         moving.await.unwrap_or_else(|_| Err(StoreError::Commit("a checkpoint panicked".into())))
     }
@@ -289,6 +328,27 @@ mod tests {
             })
             .await
             .unwrap()
+    }
+
+    #[tokio::test]
+    async fn checkpoints_at_once_and_beside_writes_all_empty_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(&dir.path().join("t.db"), SCHEMA).unwrap();
+        let tasks: Vec<_> = (0..64)
+            .map(|v| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    store.write(insert(v)).await.unwrap();
+                    store.checkpoint().await.unwrap();
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let log = std::fs::metadata(dir.path().join("t.db-wal")).unwrap();
+        assert_eq!(log.len(), 0, "the last of them came after the last write");
+        assert_eq!(all(&store).await.len(), 64);
     }
 
     #[tokio::test]

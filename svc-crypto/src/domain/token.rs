@@ -38,7 +38,7 @@ pub enum Format {
 pub struct Shown {
     /// The scheme.
     pub brand: Brand,
-    /// The first six digits.
+    /// The first digits, see [`Pan::bin`].
     pub bin: String,
     /// The last four digits.
     pub last4: String,

@@ -103,7 +103,7 @@ impl CardList {
         for (index, entry) in text.cards.iter().enumerate() {
             let digits =
                 entry.split_once('*').and_then(|(bin, last4)| Some((bin.parse().ok()?, last4.parse().ok()?)));
-            let problem = "must be the first 6 and last 4 digits, as 424242*4242";
+            let problem = "must be the first 6 and last 4 digits, as 424242*4242; of numbers with 13 or 12 digits the first 5 or 4";
             list.cards.insert(digits.ok_or_else(|| wrong("cards", index, problem))?);
         }
         Ok(list)

@@ -14,7 +14,7 @@ pub enum SubjectError {
     #[error("must be 1 to 128 visible ASCII characters")]
     Fingerprint,
     /// Not the beginning of a card number.
-    #[error("must be the first 6 digits of the card number")]
+    #[error("must be the first 6 digits of the card number, or 4 or 5 of one with fewer than 14")]
     Bin,
     /// Not the end of a card number.
     #[error("must be the last 4 digits of the card number")]
@@ -51,31 +51,39 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-macro_rules! digits {
-    ($(#[$doc:meta])* $name:ident, $length:literal, $error:ident) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub struct $name([u8; $length]);
+/// The first six digits of a card number: who issued it. Of numbers with fewer than 14 digits the vault shows four or
+/// five, so that as many as ever stay hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bin([u8; 6]);
 
-        impl FromStr for $name {
-            type Err = SubjectError;
+impl FromStr for Bin {
+    type Err = SubjectError;
 
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let bytes: [u8; $length] = text.as_bytes().try_into().map_err(|_| SubjectError::$error)?;
-                if bytes.iter().all(u8::is_ascii_digit) { Ok(Self(bytes)) } else { Err(SubjectError::$error) }
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Where there are fewer the rest stays 0, which is no digit's byte.
+        let mut bytes = [0; 6];
+        match bytes.get_mut(..text.len()) {
+            Some(digits) if text.len() >= 4 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.copy_from_slice(text.as_bytes());
+                Ok(Self(bytes))
             }
+            _ => Err(SubjectError::Bin),
         }
-    };
+    }
 }
 
-digits!(
-    /// The first six digits of a card number: who issued it.
-    Bin, 6, Bin
-);
-digits!(
-    /// The last four digits of a card number.
-    Last4, 4, Last4
-);
+/// The last four digits of a card number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Last4([u8; 4]);
+
+impl FromStr for Last4 {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes: [u8; 4] = text.as_bytes().try_into().map_err(|_| SubjectError::Last4)?;
+        if bytes.iter().all(u8::is_ascii_digit) { Ok(Self(bytes)) } else { Err(SubjectError::Last4) }
+    }
+}
 
 /// What may be known of a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +118,9 @@ mod tests {
     #[test]
     fn parts_of_a_card_have_one_form() {
         assert!("424242".parse::<Bin>().is_ok() && "0019".parse::<Last4>().is_ok());
-        for wrong in ["", "42424", "4242424", "42424x", "４２"] {
+        let short = ["5018", "50180", "501800"].map(|bin| bin.parse::<Bin>().unwrap());
+        assert!(short[0] != short[1] && short[1] != short[2]);
+        for wrong in ["", "424", "4242424", "42424x", "４２"] {
             assert_eq!(wrong.parse::<Bin>(), Err(SubjectError::Bin), "{wrong}");
         }
         for wrong in ["", "001", "00190", "00 9", "42424242"] {

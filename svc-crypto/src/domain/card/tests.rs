@@ -75,6 +75,101 @@ fn ranges_are_closed_on_both_ends() {
     }
 }
 
+/// The ranges as the schemes publish them, once more by hand: first and last digits, whose, how long, and whose the
+/// numbers just before and just after are.
+type Published = (&'static str, &'static str, Brand, std::ops::RangeInclusive<usize>, Brand, Brand);
+const PUBLISHED: [Published; 15] = [
+    ("34", "34", Brand::AmericanExpress, 15..=15, Brand::Other, Brand::Other),
+    ("37", "37", Brand::AmericanExpress, 15..=15, Brand::DinersClub, Brand::DinersClub),
+    ("300", "305", Brand::DinersClub, 14..=19, Brand::Other, Brand::Other),
+    ("3095", "3095", Brand::DinersClub, 14..=19, Brand::Other, Brand::Other),
+    ("36", "36", Brand::DinersClub, 14..=19, Brand::Other, Brand::AmericanExpress),
+    ("38", "39", Brand::DinersClub, 14..=19, Brand::AmericanExpress, Brand::Visa),
+    ("3528", "3589", Brand::Jcb, 16..=19, Brand::Other, Brand::Other),
+    // And of these 13, 16 and 19 only.
+    ("4", "4", Brand::Visa, 13..=19, Brand::DinersClub, Brand::Other),
+    ("51", "55", Brand::Mastercard, 16..=16, Brand::Other, Brand::Other),
+    ("2221", "2720", Brand::Mastercard, 16..=16, Brand::Other, Brand::Other),
+    ("6011", "6011", Brand::Discover, 16..=19, Brand::Other, Brand::Other),
+    ("644", "649", Brand::Discover, 16..=19, Brand::Other, Brand::Discover),
+    ("65", "65", Brand::Discover, 16..=19, Brand::Discover, Brand::Other),
+    ("62", "62", Brand::UnionPay, 16..=19, Brand::Other, Brand::Other),
+    ("8100", "8171", Brand::UnionPay, 16..=19, Brand::Other, Brand::Other),
+];
+
+/// A number with these first digits and `filler` after them, its check digit right, and that with a wrong one.
+fn numbers(prefix: &str, filler: char, length: usize) -> (String, String) {
+    let stem: String = prefix.chars().chain(std::iter::repeat(filler)).take(length - 1).collect();
+    let of = |right: bool| {
+        let mut all = (0..10).map(|check| format!("{stem}{check}"));
+        all.find(|number| luhn_is_right(number.as_bytes()) == right).unwrap()
+    };
+    (of(true), of(false))
+}
+
+#[test]
+fn every_range_holds_at_its_edges_for_every_length() {
+    assert_eq!(PUBLISHED.len(), RANGES.len(), "each range is written down here too");
+    let neighbour = |digits: &str, by: i64| (digits.parse::<i64>().unwrap() + by).to_string();
+    for (first, last, brand, lengths, before, after) in PUBLISHED {
+        for length in DIGITS_MIN..=DIGITS_MAX {
+            for (prefix, filler) in [(first, '0'), (last, '9')] {
+                let (right, wrong) = numbers(prefix, filler, length);
+                let legal =
+                    lengths.contains(&length) && (brand != Brand::Visa || [13, 16, 19].contains(&length));
+                let of_length = CardError::NumberLengthOfBrand(brand);
+                assert_eq!(
+                    brand_of(&right),
+                    if legal { Ok(brand) } else { Err(of_length) },
+                    "{prefix} {length}"
+                );
+                let refused = if legal { CardError::NumberCheckDigit } else { of_length };
+                assert_eq!(brand_of(&wrong), Err(refused), "{prefix} {length}");
+            }
+            for (prefix, filler, expected) in
+                [(neighbour(first, -1), '9', before), (neighbour(last, 1), '0', after)]
+            {
+                let found = match brand_of(&numbers(&prefix, filler, length).0) {
+                    Ok(brand) | Err(CardError::NumberLengthOfBrand(brand)) => brand,
+                    Err(error) => panic!("{prefix} {length}: {error}"),
+                };
+                assert_eq!(found, expected, "{prefix} {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_brands_ranges_have_the_lengths_that_are_told_of_it() {
+    for range in RANGES {
+        let told: Vec<String> = range.lengths.iter().map(u8::to_string).collect();
+        assert_eq!(lengths_text(range.brand), told.join(" or "));
+    }
+}
+
+#[test]
+fn what_is_shown_leaves_four_digits_hidden_of_every_number() {
+    for length in DIGITS_MIN..=DIGITS_MAX {
+        let number = numbers("5018", '0', length).0;
+        let pan = Pan::parse(&number).unwrap();
+        assert_eq!(pan.bin().len(), if length < 14 { length - 8 } else { 6 });
+        assert!(number.starts_with(pan.bin()) && number.ends_with(pan.last4()));
+    }
+}
+
+#[test]
+fn of_all_first_digits_only_0_is_no_cards() {
+    for length in DIGITS_MIN..=DIGITS_MAX {
+        assert_eq!(brand_of(&numbers("0", '7', length).0), Err(CardError::NumberIssuer), "{length}");
+        for first in ["1", "7", "9"] {
+            assert_eq!(brand_of(&numbers(first, '0', length).0), Ok(Brand::Other), "{first} {length}");
+        }
+    }
+    for length in [8, 11, 20, 30] {
+        assert_eq!(brand_of(&numbers("4", '0', length).0), Err(CardError::NumberLength), "{length}");
+    }
+}
+
 #[test]
 fn spaces_and_hyphens_are_allowed_between_digits_only() {
     for number in ["4242 4242 4242 4242", "4242-4242-4242-4242", "4 2 4 2-4242 42424242"] {
