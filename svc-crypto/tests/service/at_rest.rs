@@ -93,7 +93,7 @@ async fn no_card_number_and_no_plaintext_is_on_the_disk() {
 const CODE: &str = "7316";
 /// So many cards come with the code that it would be found as often, were it written for each: four digits occur
 /// by chance too.
-const CARDS: usize = 50;
+const CARDS: usize = 20;
 const BY_CHANCE: usize = CARDS / 2;
 
 /// Cards whose code has four digits.
@@ -145,11 +145,12 @@ async fn no_verification_code_and_no_number_is_on_the_disk_or_in_the_log() {
     world.service.stop().await;
     assert!(codes_below(dir.path()) < BY_CHANCE);
     drop(guard);
-    let log = lines.read().join("\n");
+    // Without the time of each line, which has digits enough.
+    let log: String =
+        lines.read().iter().filter_map(|line| line.split_once(' ')).map(|(_, line)| line).collect();
     assert!(log.contains("TRACE"), "everything is taken");
-    let found = lines.read().into_iter().filter(|line| codes_in(line.as_bytes()) > 0).collect::<Vec<_>>();
-    assert!(codes_in(log.as_bytes()) < BY_CHANCE, "{found:#?}");
-    for card in cards_with_codes().into_iter().step_by(16) {
+    assert!(codes_in(log.as_bytes()) < BY_CHANCE);
+    for card in cards_with_codes().into_iter().step_by(6) {
         assert!(!log.contains(&card.number));
         assert_absent(dir.path(), &card.number);
     }
