@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use http::Method;
 use paymesh::rest::Rest;
 use serde_json::{Value, json};
 use support::{
@@ -109,6 +110,49 @@ async fn a_token_shows_what_may_be_shown() {
         assert_eq!(again, token);
         assert_eq!(ok(rest.post("/v1/tokens", None, &card(number)).await.unwrap())["id"], token["id"]);
     }
+    mesh.dev.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_of_digits_pays_and_a_deleted_one_does_not() {
+    let mesh = Mesh::start().await;
+    let rest = mesh.rest();
+    let mut with_digits = card(VISA);
+    with_digits["token_format"] = json!("DIGITS");
+    let token = ok(rest.post("/v1/tokens", None, &with_digits).await.unwrap());
+    let (id, digits) = (id_of(&token), token["digit_token"].as_str().unwrap().to_owned());
+    assert!(digits.starts_with('0') && digits.ends_with("4242") && digits.len() == 16);
+    let paid = pay(&rest, "paid", &payment_body(&digits, 1_000, "EUR", "AUTOMATIC")).await;
+    assert_eq!((&paid["status"], &paid["payment_method"]["token"]), (&json!("CAPTURED"), &json!(id)));
+    let authorized = pay(&rest, "later", &payment_body(&id, 500, "EUR", "MANUAL")).await;
+
+    for name in [&digits, &id, &id] {
+        let path = format!("/v1/tokens/{name}");
+        let gone = rest.send(Method::DELETE, &path, None, None).await.unwrap();
+        assert_eq!((gone.status, gone.body), (200, json!({})));
+        assert_eq!(rest.get(&path).await.unwrap().body["code"], "TOKEN_NOT_FOUND");
+    }
+    for name in [&digits, &id] {
+        let body = payment_body(name, 1_000, "EUR", "AUTOMATIC");
+        let refused = rest.post("/v1/payments", Some(&format!("after {name}")), &body).await.unwrap();
+        assert_eq!((refused.status, &refused.body["code"]), (404, &json!("TOKEN_NOT_FOUND")));
+    }
+    // What was authorized with it goes on.
+    let capture = format!("/v1/payments/{}/capture", id_of(&authorized));
+    assert_eq!(post(&rest, &capture, "capture", &json!({})).await["status"], "CAPTURED");
+    books_are_right(&rest).await;
+    mesh.dev.stop().await;
+}
+
+#[tokio::test]
+async fn the_security_code_reaches_the_first_authorization_and_no_other() {
+    let mesh = Mesh::start().await;
+    let rest = mesh.rest();
+    let checked = token(&rest, "4000000000000101").await;
+    let body = payment_body(&checked, 1_000, "EUR", "AUTOMATIC");
+    let first = pay(&rest, "first", &body).await;
+    assert_eq!((&first["status"], &first["failure"]["code"]), (&json!("FAILED"), &json!("INCORRECT_CVC")));
+    assert_eq!(pay(&rest, "second", &body).await["status"], "CAPTURED");
     mesh.dev.stop().await;
 }
 

@@ -49,7 +49,7 @@ pub struct Config {
     pub cvc_held_s: u32,
     /// How many verification codes are held at most; beyond that the oldest are forgotten. 0: none is held.
     /// Default 65536.
-    #[schemars(range(max = 1048576))]
+    #[schemars(range(max = 1_048_576))]
     pub cvc_held_max: usize,
 }
 
