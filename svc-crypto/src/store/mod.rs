@@ -105,9 +105,10 @@ pub trait Store: Clone + Send + Sync + 'static {
         ids: Vec<(TenantId, TokenRef)>,
     ) -> impl Future<Output = Result<Vec<Option<StoredCard>>, StoreError>> + Send;
 
-    /// Takes cards out, in the order asked and in one commit. When this answers, no byte of them is left in what the
-    /// store keeps, be it now or at an earlier attempt that they were taken out. Their tokens stay taken: none will
-    /// ever stand for another card.
+    /// Takes cards out, in the order asked and in one commit. When this answers, no byte of their envelopes, tags and
+    /// fingerprints is left on the disk, be it now or at an earlier attempt that they were taken out; what was
+    /// answered under an idempotency key stays for as long as such answers do. Their tokens stay taken: none will ever
+    /// stand for another card.
     fn delete_cards(
         &self,
         ids: Vec<(TenantId, TokenRef)>,

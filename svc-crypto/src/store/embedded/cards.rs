@@ -118,14 +118,15 @@ fn update(
     sealed: &[u8],
     now: Timestamp,
 ) -> Result<Before, StoreError> {
-    // The number is the same, and with it everything that is shown but the expiry.
+    // The number is the same, and with it everything that is shown but the expiry; how many of its first digits are
+    // shown may have been another number once.
     let mut update = connection.prepare_cached(
-        "UPDATE card SET sealed = ?3, exp_month = ?4, exp_year = ?5, updated_at = ?6
+        "UPDATE card SET sealed = ?3, exp_month = ?4, exp_year = ?5, updated_at = ?6, bin = ?7
          WHERE tenant = ?1 AND id = ?2 RETURNING created_at, digits",
     )?;
     let (tenant, uuid) = (tenant.as_str(), id.uuid());
     let (month, year) = (shown.expiry.month, shown.expiry.year);
-    let values = params![tenant, uuid.as_bytes(), sealed, month, year, now.as_nanos()];
+    let values = params![tenant, uuid.as_bytes(), sealed, month, year, now.as_nanos(), shown.bin];
     let before = update.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let (created_at, digits) =
         before.ok_or_else(|| StoreError::Corrupt(format!("{id} is in the index and not in the vault")))?;
