@@ -134,7 +134,7 @@ async fn a_token_of_digits_pays_and_a_deleted_one_does_not() {
     }
     for name in [&digits, &id] {
         let body = payment_body(name, 1_000, "EUR", "AUTOMATIC");
-        let refused = rest.post("/v1/payments", Some(&format!("after {name}")), &body).await.unwrap();
+        let refused = rest.post("/v1/payments", Some(&format!("after-{name}")), &body).await.unwrap();
         assert_eq!((refused.status, &refused.body["code"]), (404, &json!("TOKEN_NOT_FOUND")));
     }
     // What was authorized with it goes on.
