@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "paymesh/crypto/v1/vault.proto",
     "paymesh/crypto/v1/crypto.proto",
     "paymesh/crypto/v1/keys.proto",
+    "paymesh/crypto/v1/audit.proto",
     "paymesh/ledger/v1/ledger.proto",
     "paymesh/payments/v1/payments.proto",
     "paymesh/payments/v1/webhooks.proto",

@@ -7,6 +7,8 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -124,13 +126,32 @@ impl<Req: Send + 'static, Resp: Send + 'static> Batcher<Req, Resp> {
 
     /// Hands in one item and waits for its answer.
     pub async fn call(&self, request: Req) -> Result<Resp, BatchError> {
+        let answered = self.submit(request)?.await;
+        // The worker of a live queue has dropped it: its batch was broken off.
+        answered.map_err(|error| if self.queue.is_closed() { BatchError::Closed } else { error })
+    }
+
+    /// Hands in one item now; what is returned waits for its answer. An item of [`Batcher::on_thread`] is done
+    /// also where that is dropped.
+    pub fn submit(&self, request: Req) -> Result<Submitted<Resp>, BatchError> {
         let (caller, answer) = oneshot::channel();
         self.queue.try_send((request, caller)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => BatchError::Full,
             mpsc::error::TrySendError::Closed(_) => BatchError::Closed,
         })?;
-        // The worker of a live queue has dropped it: its batch was broken off.
-        answer.await.map_err(|_| if self.queue.is_closed() { BatchError::Closed } else { BatchError::Broken })
+        Ok(Submitted(answer))
+    }
+}
+
+/// An item that was handed in: waits for its answer, or for [`BatchError::Broken`].
+#[derive(Debug)]
+pub struct Submitted<Resp>(oneshot::Receiver<Resp>);
+
+impl<Resp> Future for Submitted<Resp> {
+    type Output = Result<Resp, BatchError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map_err(|_| BatchError::Broken)
     }
 }
 

@@ -29,6 +29,7 @@ const EXAMPLES: &str = "Examples:
   paymesh dev --api-key acme:secret-1       a key of your own for the tenant acme
   paymesh certs init                        a CA for services in processes of their own
   paymesh audit                             prove that the running mesh's ledger is whole
+  paymesh crypto audit verify               prove that the log of what was done with keys and cards is whole
   paymesh policy show                       who may call which RPC
   paymesh config example > paymesh.toml     a file with every setting, to start from
   paymesh config check --config paymesh.toml
@@ -74,6 +75,9 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Have the ledger of a running mesh replay all it has and compare it with its balances.
     Audit(AuditArgs),
+    /// Ask svc-crypto: its audit log.
+    #[command(subcommand)]
+    Crypto(crate::crypto::args::CryptoCommand),
     /// Make, renew and replace the certificates that workloads know each other by.
     Certs(CertsArgs),
     /// Make, list, rotate and revoke the API keys that the edge accepts.

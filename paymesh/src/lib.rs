@@ -7,6 +7,7 @@
 pub mod args;
 pub mod certs;
 pub mod config;
+pub mod crypto;
 pub mod demo;
 pub mod describe;
 pub mod dev;

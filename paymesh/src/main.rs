@@ -8,7 +8,12 @@ use mesh::{config::Sources, telemetry::Telemetry};
 use paymesh::{
     Dev, DevOptions,
     args::{AuditArgs, Cli, Command, DevArgs, PolicyCommand},
-    certs, config, demo,
+    certs, config,
+    crypto::{
+        self,
+        args::{AuditCommand, CryptoCommand},
+    },
+    demo,
     describe::Description,
     keys, operator, policy, serve,
 };
@@ -25,6 +30,7 @@ fn main() -> ExitCode {
         None => dev(&cli.dev),
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
+        Some(Command::Crypto(CryptoCommand::Audit(command))) => crypto(&command),
         Some(Command::Policy(args)) => policy(&args.command),
         Some(Command::Certs(args)) => certs::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Some(Command::Config(command)) => config::run(&command).and_then(|(text, code)| {
@@ -131,6 +137,18 @@ fn audit(args: &AuditArgs) -> Outcome {
         println!("offence    {offence}");
     }
     Ok(ExitCode::FAILURE)
+}
+
+fn crypto(command: &AuditCommand) -> Outcome {
+    let progress = |records, total| match total {
+        0 => eprint!("\rrecord {records}"),
+        total => eprint!("\rrecord {records} of {total}"),
+    };
+    let mut answer = Vec::new();
+    let code = mesh::run::runtime()?.block_on(crypto::run(command, &mut answer, progress))?;
+    eprint!("\r");
+    std::io::stdout().lock().write_all(&answer)?;
+    Ok(code)
 }
 
 fn policy(command: &PolicyCommand) -> Outcome {

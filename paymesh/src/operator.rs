@@ -18,8 +18,8 @@ const AUDIT_DEADLINE: Duration = Duration::from_secs(3_600);
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// The answer ended before it was whole.
-    #[error("the ledger stopped before it was done; start it and try again")]
-    Broken,
+    #[error("{0} stopped before it was done; start it and try again")]
+    Broken(&'static str),
     /// There is no running mesh, or not here.
     #[error(
         "{path}/dev.json: {source}; start the mesh with `paymesh dev`, or name its directory with --data-dir"
@@ -73,5 +73,5 @@ pub async fn audit(
         }
         progress(&report);
     }
-    Err(OperatorError::Broken)
+    Err(OperatorError::Broken("the ledger"))
 }

@@ -43,7 +43,9 @@ const fn row(rpc: &'static str, may: &'static str, shows: Shows) -> Row {
     Row { rpc, may, shows }
 }
 
-const ROWS: [Row; 75] = [
+const ROWS: [Row; 77] = [
+    row("paymesh.crypto.v1.AuditService/VerifyAuditLog", "O", Shows::Nothing),
+    row("paymesh.crypto.v1.AuditService/ListAuditRecords", "O", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Encrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Decrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Rewrap", "P", Shows::Nothing),

@@ -51,6 +51,10 @@ pub struct Config {
     /// Default 65536.
     #[schemars(range(max = 1_048_576))]
     pub cvc_held_max: usize,
+    /// How long an answer may wait, in milliseconds, until the audit log has kept what was done. After that the
+    /// call fails with UNAVAILABLE, and nothing is given out.
+    #[schemars(range(min = 1))]
+    pub audit_deadline_ms: u32,
 }
 
 impl Config {
@@ -88,6 +92,7 @@ impl Default for Config {
             detokenize_per_minute: 60_000,
             cvc_held_s: 900,
             cvc_held_max: 65_536,
+            audit_deadline_ms: 2_000,
         }
     }
 }

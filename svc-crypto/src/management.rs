@@ -17,7 +17,7 @@ use crate::{
     keyring::{KeyError, Keyring, Missing, NamedKeys},
     material::{self, Material},
     random::Random,
-    store::{Kept, Store, Usage},
+    store::{Kept, Store},
 };
 
 /// How often a change is decided anew because another one came first. Each time somebody else's was kept.
@@ -88,11 +88,6 @@ impl<S: Store> Management<S> {
         limit: usize,
     ) -> Result<Vec<Key>, ManageError> {
         Ok(self.store.named_keys(tenant.clone(), after, limit).await?)
-    }
-
-    /// How much its versions were used.
-    pub async fn usage(&self, key: &Key) -> Result<Vec<Usage>, ManageError> {
-        Ok(self.store.usage(key.id).await?)
     }
 
     /// Makes a key; one of this name and algorithm that is there already is the answer.

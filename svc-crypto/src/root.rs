@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -55,10 +55,15 @@ pub fn read(path: &Path) -> Result<KeyBytes, RootError> {
         .ok_or_else(|| RootError::Length { file: path.display().to_string() })
 }
 
+/// The file of our own root key in a data directory.
+pub fn own_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(FILE_NAME)
+}
+
 /// Reads our own root key from the data directory. Makes it if there is none, unless the store
 /// already has keys (`expected`).
 pub fn read_or_make(data_dir: &Path, expected: bool, random: &Random) -> Result<KeyBytes, RootError> {
-    let path = data_dir.join(FILE_NAME);
+    let path = own_file(data_dir);
     match path.try_exists() {
         Ok(true) => {}
         Ok(false) if expected => return Err(RootError::Missing { file: path.display().to_string() }),

@@ -198,6 +198,7 @@ mod tests {
             [
                 "grpc.health.v1.Health/Watch",
                 "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                "paymesh.crypto.v1.AuditService/VerifyAuditLog",
                 &of_crypto("DecryptLarge"),
                 &of_crypto("EncryptLarge"),
                 &of_crypto("Stream"),

@@ -64,6 +64,7 @@ pub(super) const GRANTS: &[Grant] = &[
             "paymesh.crypto.v1.VaultService/DeleteToken",
             "paymesh.crypto.v1.VaultService/BatchDeleteTokens",
             "paymesh.crypto.v1.KeyService/*",
+            "paymesh.crypto.v1.AuditService/*",
             "paymesh.ledger.v1.LedgerService/*",
             "paymesh.payments.v1.PaymentService/*",
             "paymesh.fraud.v1.FraudService/*",

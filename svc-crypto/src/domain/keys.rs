@@ -7,7 +7,7 @@
 //! A wrapped key is an [envelope] sealed by its parent, bound to the place it belongs
 //! to: a wrapped key that is moved to another tenant, purpose, name or version does not open.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use money::TenantId;
 use ring::hmac;
@@ -89,9 +89,9 @@ impl Purpose {
     }
 }
 
-/// The name that a tenant gives to a key.
+/// The name that a tenant gives to a key. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyName(String);
+pub struct KeyName(Arc<str>);
 
 /// Why a key's name was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +103,7 @@ impl KeyName {
     pub fn parse(text: &str) -> Result<Self, KeyNameError> {
         let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
         if (1..=64).contains(&text.len()) && text.bytes().all(legal) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(KeyNameError)
         }

@@ -3,6 +3,7 @@
 //! store.
 
 pub mod algorithm;
+pub mod audit;
 pub mod canonical;
 pub mod card;
 pub mod derive;

@@ -17,7 +17,7 @@ use crate::{
     imports::{ImportFailed, Imports, Method},
     management::{ManageError, Management},
     operations::denied,
-    store::Store,
+    store::{AuditLog, Store},
 };
 
 /// Keys of one page of a list, where none are asked for.
@@ -26,16 +26,17 @@ const PAGE_SIZE_DEFAULT: usize = 100;
 const PAGE_SIZE_MAX: usize = 1_000;
 
 /// Answers KeyService.
-pub struct KeysHandler<S> {
+pub struct KeysHandler<S, L> {
     management: Arc<Management<S>>,
     imports: Imports,
     grants: Watched<Grants>,
+    log: L,
 }
 
-impl<S: Store> KeysHandler<S> {
-    /// Carries out what is asked with `management`, as `grants` allow.
-    pub fn new(management: Arc<Management<S>>, imports: Imports, grants: Watched<Grants>) -> Self {
-        Self { management, imports, grants }
+impl<S: Store, L: AuditLog> KeysHandler<S, L> {
+    /// Carries out what is asked with `management`, as `grants` allow. How much keys were used is told by `log`.
+    pub fn new(management: Arc<Management<S>>, imports: Imports, grants: Watched<Grants>, log: L) -> Self {
+        Self { management, imports, grants, log }
     }
 
     /// Whose key it is and which, if the caller may do this with it.
@@ -67,7 +68,7 @@ impl<S: Store> KeysHandler<S> {
     }
 
     async fn message(&self, key: Key) -> Result<proto::Key, Fault> {
-        let usage = self.management.usage(&key).await.map_err(fault)?;
+        let usage = self.log.usage(key.id).await?;
         let mut message = message(key);
         for used in usage {
             let version = message.versions.iter_mut().find(|version| version.version == used.version);
@@ -80,7 +81,7 @@ impl<S: Store> KeysHandler<S> {
 }
 
 #[tonic::async_trait]
-impl<S: Store> KeyService for KeysHandler<S> {
+impl<S: Store, L: AuditLog> KeyService for KeysHandler<S, L> {
     async fn create_key(
         &self,
         request: Request<proto::CreateKeyRequest>,

@@ -1,16 +1,20 @@
 //! The gRPC face: what comes over the wire into the domain's words and back. Decides nothing.
 
+mod audit;
 mod convert;
 mod crypto;
 mod keys;
 mod streams;
 mod vault;
+mod vault_audit;
 
 use mesh::{BatchLimits, Fault, Reason};
 
+pub use audit::AuditHandler;
 pub use crypto::CryptoHandler;
 pub use keys::KeysHandler;
 pub use vault::VaultHandler;
+pub use vault_audit::Audited;
 
 /// Refuses a batch that is longer than what the mesh's batching hands on at once.
 fn check_count(field: &str, items: usize) -> Result<(), Fault> {

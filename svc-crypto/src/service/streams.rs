@@ -31,10 +31,10 @@ impl<T> Stream for Messages<T> {
     }
 }
 
-type Sender<T> = mpsc::Sender<Result<T, Status>>;
+pub(super) type Sender<T> = mpsc::Sender<Result<T, Status>>;
 
 /// Runs work that sends messages, until it ends or nobody reads them any more.
-fn messages<T, F>(work: impl FnOnce(Sender<T>) -> F) -> Messages<T>
+pub(super) fn messages<T, F>(work: impl FnOnce(Sender<T>) -> F) -> Messages<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<(), Status>> + Send + 'static,
@@ -54,7 +54,7 @@ where
     Messages(receiver)
 }
 
-async fn send<T>(to: &Sender<T>, message: T) -> Result<(), Status> {
+pub(super) async fn send<T>(to: &Sender<T>, message: T) -> Result<(), Status> {
     to.send(Ok(message)).await.map_err(|_| Status::cancelled("nobody reads the answers"))
 }
 

@@ -36,7 +36,15 @@ macro_rules! suite {
             named_keys_are_listed_by_name_and_tenant,
             what_is_due_is_found_the_longest_due_first,
             every_change_is_told_once_with_its_newest_number,
-            what_is_used_adds_up,
+        );
+    };
+    (audit: $open:expr) => {
+        $crate::store::contract::suite!($open;
+            what_is_appended_is_one_chain,
+            an_append_that_does_not_find_what_was_kept_is_refused,
+            what_is_done_with_a_key_is_counted_with_its_record,
+            records_are_found_by_number_and_time,
+            appends_at_once_make_one_chain,
         );
     };
     ($open:expr; $($name:ident),+ $(,)?) => {$(
@@ -49,8 +57,10 @@ macro_rules! suite {
 }
 pub(crate) use suite;
 
+mod audit;
 mod cards;
 mod named;
+pub(crate) use audit::*;
 pub(crate) use cards::*;
 pub(crate) use named::*;
 

@@ -1,5 +1,6 @@
 //! The store on the mesh's embedded engine.
 
+mod audit;
 mod cards;
 mod named;
 
@@ -13,12 +14,14 @@ use money::{TenantId, Timestamp, TokenRef};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::{Change, Deletion, Kept, Put, PutCard, PutError, Store, StoredCard, Usage};
+use super::{Change, Deletion, Kept, Put, PutCard, PutError, Store, StoredCard};
 use crate::domain::{
     envelope::KeyRef,
     key::{Key, State},
     keys::{KeyName, Slot, WrappedKey},
 };
+
+pub use audit::EmbeddedAuditLog;
 
 /// Applied once each, in order; never changed after a release.
 const MIGRATIONS: &[&str] = &[
@@ -126,14 +129,6 @@ impl Store for EmbeddedStore {
 
     async fn last_change(&self) -> Result<u64, StoreError> {
         self.engine.read(named::last_change).await
-    }
-
-    async fn add_usage(&self, usage: Vec<Usage>) -> Result<(), StoreError> {
-        self.engine.write(move |connection| named::add_usage(connection, &usage)).await
-    }
-
-    async fn usage(&self, key: Uuid) -> Result<Vec<Usage>, StoreError> {
-        self.engine.read(move |connection| named::usage(connection, key)).await
     }
 
     async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {

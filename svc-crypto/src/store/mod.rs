@@ -1,10 +1,11 @@
 //! What the service keeps: wrapped keys, and cards of which everything that must not be seen is sealed
 //! before it comes here. One trait, one contract suite, and the engines that implement it.
 
+mod audit;
 mod embedded;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 
 use std::future::Future;
 
@@ -15,7 +16,8 @@ use mesh::{
 use money::{DigitToken, TenantId, Timestamp, TokenId, TokenRef};
 use uuid::Uuid;
 
-pub use embedded::EmbeddedStore;
+pub use audit::{AuditLog, Found, Usage};
+pub use embedded::{EmbeddedAuditLog, EmbeddedStore};
 
 use crate::domain::{
     envelope::EnvelopeError,
@@ -70,12 +72,6 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The number of the last change of a named key; 0 before the first.
     fn last_change(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Adds to what is counted of versions of keys.
-    fn add_usage(&self, usage: Vec<Usage>) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// What is counted of a key's versions, by version. Those never used are left out.
-    fn usage(&self, key: Uuid) -> impl Future<Output = Result<Vec<Usage>, StoreError>> + Send;
 
     /// All versions of one of the service's own keys, oldest first; empty if there is no such key.
     fn key(&self, slot: Slot) -> impl Future<Output = Result<Vec<WrappedKey>, StoreError>> + Send;
@@ -145,19 +141,6 @@ pub struct Change {
     pub tenant: TenantId,
     /// Which.
     pub name: KeyName,
-}
-
-/// How much a version of a key was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// The key's id.
-    pub key: Uuid,
-    /// The version.
-    pub version: u32,
-    /// Messages that were made or undone with it.
-    pub messages: u64,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 /// Seals a card for the token that it is kept under: only the store knows which that is.

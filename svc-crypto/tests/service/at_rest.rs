@@ -16,7 +16,8 @@ use mesh::{
     testing::{Harness, log::Lines},
 };
 use paymesh_proto::crypto::v1::{
-    Algorithm, BatchTokenizeRequest, CardInput, DeleteTokenRequest, batch_tokenize_request,
+    Algorithm, BatchDetokenizeRequest, BatchTokenizeRequest, CardInput, DeleteTokenRequest,
+    DetokenizeRequest, batch_tokenize_request,
 };
 use svc_crypto::{Crypto, config::Config};
 
@@ -57,7 +58,9 @@ fn contents_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 fn assert_absent(dir: &Path, text: &str) {
     let contents = contents_below(dir);
-    assert!(contents.iter().any(|(file, _)| file.ends_with("crypto.db")));
+    for file in ["crypto.db", "audit.db"] {
+        assert!(contents.iter().any(|(path, _)| path.ends_with(file)), "{file}");
+    }
     for (file, content) in contents {
         for form in forms(text) {
             let found = content.windows(form.len()).any(|window| window == form);
@@ -75,6 +78,17 @@ async fn no_card_number_and_no_plaintext_is_on_the_disk() {
             call("acme", digits(CardInput { holder_name: HOLDER.into(), cvc: "123".into(), ..card(number) }));
         request.metadata_mut().insert("idempotency-key", number[..6].parse().unwrap());
         world.vault("edge-gateway").tokenize(request).await.unwrap();
+        // Where it does not belong it is refused, and not kept either.
+        let expired = CardInput { exp_year: 2020, ..card(number) };
+        world.tokenize("acme", expired).await.unwrap_err();
+        let misplaced = DetokenizeRequest { token: number.into(), ..Default::default() };
+        world.vault("svc-payments").detokenize(call("acme", misplaced.clone())).await.unwrap_err();
+        let items = vec![misplaced];
+        world
+            .vault("svc-payments")
+            .batch_detokenize(call("acme", BatchDetokenizeRequest { items }))
+            .await
+            .unwrap();
     }
     let key_name = "payments.notes";
     world.make_key("acme", key_name, Algorithm::Aes256Gcm).await;

@@ -6,8 +6,8 @@ use mesh::{Clock, Fault, ManualClock, Reason, Running, testing::Harness, testing
 use money::Timestamp;
 use paymesh_proto::crypto::v1::{
     Algorithm, CardInput, CreateKeyRequest, DetokenizeRequest, Key, Token, TokenizeRequest,
-    crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient, token::Format,
-    vault_service_client::VaultServiceClient,
+    audit_service_client::AuditServiceClient, crypto_service_client::CryptoServiceClient,
+    key_service_client::KeyServiceClient, token::Format, vault_service_client::VaultServiceClient,
 };
 use svc_crypto::{Crypto, config::Config};
 use tonic::{Request, Response, Status};
@@ -48,6 +48,11 @@ impl World {
     /// VaultService as this workload sees it.
     pub(crate) fn vault(&self, caller: &str) -> VaultServiceClient<mesh::Upstream> {
         VaultServiceClient::new(self.harness.upstream(caller, &self.service).unwrap())
+    }
+
+    /// AuditService as this workload sees it.
+    pub(crate) fn audit(&self, caller: &str) -> AuditServiceClient<mesh::Upstream> {
+        AuditServiceClient::new(self.harness.upstream(caller, &self.service).unwrap())
     }
 
     /// CryptoService as this workload sees it.

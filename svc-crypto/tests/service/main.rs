@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod at_rest;
+mod audit;
+mod audit_crash;
 mod codes;
 mod common;
 mod crypto;

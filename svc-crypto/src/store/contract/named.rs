@@ -12,7 +12,7 @@ use crate::{
         key::{Key, NewKey, NewVersion, State, WAITING_PERIOD_MIN},
         keys::KeyName,
     },
-    store::{Change, Kept, Store, Usage},
+    store::{Change, Kept, Store},
 };
 
 fn name(text: &str) -> KeyName {
@@ -125,15 +125,4 @@ pub(crate) async fn every_change_is_told_once_with_its_newest_number<S: Store>(o
     assert_eq!(told.last().map(|change| change.number), Some(store.last_change().await.unwrap()));
     assert_eq!(names(store.changes(0, 1).await.unwrap()), [name("a")]);
     assert_eq!(names(told), [name("a"), name("b")]);
-}
-
-pub(crate) async fn what_is_used_adds_up<S: Store>(open: impl Fn() -> S) {
-    let store = open();
-    let key = Uuid::from_u128(1);
-    let used = |version, messages, bytes| Usage { key, version, messages, bytes };
-    assert_eq!(store.usage(key).await.unwrap(), []);
-    store.add_usage(vec![used(2, 1, 10), used(1, 2, 20), used(2, 3, 30)]).await.unwrap();
-    store.add_usage(vec![used(2, 1, 1), Usage { key: Uuid::from_u128(2), ..used(1, 9, 9) }]).await.unwrap();
-    drop(store);
-    assert_eq!(open().usage(key).await.unwrap(), [used(1, 2, 20), used(2, 5, 41)]);
 }

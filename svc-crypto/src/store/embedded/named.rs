@@ -13,7 +13,7 @@ use crate::{
         key::{Key, State, Version},
         keys::{KeyName, Purpose},
     },
-    store::{Change, Kept, Usage},
+    store::{Change, Kept},
 };
 
 /// Keys that were made on their first use, before they had a life of their own, become named keys.
@@ -39,14 +39,7 @@ pub(super) const SCHEMA: &str = "
         SELECT tenant, name, id, purpose, 1, 0, 1, 0, min(created_at), NULL, 1, row_number() OVER ()
         FROM key WHERE name <> '' GROUP BY tenant, name;
     CREATE UNIQUE INDEX named_key_change ON named_key (change);
-    CREATE INDEX named_key_due ON named_key (due_at) WHERE due_at IS NOT NULL;
-    CREATE TABLE key_usage (
-        id BLOB NOT NULL,
-        version INTEGER NOT NULL,
-        messages INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
-        PRIMARY KEY (id, version)
-    ) STRICT, WITHOUT ROWID";
+    CREATE INDEX named_key_due ON named_key (due_at) WHERE due_at IS NOT NULL";
 
 const COLUMNS: &str = "tenant, name, id, purpose, state, state_at, min_decrypt_version, rotation_period_s,
     created_at, revision";
@@ -242,25 +235,4 @@ pub(super) fn changes(connection: &Connection, after: u64, limit: usize) -> Resu
 pub(super) fn last_change(connection: &Connection) -> Result<u64, StoreError> {
     let mut select = connection.prepare_cached("SELECT coalesce(max(change), 0) FROM named_key")?;
     Ok(select.query_row([], |row| row.get(0))?)
-}
-
-pub(super) fn add_usage(connection: &Connection, usage: &[Usage]) -> Result<(), StoreError> {
-    let mut add = connection.prepare_cached(
-        "INSERT INTO key_usage (id, version, messages, bytes) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (id, version) DO UPDATE
-         SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes",
-    )?;
-    for Usage { key, version, messages, bytes } in usage {
-        add.execute(params![key.as_bytes(), version, messages, bytes])?;
-    }
-    Ok(())
-}
-
-pub(super) fn usage(connection: &Connection, key: Uuid) -> Result<Vec<Usage>, StoreError> {
-    let mut select = connection
-        .prepare_cached("SELECT version, messages, bytes FROM key_usage WHERE id = ?1 ORDER BY version")?;
-    let rows = select.query_map(params![key.as_bytes()], |row| {
-        Ok(Usage { key, version: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
