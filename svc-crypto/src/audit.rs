@@ -123,10 +123,10 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Reason::Unavailable`]: the log did not take them in time, or not at all. They may be in it all the same.
-    pub fn submit(
+    pub fn submit<E: Into<Entries>>(
         &self,
-        entries: impl Into<Entries>,
-    ) -> impl Future<Output = Result<(), Fault>> + Send + 'static {
+        entries: E,
+    ) -> impl Future<Output = Result<(), Fault>> + Send + use<E> {
         let entries = entries.into();
         let nothing = matches!(&entries, Entries::Many(entries) if entries.is_empty());
         let until = Instant::now() + self.deadline;

@@ -41,7 +41,7 @@ pub enum ImportFailed {
     /// No such import, or not any more.
     #[error("there is no such import")]
     Unknown,
-    /// [`UNDER_WAY_MAX`] are under way.
+    /// As many as there may be are under way.
     #[error("too many imports are under way")]
     TooMany,
     /// What came does not unwrap.

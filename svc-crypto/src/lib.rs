@@ -38,7 +38,7 @@ mod testing;
 
 use std::{sync::Arc, time::Duration};
 
-use mesh::{Parts, Service, ServiceContext, StartError, Watched};
+use mesh::{Parts, Service, ServiceContext, SpiffeId, StartError, Watched};
 use paymesh_proto::crypto::v1::{
     audit_service_server::AuditServiceServer, crypto_service_server::CryptoServiceServer,
     key_service_server::KeyServiceServer, vault_service_server::VaultServiceServer,
@@ -99,17 +99,20 @@ impl Service for Crypto {
             kept_for,
         );
         let named = Arc::new(named);
-        let operations = Operations::new(Arc::clone(&named), grants.clone(), config.data_key_limits());
+        let operations =
+            Operations::new(Arc::clone(&named), grants.clone(), config.data_key_limits(), recorder.clone());
         let management = Management::new(
             store.clone(),
             Arc::clone(&keyring),
             Arc::clone(&named),
             Arc::clone(&clock),
             Arc::clone(&ids),
+            recorder.clone(),
+            SpiffeId::of(Self::NAME).map_err(|error| StartError::Config(error.to_string()))?,
         );
         let management = Arc::new(management);
         let imports = Imports::new(Arc::clone(&clock), Arc::clone(&ids));
-        let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone(), log);
+        let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone(), log, recorder.clone());
         let lifetime = Duration::from_secs(config.cvc_held_s.into());
         let codes = Arc::new(HeldCodes::new(Codes::new(config.cvc_held_max, lifetime)));
         let wiping = codes::wiping(Arc::clone(&codes), Arc::clone(&clock), context.drain());

@@ -3,13 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh::{Clock, Drain, Ids, StoreError};
+use mesh::{Clock, Drain, Ids, SpiffeId, StoreError};
 use money::{TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::{
+    audit::Recorder,
     domain::{
-        algorithm::Algorithm,
+        algorithm::{Algorithm, Verb},
+        audit::{Act, Entry, Outcome, Subject},
         envelope::KeyRef,
         key::{ChangeError, Key, NewKey, NewVersion, State},
         keys::{self, KeyName, Slot},
@@ -60,18 +62,24 @@ pub struct Management<S> {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     random: Random,
+    recorder: Recorder,
+    /// Who does what happens by itself.
+    own: SpiffeId,
 }
 
 impl<S: Store> Management<S> {
-    /// Works on the keys of `store`, wraps with those of `ring`, and tells `named` what it changed.
+    /// Works on the keys of `store`, wraps with those of `ring`, and tells `named` what it changed. What happens by
+    /// itself goes to `recorder`, as done by `own`.
     pub fn new(
         store: S,
         ring: Arc<Keyring<S>>,
         named: Arc<NamedKeys<S>>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
+        recorder: Recorder,
+        own: SpiffeId,
     ) -> Self {
-        Self { store, ring, named, clock, ids, random: Random::default() }
+        Self { store, ring, named, clock, ids, random: Random::default(), recorder, own }
     }
 
     /// A key as it is on record.
@@ -188,10 +196,24 @@ impl<S: Store> Management<S> {
             // Where another replica was quicker, it is done as well.
             if self.keep(&next).await? == Kept::Done {
                 let (tenant, key) = (&next.tenant, next.name.as_str());
-                if matches!(next.state, State::Destroyed { .. }) {
+                let verb = if matches!(next.state, State::Destroyed { .. }) {
                     tracing::warn!(%tenant, key, "a key was destroyed");
+                    Verb::DestroyKey
                 } else {
                     tracing::info!(%tenant, key, version = next.newest_version(), "a key was rotated");
+                    Verb::RotateKey
+                };
+                let act = Act {
+                    workload: self.own.clone(),
+                    tenant: Some(tenant.clone()),
+                    subject: Subject::Key(next.name.clone()),
+                    key: None,
+                    verb,
+                    outcome: Outcome::Done,
+                };
+                if let Err(fault) = self.recorder.submit(Entry { act, count: 1, bytes: 0 }).await {
+                    // It is done, and cannot be undone for want of a record.
+                    tracing::error!(%tenant, key, reason = fault.reason().as_str(), "it is not on record");
                 }
                 done += 1;
             }

@@ -1,11 +1,12 @@
-//! The verbs: what a caller asks of a named key, granted and carried out.
+//! The verbs: what a caller asks of a named key, granted, carried out, and on record before it is answered.
 //!
 //! An operation is a function of the key, of what was asked and of fresh random bytes; what may wait (loading a
 //! key) happens before it.
 
 mod large;
+mod trail;
 
-pub use large::LargeOperation;
+pub use large::{Large, LargeOperation};
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +15,14 @@ use money::TenantId;
 use paymesh_proto::crypto::v1::{self as proto, operation::Verb as Asked, outcome::Result as Answer};
 use prost::bytes::Bytes;
 
+use self::trail::Trail;
 use crate::{
+    audit::Recorder,
     domain::{
         algorithm::Verb,
+        audit::{Entry, Subject},
         canonical,
-        envelope::{EnvelopeError, OVERHEAD_BYTES},
+        envelope::{EnvelopeError, KeyRef, OVERHEAD_BYTES},
         format_preserving::{Alphabet, FormatError, FormatPreservingKey},
         grant::Grants,
         key::UseError,
@@ -111,40 +115,89 @@ pub struct Operations<S> {
     grants: Watched<Grants>,
     random: Random,
     data_keys: DataKeyLimits,
+    recorder: Recorder,
 }
 
-/// The key that the operation before used: neighbours in a batch mostly share one.
+/// What the operations of one call have in common.
 #[derive(Default)]
-struct Last(Option<(TenantId, String, Arc<LiveKey>)>);
+struct Session {
+    /// The key that the operation before used: neighbours in a batch mostly share one.
+    last: Option<(TenantId, String, Arc<LiveKey>)>,
+    trail: Trail,
+}
 
 impl<S: Store> Operations<S> {
-    /// On the keys of `keys`, as `grants` allow.
-    pub fn new(keys: Arc<NamedKeys<S>>, grants: Watched<Grants>, data_keys: DataKeyLimits) -> Self {
-        Self { keys, grants, random: Random::default(), data_keys }
+    /// On the keys of `keys`, as `grants` allow. Nothing is answered before `recorder` has it on record.
+    pub fn new(
+        keys: Arc<NamedKeys<S>>,
+        grants: Watched<Grants>,
+        data_keys: DataKeyLimits,
+        recorder: Recorder,
+    ) -> Self {
+        Self { keys, grants, random: Random::default(), data_keys, recorder }
     }
 
     /// One operation on a key of the call's own tenant.
     pub async fn one(&self, call: &Call, asked: Asked) -> Result<Answer, Fault> {
-        let tenant = call.tenant()?.clone();
-        Ok(self.operate(call, &tenant, asked, &mut Last::default()).await?)
+        let mut session = Session::default();
+        let answer = self.traced(call, call.tenant().cloned(), asked, &mut session).await;
+        self.recorder.submit(session.trail.into_entries()).await?;
+        answer
     }
 
-    /// Many, an outcome for each.
-    pub async fn many(&self, call: &Call, operations: Vec<proto::Operation>) -> Vec<proto::Outcome> {
+    /// Many, an outcome for each, which may be told once the entries are on record.
+    pub async fn many(
+        &self,
+        call: &Call,
+        operations: Vec<proto::Operation>,
+    ) -> (Vec<proto::Outcome>, Vec<Entry>) {
         let mut outcomes = Vec::with_capacity(operations.len());
-        let mut last = Last::default();
+        let mut session = Session::default();
         for proto::Operation { verb, tenant } in operations {
-            let result = match (verb, call.tenant_of_item(&tenant)) {
-                (Some(asked), Ok(tenant)) => {
-                    self.operate(call, &tenant, asked, &mut last).await.map_err(Fault::from)
-                }
-                (None, _) => Err(Fault::invalid("verb", "must be given")),
-                (_, Err(fault)) => Err(fault),
+            let result = match verb {
+                Some(asked) => self.traced(call, call.tenant_of_item(&tenant), asked, &mut session).await,
+                None => Err(Fault::invalid("verb", "must be given")),
             };
             let result = result.unwrap_or_else(|fault| Answer::Refusal(refusal(&fault)));
             outcomes.push(proto::Outcome { result: Some(result) });
         }
-        outcomes
+        (outcomes, session.trail.into_entries())
+    }
+
+    /// Hands in now what is to be on record; done when it is.
+    ///
+    /// # Errors
+    /// The log did not take it: what it is of may not be told.
+    pub fn record(
+        &self,
+        entries: Vec<Entry>,
+    ) -> impl Future<Output = Result<(), Fault>> + Send + 'static + use<S> {
+        self.recorder.submit(entries)
+    }
+
+    /// An operation, and what it leaves in the trail.
+    async fn traced(
+        &self,
+        call: &Call,
+        tenant: Result<TenantId, Fault>,
+        asked: Asked,
+        session: &mut Session,
+    ) -> Result<Answer, Fault> {
+        let (verb, bytes) = (trail::verb_of(&asked), trail::bytes_of(&asked));
+        session.trail.begin();
+        let result = match &tenant {
+            Ok(tenant) => self.operate(call, tenant, asked, session).await.map_err(Fault::from),
+            Err(fault) => Err(fault.clone()),
+        };
+        match &result {
+            Ok(answer) => {
+                if let (Some((.., key)), Some(version)) = (&session.last, trail::version_of(answer)) {
+                    session.trail.used(KeyRef { id: key.key.id, version }, bytes);
+                }
+            }
+            Err(fault) => session.trail.refused(call, tenant.as_ref().ok(), verb, fault),
+        }
+        result
     }
 
     async fn operate(
@@ -152,78 +205,79 @@ impl<S: Store> Operations<S> {
         call: &Call,
         tenant: &TenantId,
         asked: Asked,
-        last: &mut Last,
+        session: &mut Session,
     ) -> Result<Answer, Refused> {
         match asked {
             Asked::Encrypt(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::Encrypt, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::Encrypt, session).await?;
                 let sealed = self.seal(&key, &request.plaintext, &request.aad, request.key_version)?;
                 Ok(Answer::Encrypted(sealed))
             }
             Asked::Decrypt(request) => {
-                let (version, plaintext) = self.open(call, tenant, &request, last).await?;
+                let (version, plaintext) = self.open(call, tenant, &request, session).await?;
                 let plaintext = plaintext.into_exposed().into();
                 Ok(Answer::Decrypted(proto::DecryptResponse { plaintext, key_version: version }))
             }
             Asked::Rewrap(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::Rewrap, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::Rewrap, session).await?;
                 let (_, plaintext) = unseal(&key, Label::Data, &request.ciphertext, &request.aad)?;
                 Ok(Answer::Encrypted(self.seal(&key, plaintext.expose(), &request.aad, 0)?))
             }
             Asked::Translate(request) => {
                 let from = request.from.ok_or_else(|| invalid("from", "must be given"))?;
-                let source = self.key(call, tenant, &from.key_name, Verb::TranslateFrom, last).await?;
-                let target = self.key(call, tenant, &request.to_key_name, Verb::TranslateTo, last).await?;
-                let (_, plaintext) = unseal(&source, Label::Data, &from.ciphertext, &from.aad)?;
+                let source = self.key(call, tenant, &from.key_name, Verb::TranslateFrom, session).await?;
+                let (version, plaintext) = unseal(&source, Label::Data, &from.ciphertext, &from.aad)?;
+                session.trail.used(KeyRef { id: source.key.id, version }, from.ciphertext.len());
+                let target = self.key(call, tenant, &request.to_key_name, Verb::TranslateTo, session).await?;
                 Ok(Answer::Encrypted(self.seal(&target, plaintext.expose(), &request.to_aad, 0)?))
             }
             Asked::GenerateDataKey(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::GenerateDataKey, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::GenerateDataKey, session).await?;
                 let (secret, wrapped) = self.data_key(&key, &request.aad)?;
                 let version = wrapped.key_version;
                 Ok(Answer::DataKey(self.given(secret.expose().to_vec(), wrapped.wrapped, version)))
             }
             Asked::GenerateWrappedDataKey(request) => {
                 let verb = Verb::GenerateWrappedDataKey;
-                let key = self.key(call, tenant, &request.key_name, verb, last).await?;
+                let key = self.key(call, tenant, &request.key_name, verb, session).await?;
                 Ok(Answer::WrappedDataKey(self.data_key(&key, &request.aad)?.1))
             }
             Asked::DecryptDataKey(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::DecryptDataKey, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::DecryptDataKey, session).await?;
                 let (version, secret) = unseal(&key, Label::DataKey, &request.wrapped, &request.aad)?;
                 Ok(Answer::DataKey(self.given(secret.into_exposed(), request.wrapped, version)))
             }
             Asked::ComputeMac(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::ComputeMac, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::ComputeMac, session).await?;
                 compute_mac(&key, &request)
             }
             Asked::VerifyMac(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::VerifyMac, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::VerifyMac, session).await?;
                 verify_mac(&key, &request)
             }
             Asked::BlindIndex(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::BlindIndex, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::BlindIndex, session).await?;
                 blind_index(&key, &request)
             }
             Asked::EncryptDeterministic(request) => {
                 let verb = Verb::EncryptDeterministic;
-                let key = self.key(call, tenant, &request.key_name, verb, last).await?;
+                let key = self.key(call, tenant, &request.key_name, verb, session).await?;
                 encrypt_deterministic(&key, &request)
             }
             Asked::EncryptFormat(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::EncryptFormat, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::EncryptFormat, session).await?;
                 format(&key, &request, FormatPreservingKey::encrypt)
             }
             Asked::DecryptFormat(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::DecryptFormat, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::DecryptFormat, session).await?;
                 format(&key, &request, FormatPreservingKey::decrypt)
             }
             Asked::Sign(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::Sign, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::Sign, session).await?;
                 self.sign(&key, &request)
             }
             Asked::Verify(request) => {
-                let key = self.key(call, tenant, &request.key_name, Verb::Verify, last).await?;
+                let key = self.key(call, tenant, &request.key_name, Verb::Verify, session).await?;
                 verify(&key, &request)
             }
         }
@@ -236,17 +290,20 @@ impl<S: Store> Operations<S> {
         tenant: &TenantId,
         name: &str,
         verb: Verb,
-        last: &mut Last,
+        session: &mut Session,
     ) -> Result<Arc<LiveKey>, Refused> {
-        let held = last.0.as_ref().filter(|(of, known, _)| of == tenant && known == name);
+        let held = session.last.as_ref().filter(|(of, known, _)| of == tenant && known == name);
         let key = if let Some((.., key)) = held {
+            session.trail.uses(call, Some(tenant), Subject::Key(key.key.name.clone()), verb);
             self.granted(call, tenant, &key.key.name, verb)?;
             Arc::clone(key)
         } else {
+            // What is no name could be data, and is not put on record.
             let parsed = KeyName::parse(name).map_err(|error| invalid("key_name", error.to_string()))?;
+            session.trail.uses(call, Some(tenant), Subject::Key(parsed.clone()), verb);
             self.granted(call, tenant, &parsed, verb)?;
             let key = self.keys.get(tenant, &parsed).await?.ok_or(Refused::NoKey)?;
-            last.0 = Some((tenant.clone(), name.to_owned(), Arc::clone(&key)));
+            session.last = Some((tenant.clone(), name.to_owned(), Arc::clone(&key)));
             key
         };
         key.key.usable(verb)?;
@@ -267,14 +324,14 @@ impl<S: Store> Operations<S> {
         call: &Call,
         tenant: &TenantId,
         request: &proto::DecryptRequest,
-        last: &mut Last,
+        session: &mut Session,
     ) -> Result<(u32, SecretBytes), Refused> {
         let suite = Prefix::read(&request.ciphertext).map(|prefix| prefix.suite);
         let verb = match suite {
             Some(Suite::Deterministic) => Verb::DecryptDeterministic,
             _ => Verb::Decrypt,
         };
-        let key = self.key(call, tenant, &request.key_name, verb, last).await;
+        let key = self.key(call, tenant, &request.key_name, verb, session).await;
         let key = match key {
             // A key that does not exist, or is none of this kind, is a wrong key like any other.
             Err(Refused::NoKey | Refused::Use(UseError::Purpose)) => return Err(Refused::DoesNotOpen),

@@ -62,7 +62,8 @@ macro_rules! crypto_service {
                 let call = Call::of(&request)?;
                 let operations = request.into_inner().operations;
                 check_count("operations", operations.len())?;
-                let outcomes = self.operations.many(&call, operations).await;
+                let (outcomes, entries) = self.operations.many(&call, operations).await;
+                self.operations.record(entries).await?;
                 Ok(Response::new(proto::BatchResponse { outcomes }))
             }
 

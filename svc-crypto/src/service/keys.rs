@@ -8,8 +8,10 @@ use paymesh_proto::crypto::v1::{self as proto, key_service_server::KeyService};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    audit::{Recorder, outcome_of},
     domain::{
         algorithm::{Algorithm, Use, Verb},
+        audit::{Act, Entry, Subject},
         grant::Grants,
         key::{ChangeError, Key, State},
         keys::KeyName,
@@ -31,12 +33,20 @@ pub struct KeysHandler<S, L> {
     imports: Imports,
     grants: Watched<Grants>,
     log: L,
+    recorder: Recorder,
 }
 
 impl<S: Store, L: AuditLog> KeysHandler<S, L> {
     /// Carries out what is asked with `management`, as `grants` allow. How much keys were used is told by `log`.
-    pub fn new(management: Arc<Management<S>>, imports: Imports, grants: Watched<Grants>, log: L) -> Self {
-        Self { management, imports, grants, log }
+    /// Nothing is answered before `recorder` has it on record.
+    pub fn new(
+        management: Arc<Management<S>>,
+        imports: Imports,
+        grants: Watched<Grants>,
+        log: L,
+        recorder: Recorder,
+    ) -> Self {
+        Self { management, imports, grants, log, recorder }
     }
 
     /// Whose key it is and which, if the caller may do this with it.
@@ -58,13 +68,42 @@ impl<S: Store, L: AuditLog> KeysHandler<S, L> {
         verb: Verb,
         change: impl Fn(&Key, Timestamp) -> Result<Key, ChangeError>,
     ) -> Result<Response<proto::Key>, Status> {
-        let (tenant, name) = self.granted(&Call::of(request)?, name, verb)?;
-        let key = self.management.change(&tenant, &name, change).await.map_err(fault)?;
-        self.answer(key).await
+        let call = Call::of(request)?;
+        let done = match self.granted(&call, name, verb) {
+            Ok((tenant, name)) => self.management.change(&tenant, &name, change).await.map_err(fault),
+            Err(fault) => Err(fault),
+        };
+        self.answer(&call, name, verb, done).await
     }
 
-    async fn answer(&self, key: Key) -> Result<Response<proto::Key>, Status> {
-        Ok(Response::new(self.message(key).await?))
+    /// Gives the key, once it is on record what was done.
+    async fn answer(
+        &self,
+        call: &Call,
+        name: &str,
+        verb: Verb,
+        done: Result<Key, Fault>,
+    ) -> Result<Response<proto::Key>, Status> {
+        self.record(call, name, verb, &done).await?;
+        Ok(Response::new(self.message(done?).await?))
+    }
+
+    async fn record<T>(
+        &self,
+        call: &Call,
+        name: &str,
+        verb: Verb,
+        done: &Result<T, Fault>,
+    ) -> Result<(), Fault> {
+        let act = Act {
+            workload: call.peer().clone(),
+            tenant: call.tenant().ok().cloned(),
+            subject: KeyName::parse(name).map_or(Subject::None, Subject::Key),
+            key: None,
+            verb,
+            outcome: outcome_of(done),
+        };
+        self.recorder.submit(Entry { act, count: 1, bytes: 0 }).await
     }
 
     async fn message(&self, key: Key) -> Result<proto::Key, Fault> {
@@ -86,18 +125,23 @@ impl<S: Store, L: AuditLog> KeyService for KeysHandler<S, L> {
         &self,
         request: Request<proto::CreateKeyRequest>,
     ) -> Result<Response<proto::Key>, Status> {
-        let asked = request.get_ref();
-        let (tenant, name) = self.granted(&Call::of(&request)?, &asked.name, Verb::CreateKey)?;
-        let period = duration("rotation_period", asked.rotation_period.as_ref())?;
-        let algorithm = algorithm(asked.algorithm)?;
-        let key = self.management.create(&tenant, &name, algorithm, period).await.map_err(fault)?;
-        self.answer(key).await
+        let (call, asked) = (Call::of(&request)?, request.get_ref());
+        let done = async {
+            let (tenant, name) = self.granted(&call, &asked.name, Verb::CreateKey)?;
+            let period = duration("rotation_period", asked.rotation_period.as_ref())?;
+            let algorithm = algorithm(asked.algorithm)?;
+            self.management.create(&tenant, &name, algorithm, period).await.map_err(fault)
+        };
+        self.answer(&call, &asked.name, Verb::CreateKey, done.await).await
     }
 
     async fn get_key(&self, request: Request<proto::GetKeyRequest>) -> Result<Response<proto::Key>, Status> {
-        let (tenant, name) = self.granted(&Call::of(&request)?, &request.get_ref().name, Verb::ReadKey)?;
-        let key = self.management.get(&tenant, &name).await.map_err(fault)?;
-        self.answer(key).await
+        let (call, asked) = (Call::of(&request)?, request.get_ref());
+        let done = async {
+            let (tenant, name) = self.granted(&call, &asked.name, Verb::ReadKey)?;
+            self.management.get(&tenant, &name).await.map_err(fault)
+        };
+        self.answer(&call, &asked.name, Verb::ReadKey, done.await).await
     }
 
     async fn list_keys(
@@ -133,6 +177,7 @@ impl<S: Store, L: AuditLog> KeyService for KeysHandler<S, L> {
         for key in keys.into_iter().filter(|key| grants.allow(workload, &tenant, &key.name, Verb::ReadKey)) {
             shown.push(self.message(key).await?);
         }
+        self.record(&call, "", Verb::ReadKey, &Ok(())).await?;
         Ok(Response::new(proto::ListKeysResponse { keys: shown, next_page_token }))
     }
 
@@ -140,11 +185,13 @@ impl<S: Store, L: AuditLog> KeyService for KeysHandler<S, L> {
         &self,
         request: Request<proto::RotateKeyRequest>,
     ) -> Result<Response<proto::Key>, Status> {
-        let asked = request.get_ref();
-        let (tenant, name) = self.granted(&Call::of(&request)?, &asked.name, Verb::RotateKey)?;
-        let expected = Some(asked.expected_version).filter(|version| *version > 0);
-        let key = self.management.rotate(&tenant, &name, expected).await.map_err(fault)?;
-        self.answer(key).await
+        let (call, asked) = (Call::of(&request)?, request.get_ref());
+        let done = async {
+            let (tenant, name) = self.granted(&call, &asked.name, Verb::RotateKey)?;
+            let expected = Some(asked.expected_version).filter(|version| *version > 0);
+            self.management.rotate(&tenant, &name, expected).await.map_err(fault)
+        };
+        self.answer(&call, &asked.name, Verb::RotateKey, done.await).await
     }
 
     async fn update_key(
@@ -215,7 +262,9 @@ impl<S: Store, L: AuditLog> KeyService for KeysHandler<S, L> {
         let tenant = call.tenant()?.clone();
         let asked = request.get_ref().method;
         let method = method(asked)?;
-        let begun = self.imports.begin(tenant, method).await.map_err(import_fault)?;
+        let begun = self.imports.begin(tenant, method).await.map_err(import_fault);
+        self.record(&call, "", Verb::ImportKey, &begun).await?;
+        let begun = begun?;
         Ok(Response::new(proto::ImportParameters {
             import_id: begun.id.to_string(),
             method: asked,
@@ -228,16 +277,17 @@ impl<S: Store, L: AuditLog> KeyService for KeysHandler<S, L> {
         &self,
         request: Request<proto::ImportKeyRequest>,
     ) -> Result<Response<proto::Key>, Status> {
-        let asked = request.get_ref();
-        let (tenant, name) = self.granted(&Call::of(&request)?, &asked.name, Verb::ImportKey)?;
-        let period = duration("rotation_period", asked.rotation_period.as_ref())?;
-        let algorithm = algorithm(asked.algorithm)?;
-        let id = asked.import_id.parse().map_err(|_| import_fault(ImportFailed::Unknown))?;
-        let material =
-            self.imports.end(&tenant, id, algorithm, &asked.wrapped).await.map_err(import_fault)?;
-        let key =
-            self.management.import(&tenant, &name, algorithm, period, &material).await.map_err(fault)?;
-        self.answer(key).await
+        let (call, asked) = (Call::of(&request)?, request.get_ref());
+        let done = async {
+            let (tenant, name) = self.granted(&call, &asked.name, Verb::ImportKey)?;
+            let period = duration("rotation_period", asked.rotation_period.as_ref())?;
+            let algorithm = algorithm(asked.algorithm)?;
+            let id = asked.import_id.parse().map_err(|_| import_fault(ImportFailed::Unknown))?;
+            let material = self.imports.end(&tenant, id, algorithm, &asked.wrapped).await;
+            let material = material.map_err(import_fault)?;
+            self.management.import(&tenant, &name, algorithm, period, &material).await.map_err(fault)
+        };
+        self.answer(&call, &asked.name, Verb::ImportKey, done.await).await
     }
 }
 

@@ -13,7 +13,7 @@ use tonic::{Status, Streaming, codegen::tokio_stream::Stream};
 
 use super::check_count;
 use crate::{
-    operations::{LargeOperation, Operations},
+    operations::{Large, LargeOperation, Operations},
     store::Store,
 };
 
@@ -58,6 +58,9 @@ pub(super) async fn send<T>(to: &Sender<T>, message: T) -> Result<(), Status> {
     to.send(Ok(message)).await.map_err(|_| Status::cancelled("nobody reads the answers"))
 }
 
+/// Batches of one stream whose records may be under way while the next is worked on.
+const RECORDS_UNDER_WAY: usize = 8;
+
 /// Operations under the caller's numbers.
 pub(super) fn operations<S: Store>(
     operations: Arc<Operations<S>>,
@@ -65,20 +68,37 @@ pub(super) fn operations<S: Store>(
     mut asked: Streaming<proto::StreamRequest>,
 ) -> Messages<proto::StreamResponse> {
     messages(move |answers| async move {
-        while let Some(request) = asked.message().await? {
-            check_count("operations", request.operations.len())?;
-            let (ids, operations_asked): (Vec<u64>, Vec<proto::Operation>) = request
-                .operations
-                .into_iter()
-                .map(|numbered| (numbered.request_id, numbered.operation.unwrap_or_default()))
-                .unzip();
-            let outcomes = operations.many(&call, operations_asked).await;
-            let outcomes = ids.into_iter().zip(outcomes).map(|(request_id, outcome)| {
-                proto::stream_response::Numbered { request_id, outcome: Some(outcome) }
-            });
-            send(&answers, proto::StreamResponse { outcomes: outcomes.collect() }).await?;
-        }
-        Ok(())
+        let (done, mut recorded) = mpsc::channel(RECORDS_UNDER_WAY);
+        let work = async move {
+            while let Some(request) = asked.message().await? {
+                check_count("operations", request.operations.len())?;
+                let (ids, operations_asked): (Vec<u64>, Vec<proto::Operation>) = request
+                    .operations
+                    .into_iter()
+                    .map(|numbered| (numbered.request_id, numbered.operation.unwrap_or_default()))
+                    .unzip();
+                let (outcomes, entries) = operations.many(&call, operations_asked).await;
+                let record = operations.record(entries);
+                let outcomes = ids.into_iter().zip(outcomes).map(|(request_id, outcome)| {
+                    proto::stream_response::Numbered { request_id, outcome: Some(outcome) }
+                });
+                let response = proto::StreamResponse { outcomes: outcomes.collect() };
+                // Nobody takes it where its answer could not be given.
+                if done.send((response, record)).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<(), Status>(())
+        };
+        let answer = async move {
+            while let Some((response, record)) = recorded.recv().await {
+                record.await?;
+                send(&answers, response).await?;
+            }
+            Ok::<(), Status>(())
+        };
+        let (worked, answered) = tokio::join!(work, answer);
+        answered.and(worked)
     })
 }
 
@@ -88,7 +108,11 @@ pub(super) fn encrypt<S: Store>(
     call: Call,
     asked: Streaming<proto::LargeRequest>,
 ) -> Messages<proto::LargeResponse> {
-    large(call, asked, move |call, begin| async move { operations.encrypt_large(&call, begin).await })
+    messages(move |answers| async move {
+        let (first, asked) = begun(asked).await?;
+        let large = operations.encrypt_large(&call, first).await?;
+        carry(&operations, large, asked, answers).await
+    })
 }
 
 /// An envelope in, plaintext out.
@@ -97,36 +121,46 @@ pub(super) fn decrypt<S: Store>(
     call: Call,
     asked: Streaming<proto::LargeRequest>,
 ) -> Messages<proto::LargeResponse> {
-    large(call, asked, move |call, begin| async move { operations.decrypt_large(&call, begin).await })
+    messages(move |answers| async move {
+        let (first, asked) = begun(asked).await?;
+        let large = operations.decrypt_large(&call, first).await?;
+        carry(&operations, large, asked, answers).await
+    })
 }
 
-fn large<L, F>(
-    call: Call,
-    mut asked: Streaming<proto::LargeRequest>,
-    begin: impl FnOnce(Call, proto::large_request::Begin) -> F + Send + 'static,
-) -> Messages<proto::LargeResponse>
-where
-    L: LargeOperation + Send + 'static,
-    F: Future<Output = Result<L, Fault>> + Send,
-{
-    messages(move |answers| async move {
-        let first = asked.message().await?.and_then(|message| message.part);
-        let Some(Part::Begin(first)) = first else {
-            return Err(Fault::invalid("begin", "must be the first message of the stream").into());
+type Pieces = Streaming<proto::LargeRequest>;
+
+/// What the first message says.
+async fn begun(mut asked: Pieces) -> Result<(proto::large_request::Begin, Pieces), Status> {
+    match asked.message().await?.and_then(|message| message.part) {
+        Some(Part::Begin(first)) => Ok((first, asked)),
+        _ => Err(Fault::invalid("begin", "must be the first message of the stream").into()),
+    }
+}
+
+async fn carry<S: Store, L: LargeOperation>(
+    operations: &Operations<S>,
+    mut large: Large<L>,
+    mut asked: Pieces,
+    answers: Sender<proto::LargeResponse>,
+) -> Result<(), Status> {
+    let mut given = Ok(());
+    while let Some(message) = asked.message().await? {
+        let Some(Part::Piece(piece)) = message.part else {
+            given = Err(Fault::invalid("piece", "must be in every message after the first"));
+            break;
         };
-        let mut operation = begin(call, first).await?;
-        while let Some(message) = asked.message().await? {
-            let Some(Part::Piece(piece)) = message.part else {
-                return Err(Fault::invalid("piece", "must be in every message after the first").into());
-            };
-            let piece = operation.push(&piece)?;
-            if !piece.is_empty() {
-                send(&answers, proto::LargeResponse { piece: piece.into() }).await?;
+        match large.push(&piece) {
+            Ok(piece) if piece.is_empty() => {}
+            Ok(piece) => send(&answers, proto::LargeResponse { piece: piece.into() }).await?,
+            Err(fault) => {
+                given = Err(fault);
+                break;
             }
         }
-        match operation.finish()? {
-            rest if rest.is_empty() => Ok(()),
-            rest => send(&answers, proto::LargeResponse { piece: rest.into() }).await,
-        }
-    })
+    }
+    match operations.end(large, given).await? {
+        rest if rest.is_empty() => Ok(()),
+        rest => send(&answers, proto::LargeResponse { piece: rest.into() }).await,
+    }
 }
