@@ -220,7 +220,7 @@ impl ChainKey {
         Self::new(&KeyBytes::take(&mut key))
     }
 
-    /// A record's hash: HMAC-SHA-256 of the [canonical](super::canonical) list of a label, the hash before it and
+    /// A record's hash: HMAC-SHA-256 of the [`canonical`] list of a label, the hash before it and
     /// every field.
     pub fn hash(&self, previous: &[u8; MAC_BYTES], record: &Record) -> [u8; MAC_BYTES] {
         let Record { sequence, at, entry: Entry { act, count, bytes } } = record;
