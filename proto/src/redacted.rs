@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn debug_does_not_show_the_card() {
         let card = CardInput { number: "4242424242424242".into(), cvc: "987".into(), ..Default::default() };
-        let shown = format!("{:?}", TokenizeRequest { card: Some(card) });
+        let shown = format!("{:?}", TokenizeRequest { card: Some(card), ..Default::default() });
         assert!(!shown.contains("4242") && !shown.contains("987"), "{shown}");
     }
 }
