@@ -60,13 +60,6 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         generations.old.remove(key);
     }
 
-    /// Lets go of all.
-    pub fn clear(&self) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.young.clear();
-        generations.old.clear();
-    }
-
     /// Begins a generation: what was not used in the one before goes.
     pub fn age(&self) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);

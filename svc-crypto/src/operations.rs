@@ -22,7 +22,7 @@ use crate::{
         algorithm::Verb,
         audit::{Entry, Subject},
         canonical,
-        envelope::{EnvelopeError, KeyRef, OVERHEAD_BYTES},
+        envelope::{EnvelopeError, KeyRef, OVERHEAD_BYTES, Salt},
         format_preserving::{Alphabet, FormatError, FormatPreservingKey},
         grant::Grants,
         key::UseError,
@@ -123,6 +123,8 @@ pub struct Operations<S> {
 struct Session {
     /// The key that the operation before used: neighbours in a batch mostly share one.
     last: Option<(TenantId, String, Arc<LiveKey>)>,
+    /// Drawn at once for all of them.
+    salts: Vec<Salt>,
     trail: Trail,
 }
 
@@ -152,7 +154,11 @@ impl<S: Store> Operations<S> {
         operations: Vec<proto::Operation>,
     ) -> (Vec<proto::Outcome>, Vec<Entry>) {
         let mut outcomes = Vec::with_capacity(operations.len());
-        let mut session = Session::default();
+        let sealing =
+            operations.iter().filter(|operation| operation.verb.as_ref().is_some_and(seals)).count();
+        // Where there are none, each operation says so.
+        let salts = self.random.salts(sealing).unwrap_or_default();
+        let mut session = Session { salts, ..Session::default() };
         for proto::Operation { verb, tenant } in operations {
             let result = match verb {
                 Some(asked) => self.traced(call, call.tenant_of_item(&tenant), asked, &mut session).await,
@@ -210,7 +216,8 @@ impl<S: Store> Operations<S> {
         match asked {
             Asked::Encrypt(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::Encrypt, session).await?;
-                let sealed = self.seal(&key, &request.plaintext, &request.aad, request.key_version)?;
+                let sealed =
+                    self.seal(&key, &request.plaintext, &request.aad, request.key_version, session)?;
                 Ok(Answer::Encrypted(sealed))
             }
             Asked::Decrypt(request) => {
@@ -221,7 +228,7 @@ impl<S: Store> Operations<S> {
             Asked::Rewrap(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::Rewrap, session).await?;
                 let (_, plaintext) = unseal(&key, Label::Data, &request.ciphertext, &request.aad)?;
-                Ok(Answer::Encrypted(self.seal(&key, plaintext.expose(), &request.aad, 0)?))
+                Ok(Answer::Encrypted(self.seal(&key, plaintext.expose(), &request.aad, 0, session)?))
             }
             Asked::Translate(request) => {
                 let from = request.from.ok_or_else(|| invalid("from", "must be given"))?;
@@ -229,18 +236,18 @@ impl<S: Store> Operations<S> {
                 let (version, plaintext) = unseal(&source, Label::Data, &from.ciphertext, &from.aad)?;
                 session.trail.used(KeyRef { id: source.key.id, version }, from.ciphertext.len());
                 let target = self.key(call, tenant, &request.to_key_name, Verb::TranslateTo, session).await?;
-                Ok(Answer::Encrypted(self.seal(&target, plaintext.expose(), &request.to_aad, 0)?))
+                Ok(Answer::Encrypted(self.seal(&target, plaintext.expose(), &request.to_aad, 0, session)?))
             }
             Asked::GenerateDataKey(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::GenerateDataKey, session).await?;
-                let (secret, wrapped) = self.data_key(&key, &request.aad)?;
+                let (secret, wrapped) = self.data_key(&key, &request.aad, session)?;
                 let version = wrapped.key_version;
                 Ok(Answer::DataKey(self.given(secret.expose().to_vec(), wrapped.wrapped, version)))
             }
             Asked::GenerateWrappedDataKey(request) => {
                 let verb = Verb::GenerateWrappedDataKey;
                 let key = self.key(call, tenant, &request.key_name, verb, session).await?;
-                Ok(Answer::WrappedDataKey(self.data_key(&key, &request.aad)?.1))
+                Ok(Answer::WrappedDataKey(self.data_key(&key, &request.aad, session)?.1))
             }
             Asked::DecryptDataKey(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::DecryptDataKey, session).await?;
@@ -346,24 +353,37 @@ impl<S: Store> Operations<S> {
         plaintext: &[u8],
         aad: &[u8],
         version: u32,
+        session: &mut Session,
     ) -> Result<proto::EncryptResponse, Refused> {
         check_length("plaintext", plaintext.len(), PLAINTEXT_BYTES_MAX)?;
         let version = key.key.making(version)?;
         let context = context(key, Label::Data, aad)?;
         let sealing = &encrypt_keys(key, version)?.message;
-        let salt = self.random.salt().map_err(KeyError::from)?;
+        let salt = self.salt(session)?;
         let ciphertext = sealing.seal(salt, &context, plaintext).map_err(KeyError::from)?.into();
         Ok(proto::EncryptResponse { ciphertext, key_version: version })
     }
 
-    fn data_key(&self, key: &LiveKey, aad: &[u8]) -> Result<(KeyBytes, proto::WrappedDataKey), Refused> {
+    fn data_key(
+        &self,
+        key: &LiveKey,
+        aad: &[u8],
+        session: &mut Session,
+    ) -> Result<(KeyBytes, proto::WrappedDataKey), Refused> {
         let version = key.key.newest_version();
         let context = context(key, Label::DataKey, aad)?;
         let sealing = &encrypt_keys(key, version)?.message;
         let secret = self.random.key().map_err(KeyError::from)?;
-        let salt = self.random.salt().map_err(KeyError::from)?;
+        let salt = self.salt(session)?;
         let wrapped = sealing.seal(salt, &context, secret.expose()).map_err(KeyError::from)?.into();
         Ok((secret, proto::WrappedDataKey { wrapped, key_version: version }))
+    }
+
+    fn salt(&self, session: &mut Session) -> Result<Salt, Refused> {
+        match session.salts.pop() {
+            Some(salt) => Ok(salt),
+            None => Ok(self.random.salt().map_err(KeyError::from)?),
+        }
     }
 
     fn sign(&self, key: &LiveKey, request: &proto::SignRequest) -> Result<Answer, Refused> {
@@ -393,6 +413,18 @@ pub fn denied(call: &Call, tenant: &TenantId, key: &KeyName, verb: Verb) -> Faul
     let (workload, key, verb) = (call.peer().name(), key.as_str(), verb.as_str());
     tracing::warn!(workload, %tenant, key, verb, "not granted");
     Fault::new(Reason::PermissionDenied, "The workload has no grant for this verb on this key.")
+}
+
+/// Whether an operation seals a message, and so takes a salt.
+fn seals(asked: &Asked) -> bool {
+    matches!(
+        asked,
+        Asked::Encrypt(_)
+            | Asked::Rewrap(_)
+            | Asked::Translate(_)
+            | Asked::GenerateDataKey(_)
+            | Asked::GenerateWrappedDataKey(_)
+    )
 }
 
 /// What a ciphertext is: one cannot be opened as another.

