@@ -71,8 +71,12 @@ impl<J: Journal> Committer<J> {
             }
             self.durable.send_replace(last);
         }
-        for release in releases {
-            release(Ok(()));
+        if let [_] = releases.as_slice() {
+            releases.into_iter().for_each(|release| release(Ok(())));
+        } else {
+            // From here each answer would wake its caller across threads; a task among the callers wakes all
+            // of them for the price of one.
+            self.runtime.spawn(async { releases.into_iter().for_each(|release| release(Ok(()))) });
         }
     }
 

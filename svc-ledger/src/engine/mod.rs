@@ -85,15 +85,23 @@ struct Call {
 }
 
 /// A running engine. Cheap to clone; it stops when the last clone is gone.
-#[derive(Clone)]
-pub struct Engine<I> {
+pub struct Engine<I>(Arc<Shared<I>>);
+
+impl<I> Clone for Engine<I> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// What the clones have in common: a call clones the engine, and each of these has a counter of its own.
+struct Shared<I> {
     queue: mpsc::Sender<Command>,
     waiting: Arc<Semaphore>,
     index: I,
     durable: watch::Receiver<Sequence>,
     indexed: watch::Receiver<Sequence>,
     steps: std::sync::mpsc::Sender<Step>,
-    stopped: watch::Receiver<Option<EngineError>>,
+    stopped: Arc<watch::Receiver<Option<EngineError>>>,
     /// Open as long as a thread runs.
     running: watch::Receiver<()>,
 }
@@ -154,7 +162,9 @@ impl<I: Index> Engine<I> {
         spawn("ledger-committer", Box::new(move || committer.run()))?;
         spawn("ledger-executor", Box::new(move || executor.run(calls, &commits)))?;
         let waiting = Arc::new(Semaphore::new(ITEMS_WAITING_MAX));
-        Ok(Self { queue, waiting, index, durable, indexed: indexed_rx, steps, stopped, running })
+        let stopped = Arc::new(stopped);
+        let shared = Shared { queue, waiting, index, durable, indexed: indexed_rx, steps, stopped, running };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Runs `work` on the book, in its turn. `ids` are those of transfers that it may ask the book for.
@@ -217,11 +227,11 @@ impl<I: Index> Engine<I> {
         });
         let Call { ids, writes, moves } = call;
         let command = Command { ids, writes, moves, run };
-        self.queue.try_send(command).map_err(|error| match error {
+        self.0.queue.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => EngineError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => self.why_stopped(),
         })?;
-        let stopped = self.stopped.clone();
+        let stopped = Arc::clone(&self.0.stopped);
         Ok(Box::pin(async move {
             let why = || stopped.borrow().clone().unwrap_or(EngineError::Closed);
             answered.await.unwrap_or_else(|_| Err(why()))
@@ -230,20 +240,20 @@ impl<I: Index> Engine<I> {
 
     fn admit(&self, items: usize) -> Result<OwnedSemaphorePermit, EngineError> {
         let items = u32::try_from(items).map_err(|_| EngineError::Overloaded)?;
-        Arc::clone(&self.waiting).try_acquire_many_owned(items).map_err(|_| EngineError::Overloaded)
+        Arc::clone(&self.0.waiting).try_acquire_many_owned(items).map_err(|_| EngineError::Overloaded)
     }
 
     /// The index, once it holds all that was durable when this was called.
     pub async fn index(&self) -> Result<&I, EngineError> {
-        let durable = *self.durable.borrow();
+        let durable = *self.0.durable.borrow();
         self.index_through(durable).await?;
-        Ok(&self.index)
+        Ok(&self.0.index)
     }
 
     async fn index_through(&self, sequence: Sequence) -> Result<(), EngineError> {
-        let mut indexed = self.indexed.clone();
+        let mut indexed = self.0.indexed.clone();
         if *indexed.borrow() < sequence {
-            drop(self.steps.send(Step::Hurry));
+            drop(self.0.steps.send(Step::Hurry));
             indexed.wait_for(|at| *at >= sequence).await.map_err(|_| self.why_stopped())?;
         }
         Ok(())
@@ -251,17 +261,17 @@ impl<I: Index> Engine<I> {
 
     /// Whether the other one is a clone of this one.
     pub fn is(&self, other: &Self) -> bool {
-        self.queue.same_channel(&other.queue)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The last durable record; changes as more become durable.
     pub fn durable(&self) -> watch::Receiver<Sequence> {
-        self.durable.clone()
+        self.0.durable.clone()
     }
 
     /// Done when the engine has stopped, with the reason.
     pub fn stopped(&self) -> impl Future<Output = EngineError> + Send + use<I> {
-        let mut stopped = self.stopped.clone();
+        let mut stopped = watch::Receiver::clone(&self.0.stopped);
         async move {
             match stopped.wait_for(Option::is_some).await {
                 Ok(why) => why.clone().unwrap_or(EngineError::Closed),
@@ -272,13 +282,13 @@ impl<I: Index> Engine<I> {
 
     /// Lets go of the engine; done when its threads have ended, which is when the last clone is gone too.
     pub async fn close(self) {
-        let mut running = self.running.clone();
+        let mut running = self.0.running.clone();
         drop(self);
         // An error says that nobody is left who could change it.
         while running.changed().await.is_ok() {}
     }
 
     fn why_stopped(&self) -> EngineError {
-        self.stopped.borrow().clone().unwrap_or(EngineError::Closed)
+        self.0.stopped.borrow().clone().unwrap_or(EngineError::Closed)
     }
 }

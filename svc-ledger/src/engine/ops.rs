@@ -102,7 +102,7 @@ impl<I: Index> Engine<I> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        Ok(self.index.known(ids).await?.into_iter().collect())
+        Ok(self.0.index.known(ids).await?.into_iter().collect())
     }
 
     /// Transfers that pass a filter, of all that were durable when it was asked.
