@@ -140,7 +140,10 @@ fn schemathesis(mesh: &Mesh, args: &ConformanceArgs) -> Result<Verdict, Error> {
         .arg(format!("{}/openapi.json", mesh.url))
         // A request can be of the right form and be refused all the same: a card that has expired, a key
         // that was used before, a payment that does not exist.
-        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
+        // A card has one token, and a key one answer: who stores a card that another has deleted since, under a key
+        // that was used before, is given what was made then.
+        .args(["--checks", "all"])
+        .args(["--exclude-checks", "positive_data_acceptance,ensure_resource_availability"])
         .args(["--mode", "all", "--continue-on-failure", "--no-shrink", "--workers", "2"])
         .args(["--max-examples", &args.examples.to_string(), "--max-time", &args.seconds.to_string()])
         .args(["--seed", &args.seed.to_string(), "--request-timeout", "35", "--warnings", "off"])
