@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod cache;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -47,6 +48,7 @@ mod stack;
 mod streamed;
 
 pub use batch::{BatchError, BatchLimits, Batcher};
+pub use cache::Cache;
 pub use call::{Call, IdempotencyKey, Origin};
 pub use client::{Upstream, UpstreamParts, UpstreamSettings};
 pub use clock::{Clock, Ids, ManualClock, RandomIds, SystemClock};

@@ -8,11 +8,10 @@ pub use named::{EncryptKeys, Expanded, LiveKey, MacKeys, NamedKeys, SigningKeys}
 
 use std::sync::Arc;
 
-use mesh::{Clock, Fault, Ids, Reason, StoreError};
+use mesh::{Cache, Clock, Fault, Ids, Reason, StoreError};
 use money::TenantId;
 
 use crate::{
-    cache::Cache,
     domain::{
         envelope::{EnvelopeError, KeyRef, SealingKey},
         keys::{self, MacKey, Purpose, Ring, Root, Slot},

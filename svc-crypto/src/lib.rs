@@ -12,14 +12,13 @@
 //! # Map
 //! - [`domain`]: cards, tokens, keys, the envelope's format. Pure.
 //! - [`store`]: what is kept, and the suite that every store must pass.
-//! - [`keyring`], [`cache`], [`root`], [`random`]: keys from the root down, on demand.
+//! - [`keyring`], [`root`], [`random`]: keys from the root down, on demand.
 //! - [`audit`]: what was done, on record before it is answered.
 //! - [`codes`]: verification codes between tokenization and authorization.
 //! - [`service`]: the gRPC face.
 //! - [`config`]: what can be configured.
 
 pub mod audit;
-pub mod cache;
 pub mod codes;
 pub mod config;
 pub mod domain;

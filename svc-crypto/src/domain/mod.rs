@@ -4,12 +4,9 @@
 
 pub mod algorithm;
 pub mod audit;
-pub mod canonical;
 pub mod card;
-pub mod derive;
 pub mod deterministic;
 pub mod digits;
-pub mod envelope;
 pub mod format_preserving;
 pub mod grant;
 pub mod key;
@@ -18,10 +15,10 @@ pub mod key_wrap;
 pub mod keys;
 pub mod large;
 pub mod mac;
-pub mod prefix;
 pub mod quota;
-pub mod secret;
 pub mod signing;
 pub mod spki;
 pub mod token;
 pub mod verification;
+
+pub use crypto_envelope::{canonical, derive, envelope, prefix, secret};

@@ -3,13 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh::{Clock, Drain};
+use mesh::{Cache, Clock, Drain};
 use money::{TenantId, Timestamp};
 use tokio::sync::OnceCell;
 
 use super::{KeyError, Keyring, Missing};
 use crate::{
-    cache::Cache,
     domain::{
         algorithm::Algorithm,
         deterministic::DeterministicKey,

@@ -71,12 +71,18 @@ impl<J: Journal> Committer<J> {
             }
             self.durable.send_replace(last);
         }
-        if let [_] = releases.as_slice() {
-            releases.into_iter().for_each(|release| release(Ok(())));
+        let one_at_most = releases.len() <= 1;
+        let answer_all = move || {
+            for release in releases {
+                release(Ok(()));
+            }
+        };
+        if one_at_most {
+            answer_all();
         } else {
             // From here each answer would wake its caller across threads; a task among the callers wakes all
             // of them for the price of one.
-            self.runtime.spawn(async { releases.into_iter().for_each(|release| release(Ok(()))) });
+            self.runtime.spawn(async { answer_all() });
         }
     }
 

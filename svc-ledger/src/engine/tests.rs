@@ -242,7 +242,7 @@ async fn what_arrives_while_a_commit_is_under_way_shares_the_next() {
             tokio::spawn(async move { engine.transfer(vec![transfer(id, 1)], NOW).await })
         })
         .collect();
-    until(|| engine.waiting.available_permits() == super::ITEMS_WAITING_MAX).await;
+    until(|| engine.0.waiting.available_permits() == super::ITEMS_WAITING_MAX).await;
     journal.go(64);
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap()[0].code, C::Created);

@@ -21,7 +21,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
     ("mesh", &["money", "paymesh-proto"]),
     ("edge-gateway", &["mesh", "money", "paymesh-proto"]),
-    ("svc-", &["mesh", "money", "paymesh-proto"]),
+    ("crypto-envelope", &[]),
+    ("svc-crypto", &["crypto-envelope", "mesh", "money", "paymesh-proto"]),
+    ("svc-", &["crypto-client", "mesh", "money", "paymesh-proto"]),
 ];
 
 /// What a crate's `Cargo.toml` says, as far as it matters here.

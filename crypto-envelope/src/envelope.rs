@@ -38,14 +38,16 @@ use ring::{aead, hmac};
 use uuid::Uuid;
 use zeroize::Zeroize;
 
-use super::{
+use crate::{
     canonical,
     prefix::{PREFIX_BYTES, Prefix, Suite},
     secret::{KeyBytes, SecretBytes},
 };
 
-pub(super) const SALT_AT: usize = PREFIX_BYTES;
-pub(super) const COMMITMENT_AT: usize = SALT_AT + SALT_BYTES;
+/// Where the salt begins, here and in the suite for large payloads.
+pub const SALT_AT: usize = PREFIX_BYTES;
+/// Where the commitment begins.
+pub const COMMITMENT_AT: usize = SALT_AT + SALT_BYTES;
 /// How many bytes precede the ciphertext.
 pub const HEADER_BYTES: usize = COMMITMENT_AT + 32;
 /// How many bytes follow it.
@@ -56,8 +58,10 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 pub const SALT_BYTES: usize = 32;
 
 // Both labels have 16 bytes: with the salt and HKDF's counter the input stays within one SHA-256 block.
-pub(super) const MESSAGE_KEY_LABEL: &[u8; 16] = b"pme1 message key";
-pub(super) const COMMITMENT_LABEL: &[u8; 16] = b"pme1 commitment ";
+/// What a message's key is expanded under.
+pub const MESSAGE_KEY_LABEL: &[u8; 16] = b"pme1 message key";
+/// What a message's commitment is expanded under.
+pub const COMMITMENT_LABEL: &[u8; 16] = b"pme1 commitment ";
 const INFO_BYTES: usize = 16 + SALT_BYTES + 1;
 
 /// It does not open. Deliberately says no more.
@@ -86,7 +90,7 @@ impl Salt {
     }
 
     /// Uses it up.
-    pub(super) fn spend(self) -> [u8; SALT_BYTES] {
+    pub fn spend(self) -> [u8; SALT_BYTES] {
         self.0
     }
 }

@@ -4,13 +4,13 @@
 //! | offset | bytes | field   | content                            |
 //! |-------:|------:|---------|------------------------------------|
 //! |      0 |     4 | magic   | `PME1`                             |
-//! |      4 |     1 | suite   | 1, 2 or 3, see [`Suite`]           |
+//! |      4 |     1 | suite   | 1 to 4, see [`Suite`]              |
 //! |      5 |    16 | key id  | the key that sealed it, a UUID     |
 //! |     21 |     4 | version | of that key, from 1, big endian    |
 
 use uuid::Uuid;
 
-use super::{derive::Prk, envelope::KeyRef, secret::KeyBytes};
+use crate::{derive::Prk, envelope::KeyRef, secret::KeyBytes};
 
 const MAGIC: &[u8; 4] = b"PME1";
 const SUITE_AT: usize = 4;
@@ -24,17 +24,19 @@ const EXTRACT_LABEL: &[u8] = b"paymesh envelope 1";
 /// How an envelope was made. A key serves one suite or several; their subkeys differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Suite {
-    /// AES-256-GCM under a key per message: [`super::envelope`].
+    /// AES-256-GCM under a key per message: [`crate::envelope`].
     Message,
-    /// AES-SIV, equal for equal plaintexts: [`super::deterministic`].
+    /// AES-SIV, equal for equal plaintexts: `svc-crypto/src/domain/deterministic.rs`.
     Deterministic,
-    /// AES-256-GCM in chunks: [`super::large`].
+    /// AES-256-GCM in chunks: `svc-crypto/src/domain/large.rs`.
     Large,
+    /// AES-256-GCM under a data key, by a client: [`crate::local`].
+    Local,
 }
 
 impl Suite {
     /// Every suite there is.
-    pub const ALL: [Self; 3] = [Self::Message, Self::Deterministic, Self::Large];
+    pub const ALL: [Self; 4] = [Self::Message, Self::Deterministic, Self::Large, Self::Local];
 
     /// The byte that stands for it. Never reused.
     pub fn code(self) -> u8 {
@@ -42,6 +44,7 @@ impl Suite {
             Self::Message => 1,
             Self::Deterministic => 2,
             Self::Large => 3,
+            Self::Local => 4,
         }
     }
 }
@@ -80,7 +83,7 @@ impl Prefix {
 
     /// What all keys of this suite, key id and version are expanded from: HKDF-Extract with the salt
     /// "paymesh envelope 1" ‖ suite ‖ key id ‖ version.
-    pub(super) fn extract(self, key: &KeyBytes) -> Prk {
+    pub fn extract(self, key: &KeyBytes) -> Prk {
         Prk::extract(&[EXTRACT_LABEL, &self.bytes()[SUITE_AT..]], key.expose())
     }
 }
@@ -93,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(suite in 0..3_usize, id: u128, version: u32, rest in vec(any::<u8>(), 0..9)) {
+        fn what_is_written_reads_back(suite in 0..Suite::ALL.len(), id: u128, version: u32, rest in vec(any::<u8>(), 0..9)) {
             let key = KeyRef { id: Uuid::from_u128(id), version };
             let prefix = Prefix { suite: Suite::ALL[suite], key };
             let envelope = [&prefix.bytes()[..], &rest].concat();
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn an_unknown_suite_is_none() {
         let key = KeyRef { id: Uuid::from_u128(1), version: 1 };
-        for unknown in [0, 4, 0xff] {
+        for unknown in [0, 5, 0xff] {
             let mut bytes = Prefix { suite: Suite::Message, key }.bytes();
             bytes[SUITE_AT] = unknown;
             assert_eq!(Prefix::read(&bytes), None);

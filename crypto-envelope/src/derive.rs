@@ -28,7 +28,7 @@ impl Prk {
 
     /// T(1) ‖ T(2) ‖ … of RFC 5869, as much of it as there is room for. Beyond [`OUTPUT_BYTES_MAX`] the
     /// RFC defines nothing, and nothing is written.
-    pub(super) fn fill(&self, info: &[&[u8]], output: &mut [u8]) {
+    pub fn fill(&self, info: &[&[u8]], output: &mut [u8]) {
         let mut previous = Zeroizing::new([0; 32]);
         for (counter, block) in (1..=u8::MAX).zip(output.chunks_mut(32)) {
             let mut context = hmac::Context::with_key(&self.0);
@@ -45,7 +45,7 @@ impl Prk {
     }
 
     /// As the HMAC key that HKDF-Expand uses it as, for who makes T(1) of a short info in one call.
-    pub(super) fn into_hmac(self) -> hmac::Key {
+    pub fn into_hmac(self) -> hmac::Key {
         self.0
     }
 }
