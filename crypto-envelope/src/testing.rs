@@ -1,6 +1,6 @@
 //! For tests: the vectors of `docs/crypto-formats.md`, and counting of vectors.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // a test says what it expects by failing
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)] // a test says what it expects by failing
 
 use crate::{envelope::KeyRef, secret::KeyBytes};
 
