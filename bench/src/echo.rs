@@ -19,7 +19,7 @@ use crate::report::{self, Figures};
 
 /// Measure unary gRPC calls over mTLS: the limit, and behind the mesh's stack
 ///
-/// A 64-byte message is sent and comes back. `bare` is the fastest configuration known: the generated
+/// A message of 64 bytes, or as many as are asked for, is sent and comes back. `bare` is the fastest configuration known: the generated
 /// service on hyper's HTTP/2, a current_thread runtime per core with SO_REUSEPORT, TCP_NODELAY and
 /// mimalloc. `mesh` is the same service behind policy, metadata, deadline, span and metrics, on the
 /// runtime of every service. Server and client share this machine.
@@ -135,6 +135,13 @@ pub(crate) fn limit(measured: Duration) -> Result<Figures, BenchError> {
 pub(crate) fn limit_of(shape: &Shape, bound: Bound) -> Result<Figures, BenchError> {
     shape.check()?;
     measure(Case::Bare, &Pki::create()?, shape, bound)
+}
+
+/// The limit, and the limit with the metadata that a client of the mesh sends.
+pub(crate) fn limits_of(shape: &Shape, bound: Bound) -> Result<[Figures; 2], BenchError> {
+    shape.check()?;
+    let pki = Pki::create()?;
+    Ok([measure(Case::Bare, &pki, shape, bound)?, measure(Case::BareMetadata, &pki, shape, bound)?])
 }
 
 /// The bare echo on one thread, and the way to it.

@@ -29,6 +29,9 @@ pub(crate) enum BenchError {
     /// The ledger did not do what it was asked.
     #[error("the ledger: {0}")]
     Ledger(String),
+    /// svc-crypto did not do what it was asked.
+    #[error("svc-crypto: {0}")]
+    Crypto(String),
     /// PostgreSQL, or a program of it, did not do what it was asked.
     #[error("PostgreSQL: {0}")]
     Postgres(String),

@@ -4,6 +4,7 @@
 
 mod coalesce;
 mod cpu;
+mod crypto;
 mod disk;
 mod echo;
 mod edge;
@@ -40,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Coalesce(coalesce::CoalesceArgs),
+    Crypto(crypto::CryptoArgs),
     Echo(echo::EchoArgs),
     Edge(edge::EdgeArgs),
     Ledger(ledger::LedgerArgs),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     }
     let outcome = match &cli.command {
         Command::Coalesce(args) => coalesce::run(args),
+        Command::Crypto(args) => crypto::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Edge(args) => edge::run(args),
         Command::Ledger(args) => ledger::run(args),

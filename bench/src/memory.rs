@@ -8,6 +8,12 @@ pub(crate) fn of(pid: u32) -> String {
     format!("{} MiB in memory, at most {} so far", mebibytes("VmRSS:"), mebibytes("VmHWM:"))
 }
 
+/// Bytes that this process has in memory now; 0 where it is not known.
+pub(crate) fn here() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse(&status, "VmRSS:").unwrap_or(0)
+}
+
 /// A line of proc_pid_status(5), such as `VmRSS:    1234 kB`, where a kB is 1,024 bytes.
 fn parse(status: &str, name: &str) -> Option<u64> {
     let kilobytes: u64 =

@@ -29,7 +29,8 @@ use crate::load::{Bound, Pace, Run};
 use crate::report::Figures;
 
 /// The size of the message that is echoed.
-pub(crate) const PAYLOAD: &[u8; 64] = &[0xa5; 64];
+pub(crate) const PAYLOAD: &[u8; PAYLOAD_BYTES as usize] = &[0xa5; PAYLOAD_BYTES as usize];
+const PAYLOAD_BYTES: u32 = 64;
 
 /// Of a call with metadata; it is never reached.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -50,18 +51,26 @@ pub(crate) struct Shape {
     /// the cores each]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Option<u32>,
+    /// Bytes in a message
+    #[arg(long, default_value_t = PAYLOAD_BYTES, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    payload: u32,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { connections: 4, in_flight: 64, threads: None }
+        Self { connections: 4, in_flight: 64, threads: None, payload: PAYLOAD_BYTES }
     }
 }
 
 impl Shape {
     /// This many calls in flight on each of as many connections.
     pub(crate) const fn of(connections: u32, in_flight: u32) -> Self {
-        Self { connections, in_flight, threads: None }
+        Self { connections, in_flight, threads: None, payload: PAYLOAD_BYTES }
+    }
+
+    /// With messages of so many bytes.
+    pub(crate) const fn with_payload(self, payload: u32) -> Self {
+        Self { payload, ..self }
     }
 
     /// Refuses what the mesh's own load limit would refuse.
@@ -100,7 +109,7 @@ impl fmt::Display for Shape {
         write!(
             f,
             "unary echo of {} bytes over mTLS, {} connections x {} in flight, {} client threads",
-            PAYLOAD.len(),
+            self.payload,
             self.connections,
             self.in_flight,
             self.connections_per_thread().len()
@@ -122,7 +131,8 @@ pub(super) fn drive(
             .iter()
             .map(|connections| {
                 let bound = share(bound, *connections, shape.connections);
-                let clients = Clients { address, tls, connections: *connections, in_flight: shape.in_flight };
+                let (in_flight, payload) = (shape.in_flight, vec![0xa5; shape.payload as usize].into());
+                let clients = Clients { address, tls, connections: *connections, in_flight, payload };
                 scope.spawn(move || clients.drive(metadata, bound))
             })
             .collect();
@@ -156,6 +166,7 @@ struct Clients<'a> {
     tls: &'a Arc<ClientConfig>,
     connections: u32,
     in_flight: u32,
+    payload: Bytes,
 }
 
 impl Clients<'_> {
@@ -173,7 +184,7 @@ impl Clients<'_> {
             let mut workers = JoinSet::new();
             for client in clients {
                 for _ in 0..self.in_flight {
-                    workers.spawn(work(client.clone(), metadata, Arc::clone(&run)));
+                    workers.spawn(work(client.clone(), self.payload.clone(), metadata, Arc::clone(&run)));
                 }
             }
             while let Some(ended) = workers.join_next().await {
@@ -199,8 +210,12 @@ pub(crate) fn with_metadata<M>(message: M, timeout: Duration) -> Result<tonic::R
     Ok(call.request(message))
 }
 
-async fn work(mut client: EchoClient, metadata: bool, run: Arc<Run>) -> Result<(), BenchError> {
-    let payload = Bytes::from_static(PAYLOAD);
+async fn work(
+    mut client: EchoClient,
+    payload: Bytes,
+    metadata: bool,
+    run: Arc<Run>,
+) -> Result<(), BenchError> {
     while let Some((_, due)) = run.next(Instant::now()) {
         let message = EchoMessage { payload: payload.clone() };
         let request = if metadata { with_metadata(message, DEADLINE)? } else { tonic::Request::new(message) };
@@ -262,7 +277,7 @@ mod tests {
 
     #[test]
     fn connections_are_dealt_out_evenly() {
-        let shape = |connections, threads| Shape { connections, in_flight: 1, threads: Some(threads) };
+        let shape = |connections, threads| Shape { threads: Some(threads), ..Shape::of(connections, 1) };
         assert_eq!(shape(4, 1).connections_per_thread(), [4]);
         assert_eq!(shape(7, 3).connections_per_thread(), [3, 2, 2]);
         assert_eq!(shape(2, 8).connections_per_thread(), [1, 1]);
@@ -270,7 +285,7 @@ mod tests {
 
     #[test]
     fn more_calls_than_the_mesh_admits_are_refused_before_the_run() {
-        let shape = |in_flight| Shape { connections: 4, in_flight, threads: None };
+        let shape = |in_flight| Shape::of(4, in_flight);
         assert!(shape(256).check().is_ok());
         assert!(shape(257).check().is_err());
     }
