@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod panic_guard;
 pub mod pki;
 pub mod policy;
+pub mod postgres;
 pub mod routes;
 pub mod run;
 pub mod scope;

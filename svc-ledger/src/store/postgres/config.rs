@@ -1,16 +1,10 @@
 //! How the server is reached, and what this replica is called.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use mesh::StartError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The longest schema name: it must fit into the names of sessions, with an epoch.
-const SCHEMA_LENGTH_MAX: usize = 32;
 /// The longest name of a replica, in bytes.
 const NAME_LENGTH_MAX: usize = 253;
 
@@ -94,12 +88,7 @@ const fn default_query_timeout_ms() -> u64 {
 impl PostgresConfig {
     /// What is wrong with it that can be seen without a file or the server.
     pub fn check(&self) -> Result<(), String> {
-        super::url::parse(&self.url)?;
-        if !is_schema(&self.schema) {
-            return Err(format!(
-                "postgres.schema must be 1 to {SCHEMA_LENGTH_MAX} of a-z, 0-9 and '_', the first a letter, and must not begin with pg_"
-            ));
-        }
+        mesh::postgres::check(&self.url, &self.schema)?;
         for (key, text) in [("name", &self.name), ("address", &self.address)] {
             if text.len() > NAME_LENGTH_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(format!(
@@ -133,20 +122,6 @@ impl PostgresConfig {
     pub(super) fn query_timeout(&self) -> Duration {
         Duration::from_millis(self.query_timeout_ms)
     }
-}
-
-/// Whether a name needs no quotes in SQL, and is not one of the server's own.
-fn is_schema(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    (1..=SCHEMA_LENGTH_MAX).contains(&name.len())
-        && name.bytes().all(legal)
-        && name.as_bytes()[0].is_ascii_lowercase()
-        && !name.starts_with("pg_")
-}
-
-/// Reads a file that the configuration names; `key` says which.
-pub(super) fn read_file(key: &str, path: &Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(path).map_err(StartError::io(format!("postgres.{key}: the file {}", path.display())))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! - `archive`: the journal, read beside its writer.
 //! - `leader`, `leadership`: which replica writes. A lease says when another one may take over; the epoch
 //!   makes it safe. `place`: whether this one may answer, and who may instead.
-//! - `session`, `tls`, `url`, `config`, `migrate`: the way to the server, and the schema.
+//! - `session`, `config`: the way to the server, over [`mesh::postgres`].
 //!
 //! All transactions are READ COMMITTED. Of the two rows that fence, `leadership` is locked before `watermark`.
 
@@ -18,7 +18,6 @@ mod index;
 mod journal;
 mod leader;
 mod leadership;
-mod migrate;
 mod place;
 mod replica;
 mod session;
@@ -26,8 +25,6 @@ mod snapshot;
 mod takeover;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod url;
 
 use deadpool_postgres::{Object, Pool};
 use mesh::{StartError, StoreError};
@@ -51,6 +48,9 @@ pub use self::{
     replica::{PostgresStore, Replica},
 };
 
+/// Applied in order, each once and each in a transaction of its own. One that was released never changes.
+const MIGRATIONS: &[&str] = &[include_str!("schema/001_ledger.sql")];
+
 /// A ledger in PostgreSQL, as one replica sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Postgres {
@@ -71,7 +71,7 @@ impl Postgres {
         let server = Server::new(config)?;
         let mut client = server.connect(Purpose::Migrate).await?;
         server.pin_durability(&client).await?;
-        migrate::migrate(&mut client, server.schema(), migrate::MIGRATIONS).await?;
+        server.migrate(&mut client, MIGRATIONS).await?;
         if !is_key(&client, key.id()).await? {
             return Err(StartError::Config(
                 "postgres.key_file: this ledger's journal was begun with another key".to_owned(),

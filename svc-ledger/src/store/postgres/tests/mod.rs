@@ -86,11 +86,15 @@ impl Fixture {
 
     /// The same server by another way, a proxy's.
     fn at(&self, port: u16) -> Server {
+        Server::new(&self.config_at(port)).unwrap()
+    }
+
+    fn config_at(&self, port: u16) -> PostgresConfig {
         let (_, rest) = self.config.url.rsplit_once('@').unwrap();
         let (_, database) = rest.split_once('/').unwrap();
         let (user, _) = self.config.url.rsplit_once('@').unwrap();
         let url = format!("{user}@127.0.0.1:{port}/{database}");
-        Server::new(&PostgresConfig { url, ..self.config.clone() }).unwrap()
+        PostgresConfig { url, ..self.config.clone() }
     }
 
     pub(super) fn server(&self) -> Server {

@@ -7,8 +7,7 @@ use crate::store::{
     Frames,
     ports::{Journal as _, JournalError},
     postgres::{
-        Postgres, PostgresConfig, journal,
-        migrate::{MIGRATIONS, migrate},
+        MIGRATIONS, Postgres, PostgresConfig, journal,
         session::{Purpose, Server},
     },
 };
@@ -26,8 +25,8 @@ async fn migrations_are_applied_once_also_by_replicas_that_start_together() {
 async fn a_silent_server_is_not_waited_for() {
     let fixture = Fixture::new().await;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let mut server = fixture.at(listener.local_addr().unwrap().port());
-    server.connect_timeout = std::time::Duration::from_millis(50);
+    let config = fixture.config_at(listener.local_addr().unwrap().port());
+    let server = Server::new(&PostgresConfig { connect_timeout_ms: 50, ..config }).unwrap();
     let silent = server.connect(Purpose::Lead).await.err().unwrap();
     assert!(silent.to_string().contains("does not answer"), "{silent}");
 }
@@ -61,14 +60,13 @@ async fn a_schema_from_a_newer_program_is_refused() {
 async fn a_migration_that_fails_leaves_nothing_and_those_before_it_stay() {
     let fixture = Fixture::without_schema().await;
     let mut client = fixture.server().connect(Purpose::Migrate).await.unwrap();
-    let schema = fixture.config.schema.clone();
     let broken: &[&str] = &["CREATE TABLE one (n int)", "CREATE TABLE two (n int); SELECT no_such_column"];
-    migrate(&mut client, &schema, broken).await.unwrap_err();
+    fixture.server().migrate(&mut client, broken).await.unwrap_err();
     let tables =
         "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename IN ('one', 'two')";
     assert_eq!(fixture.count(tables).await, 1);
     let mended: &[&str] = &[broken[0], "CREATE TABLE two (n int)"];
-    migrate(&mut client, &schema, mended).await.unwrap();
+    fixture.server().migrate(&mut client, mended).await.unwrap();
     assert_eq!(fixture.count(tables).await, 2);
 }
 

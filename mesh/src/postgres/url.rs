@@ -47,7 +47,7 @@ pub(super) fn parse(url: &str) -> Result<Url, String> {
     }
     if config.get_options().is_some() || config.get_application_name().is_some() {
         return Err(
-            "postgres.url must not set options or application_name: the ledger sets its own".to_owned()
+            "postgres.url must not set options or application_name: the service sets its own".to_owned()
         );
     }
     config.ssl_mode(match protection {

@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use mesh::StartError;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -16,6 +15,8 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
+
+use crate::service::StartError;
 
 /// Makes TLS of a connection, where the server has it.
 #[derive(Clone)]

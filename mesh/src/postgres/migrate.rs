@@ -1,29 +1,26 @@
 //! Brings the schema up to date, once for all replicas.
 
-use mesh::StoreError;
 use tokio_postgres::Client;
 
-use super::session::failed;
-
-/// Applied in order, each once and each in a transaction of its own. One that was released never changes.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/001_ledger.sql")];
+use super::{Server, failed};
+use crate::store::StoreError;
 
 /// In the schema that search_path names.
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_version (
     version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
 
-/// Applies what is missing. Replicas that start together wait for one another; a schema from a newer
-/// program is refused.
-pub(super) async fn migrate(
-    client: &mut Client,
-    schema: &str,
-    migrations: &[&str],
-) -> Result<(), StoreError> {
-    let known = migrations.len();
+/// Applies those of a service's migrations that are missing, in order, each once and each in a transaction of its
+/// own. One that was released never changes. Replicas that start together wait for one another.
+///
+/// # Errors
+/// [`StoreError::Newer`] for a schema that a newer program has migrated.
+pub async fn migrate(server: &Server, client: &mut Client, migrations: &[&str]) -> Result<(), StoreError> {
+    let (schema, known) = (server.schema(), migrations.len());
+    let lock = format!("{} {schema}", server.application());
     loop {
         let transaction = client.transaction().await.map_err(failed)?;
         transaction
-            .execute("SELECT pg_advisory_xact_lock(hashtextextended('paymesh-ledger ' || $1, 0))", &[&schema])
+            .execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&lock])
             .await
             .map_err(failed)?;
         // A schema that somebody made for us needs no right to make one.
