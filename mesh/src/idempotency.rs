@@ -131,7 +131,7 @@ pub fn finish(
 }
 
 /// How many records one commit deletes at most.
-const PRUNED_AT_ONCE: u32 = 1_000;
+pub const PRUNED_AT_ONCE: u32 = 1_000;
 /// How often old records are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
@@ -149,17 +149,22 @@ pub fn prune(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
 
 /// The background duty that keeps a store's records from growing without bound. Ends with the drain.
 pub async fn pruning(store: Embedded, clock: Arc<dyn Clock>, drain: Drain) {
+    let store = &store;
+    let gone = |now| async move { store.write(move |connection| prune(connection, now)).await };
+    pruning_with(gone, clock, drain).await;
+}
+
+/// The same for any store. `prune` does what [`prune`] does, [`PRUNED_AT_ONCE`] at most.
+pub async fn pruning_with<F>(prune: impl Fn(Timestamp) -> F, clock: Arc<dyn Clock>, drain: Drain)
+where
+    F: Future<Output = Result<usize, StoreError>>,
+{
     let mut ticks = tokio::time::interval(PRUNE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while drain.unless_started(ticks.tick()).await.is_some() {
         let now = clock.now();
         // A full batch means that there is more.
-        while store
-            .write(move |connection| prune(connection, now))
-            .await
-            .is_ok_and(|gone| gone == PRUNED_AT_ONCE as usize)
-            && !drain.has_started()
-        {}
+        while prune(now).await.is_ok_and(|gone| gone == PRUNED_AT_ONCE as usize) && !drain.has_started() {}
     }
 }
 

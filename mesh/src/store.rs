@@ -60,6 +60,11 @@ impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Queue(queue) => queue.into(),
+            StoreError::Server(said) => {
+                tracing::error!(error = said, "the database server failed");
+                Fault::new(Reason::Unavailable, "The service could not reach its store; try again.")
+                    .retry_after_s(1)
+            }
             other => {
                 tracing::error!(error = %other, "the store failed");
                 Fault::new(Reason::Internal, "The service could not reach its store.")
