@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::operations::DataKeyLimits;
+use crate::{operations::DataKeyLimits, store::PostgresConfig};
 
 /// What svc-crypto alone has. Holds no secret: the root key is named by its file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,9 @@ pub struct Config {
     /// made at the first start.
     #[schemars(example = "secrets/root.key")]
     pub root_key_file: Option<PathBuf>,
+    /// Where keys, cards and the audit log are kept when it is not in this service's own directory. With it, several
+    /// replicas may run and all serve; they need the same root key (docs/crypto-postgres.md).
+    pub postgres: Option<PostgresConfig>,
     /// How many tenants' vault keys and how many named keys are kept expanded in memory, each.
     #[schemars(range(min = 1))]
     pub keys_cached_max: usize,
@@ -44,7 +47,8 @@ pub struct Config {
     /// 0 for as many as they like. Default 60000.
     pub detokenize_per_minute: u32,
     /// How long a card's verification code is held in memory for its authorization, in seconds. It is never
-    /// written, is given once, and is lost at a restart. 0: none is held. Default 900.
+    /// written, is given once, and is lost at a restart; of several replicas only the one that took it gives it.
+    /// 0: none is held. Default 900.
     #[schemars(range(max = 3600))]
     pub cvc_held_s: u32,
     /// How many verification codes are held at most; beyond that the oldest are forgotten. 0: none is held.
@@ -82,6 +86,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             root_key_file: None,
+            postgres: None,
             keys_cached_max: 10_000,
             keys_cached_for_s: 300,
             keys_idle_for_s: 600,

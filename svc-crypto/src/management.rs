@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh::{Clock, Drain, Ids, SpiffeId, StoreError};
+use mesh::{BatchError, Clock, Drain, Ids, SpiffeId, StoreError};
 use money::{TenantId, Timestamp};
 use uuid::Uuid;
 
@@ -242,11 +242,17 @@ impl<S: Store> Management<S> {
         }
     }
 
-    /// Keeps a revision. Nobody in this process uses the one before once this has answered.
+    /// Keeps a revision. Nobody in this process uses the one before once this has answered, or the store, also where
+    /// the caller has gone away.
     async fn keep(&self, key: &Key) -> Result<Kept, ManageError> {
-        let kept = self.store.keep_key(key.clone()).await?;
-        self.named.forget(&key.tenant, &key.name);
-        Ok(kept)
+        let (store, named, key) = (self.store.clone(), Arc::clone(&self.named), key.clone());
+        let keeping = tokio::spawn(mesh::scope::carry(async move {
+            let kept = store.keep_key(key.clone()).await;
+            // Whatever came of it: it may be kept also where the store says that it failed.
+            named.forget(&key.tenant, &key.name);
+            kept
+        }));
+        Ok(keeping.await.map_err(|_| StoreError::from(BatchError::Broken))??)
     }
 
     async fn first(

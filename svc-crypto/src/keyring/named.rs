@@ -1,11 +1,15 @@
 //! Named keys, ready for use: loaded once however many ask, kept for a bounded time, and let go of the moment
-//! they are changed.
+//! they are changed. Where other replicas change them too, what is kept is good only as long as the store was asked
+//! a short while ago what they changed: see [`NamedKeys::heard`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use mesh::{Cache, Clock, Drain};
 use money::{TenantId, Timestamp};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use super::{KeyError, Keyring, Missing};
 use crate::{
@@ -114,6 +118,8 @@ type Name = (TenantId, KeyName);
 struct Entry {
     /// Before the key was read.
     since: Timestamp,
+    /// The same by this process's own clock.
+    read_at: Instant,
     key: OnceCell<Arc<LiveKey>>,
 }
 
@@ -125,6 +131,22 @@ pub struct NamedKeys<S> {
     random: Random,
     cache: Cache<Name, Arc<Entry>>,
     kept_for: Duration,
+    replicas: Option<Replicas>,
+}
+
+/// What is known of changes by other replicas.
+struct Replicas {
+    trusted_for: Duration,
+    /// Changes up to then were heard of.
+    heard: Mutex<Instant>,
+}
+
+impl Replicas {
+    /// Whether what was read at that time is good now.
+    fn trusts(&self, read_at: Instant, now: Instant) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(heard.max(read_at)) < self.trusted_for
+    }
 }
 
 impl<S: Store> NamedKeys<S> {
@@ -136,7 +158,23 @@ impl<S: Store> NamedKeys<S> {
         cached_max: usize,
         kept_for: Duration,
     ) -> Self {
-        Self { store, ring, clock, random: Random::default(), cache: Cache::new(cached_max), kept_for }
+        let (random, cache) = (Random::default(), Cache::new(cached_max));
+        Self { store, ring, clock, random, cache, kept_for, replicas: None }
+    }
+
+    /// Others change keys too: what was read is good for `trusted_for` after it was read, and after
+    /// [`NamedKeys::heard`]. When that is over keys are read again, or are not to be had.
+    #[must_use]
+    pub fn with_replicas(mut self, trusted_for: Duration) -> Self {
+        self.replicas = Some(Replicas { trusted_for, heard: Mutex::new(Instant::now()) });
+        self
+    }
+
+    /// All that others had changed at that time was let go of.
+    pub fn heard(&self, at: Instant) {
+        if let Some(replicas) = &self.replicas {
+            *replicas.heard.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        }
     }
 
     /// A key with its versions; `None` if there is none of this name.
@@ -171,9 +209,14 @@ impl<S: Store> NamedKeys<S> {
 
     /// The key's place, made anew where what is in it is too old.
     fn entry(&self, place: &Name) -> Arc<Entry> {
-        let now = self.clock.now();
-        let fresh = |entry: &Arc<Entry>| age(entry.since, now) < self.kept_for;
-        self.cache.get_or_insert_with(place, fresh, || Arc::new(Entry { since: now, key: OnceCell::new() }))
+        let (now, read_at) = (self.clock.now(), Instant::now());
+        let trusted = |entry: &Arc<Entry>| {
+            self.replicas.as_ref().is_none_or(|replicas| replicas.trusts(entry.read_at, read_at))
+        };
+        let fresh = |entry: &Arc<Entry>| age(entry.since, now) < self.kept_for && trusted(entry);
+        self.cache.get_or_insert_with(place, fresh, || {
+            Arc::new(Entry { since: now, read_at, key: OnceCell::new() })
+        })
     }
 
     /// Lets go of a key: whoever asks from now on sees what is on record now.

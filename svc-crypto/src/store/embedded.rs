@@ -61,7 +61,8 @@ const MIGRATIONS: &[&str] = &[
     cards::SCHEMA,
 ];
 
-/// Keeps everything in one file. Cheap to clone.
+/// Keeps everything in one file. When a deletion or a destruction is answered, no byte of what went is left on the disk.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     engine: Embedded,

@@ -3,6 +3,8 @@
 
 mod audit;
 mod embedded;
+mod postgres;
+mod rows;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -18,6 +20,7 @@ use uuid::Uuid;
 
 pub use audit::{AuditLog, Found, Usage};
 pub use embedded::{EmbeddedAuditLog, EmbeddedStore};
+pub use postgres::{PostgresAuditLog, PostgresConfig, PostgresStore};
 
 use crate::domain::{
     envelope::EnvelopeError,
@@ -51,7 +54,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
 
     /// Keeps a named key's next revision, or its first, if the one on record is the one before. A destroyed key's
-    /// versions are wiped from the store.
+    /// versions are emptied, and wiped from the disk where the store says so.
     fn keep_key(&self, key: Key) -> impl Future<Output = Result<Kept, StoreError>> + Send;
 
     /// Named keys to which something happens by itself at this time or before (see [`Key::due_at`]), the longest
@@ -101,10 +104,10 @@ pub trait Store: Clone + Send + Sync + 'static {
         ids: Vec<(TenantId, TokenRef)>,
     ) -> impl Future<Output = Result<Vec<Option<StoredCard>>, StoreError>> + Send;
 
-    /// Takes cards out, in the order asked and in one commit. When this answers, no byte of their envelopes, tags and
-    /// fingerprints is left on the disk, be it now or at an earlier attempt that they were taken out; what was
+    /// Takes cards out, in the order asked and in one commit. When this answers, the store gives out no byte of their
+    /// envelopes, tags and fingerprints any more, be it now or at an earlier attempt that they were taken out; what was
     /// answered under an idempotency key stays for as long as such answers do. Their tokens stay taken: none will ever
-    /// stand for another card.
+    /// stand for another card. What the disk still holds each store says.
     fn delete_cards(
         &self,
         ids: Vec<(TenantId, TokenRef)>,

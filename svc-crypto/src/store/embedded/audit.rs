@@ -1,20 +1,18 @@
 //! The audit log in a SQLite file of its own, so that its commits wait for no others.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use mesh::{Embedded, SpiffeId, StoreError};
+use mesh::{Embedded, StoreError};
 use money::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use crate::{
-    domain::{
-        algorithm::Verb,
-        audit::{Act, ChainKey, Chained, Entry, Link, Outcome, Record, Subject},
-        envelope::KeyRef,
-        keys::KeyName,
+    domain::audit::{ChainKey, Chained, Entry, Link, Record},
+    store::{
+        AuditLog, Found, Usage,
+        rows::{Columns, check_known, subject_texts, used},
     },
-    store::{AuditLog, Found, Usage},
 };
 
 /// Applied once each, in order; never changed after a release.
@@ -88,13 +86,8 @@ fn end(connection: &Connection, known: Link) -> Result<(Link, Timestamp), StoreE
     let (end, at) = last.query_row([], link).optional()?.unwrap_or((Link::START, Timestamp::EPOCH));
     if known != end && known != Link::START {
         let mut at_known = connection.prepare_cached("SELECT hash FROM record WHERE sequence = ?1")?;
-        let hash = at_known.query_row([known.sequence], |row| row.get(0)).optional()?;
-        if hash != Some(known.hash) {
-            return Err(StoreError::Corrupt(format!(
-                "the audit log does not hold record {} as it was kept: it ends with record {}",
-                known.sequence, end.sequence
-            )));
-        }
+        let hash: Option<Vec<u8>> = at_known.query_row([known.sequence], |row| row.get(0)).optional()?;
+        check_known(known, hash.as_deref(), end)?;
     }
     Ok((end, at))
 }
@@ -107,7 +100,7 @@ fn append(
     now: Timestamp,
 ) -> Result<Link, StoreError> {
     let (mut end, at) = end(connection, known)?;
-    let mut used: BTreeMap<(Uuid, u32), (u64, u64)> = BTreeMap::new();
+    let used = used(&entries);
     let mut insert = connection.prepare_cached(
         "INSERT INTO record (sequence, at, workload, tenant, key_name, token, key_id, key_version, verb, outcome,
              count, bytes, hash)
@@ -115,11 +108,7 @@ fn append(
     )?;
     for Chained { record, hash } in key.extend(end, at, entries, now) {
         let Record { sequence, at, entry: Entry { act, count, bytes } } = record;
-        let (key_name, token) = match &act.subject {
-            Subject::None => ("", String::new()),
-            Subject::Key(name) => (name.as_str(), String::new()),
-            Subject::Token(token) => ("", token.to_string()),
-        };
+        let (key_name, token) = subject_texts(&act.subject);
         insert.execute(params![
             sequence,
             at.as_nanos(),
@@ -136,19 +125,14 @@ fn append(
             hash,
         ])?;
         end = Link { sequence, hash };
-        if let (Some(key), Outcome::Done, false) = (act.key, &act.outcome, act.verb.is_management()) {
-            let (messages, sum) = used.entry((key.id, key.version)).or_default();
-            *messages = messages.saturating_add(count.into());
-            *sum = sum.saturating_add(bytes);
-        }
     }
     let mut add = connection.prepare_cached(
         "INSERT INTO usage (id, version, messages, bytes) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (id, version) DO UPDATE
          SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes",
     )?;
-    for ((id, version), (messages, bytes)) in used {
-        add.execute(params![id.as_bytes(), version, messages, bytes])?;
+    for Usage { key, version, messages, bytes } in used {
+        add.execute(params![key.as_bytes(), version, messages, bytes])?;
     }
     Ok(end)
 }
@@ -162,36 +146,28 @@ fn records(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Foun
     let rows = select.query_map(params![after, limit], |row| {
         let sequence = row.get(0)?;
         // What cannot be had as what it should be was changed; the verification says so.
-        Ok(Found { sequence, chained: chained(row, sequence).unwrap_or_default() })
+        let chained = columns(row, sequence).ok().and_then(Columns::chained);
+        Ok(Found { sequence, chained })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A row as a record; `None` if it holds what no record does. Two rows that differ never give the same.
-fn chained(row: &Row<'_>, sequence: u64) -> Result<Option<Chained>, rusqlite::Error> {
-    let (workload, tenant, key_name): (String, String, String) = (row.get(2)?, row.get(3)?, row.get(4)?);
-    let (token, key_id): (String, Vec<u8>) = (row.get(5)?, row.get(6)?);
-    let tenant = if tenant.is_empty() { Ok(None) } else { tenant.parse().map(Some) };
-    let subject = match (key_name.is_empty(), token.is_empty()) {
-        (true, true) => Some(Subject::None),
-        (false, true) => KeyName::parse(&key_name).ok().map(Subject::Key),
-        (true, false) => token.parse().ok().map(Subject::Token),
-        (false, false) => None,
-    };
-    let key = match (key_id.is_empty(), row.get(7)?) {
-        (true, 0) => Some(None),
-        (true, _) => None,
-        (false, version) => Uuid::from_slice(&key_id).ok().map(|id| Some(KeyRef { id, version })),
-    };
-    let (Ok(workload), Ok(tenant), Some(subject), Some(key), Some(verb)) =
-        (SpiffeId::of(&workload), tenant, subject, key, Verb::from_code(row.get(8)?))
-    else {
-        return Ok(None);
-    };
-    let act = Act { workload, tenant, subject, key, verb, outcome: Outcome::from_text(row.get(9)?) };
-    let entry = Entry { act, count: row.get(10)?, bytes: row.get(11)? };
-    let record = Record { sequence, at: Timestamp::from_nanos(row.get(1)?), entry };
-    Ok(Some(Chained { record, hash: row.get(12)? }))
+fn columns(row: &Row<'_>, sequence: u64) -> Result<Columns, rusqlite::Error> {
+    Ok(Columns {
+        sequence,
+        at: row.get(1)?,
+        workload: row.get(2)?,
+        tenant: row.get(3)?,
+        key_name: row.get(4)?,
+        token: row.get(5)?,
+        key_id: row.get(6)?,
+        key_version: row.get(7)?,
+        verb: row.get(8)?,
+        outcome: row.get(9)?,
+        count: row.get(10)?,
+        bytes: row.get(11)?,
+        hash: row.get(12)?,
+    })
 }
 
 /// Times rise with numbers, so halving finds it.

@@ -13,7 +13,10 @@ use crate::{
         key::{Key, State, Version},
         keys::{KeyName, Purpose},
     },
-    store::{Change, Kept},
+    store::{
+        Change, Kept,
+        rows::{state_code, state_of},
+    },
 };
 
 /// Keys that were made on their first use, before they had a life of their own, become named keys.
@@ -43,27 +46,6 @@ pub(super) const SCHEMA: &str = "
 
 const COLUMNS: &str = "tenant, name, id, purpose, state, state_at, min_decrypt_version, rotation_period_s,
     created_at, revision";
-
-/// The numbers that stand for states. Never reused.
-fn state_code(state: State) -> (i64, i64) {
-    match state {
-        State::Enabled => (1, 0),
-        State::Disabled => (2, 0),
-        State::PendingDestruction { at } => (3, at.as_nanos()),
-        State::Destroyed { at } => (4, at.as_nanos()),
-    }
-}
-
-fn state_of(code: i64, at: i64) -> Option<State> {
-    let at = Timestamp::from_nanos(at);
-    match code {
-        1 => Some(State::Enabled),
-        2 => Some(State::Disabled),
-        3 => Some(State::PendingDestruction { at }),
-        4 => Some(State::Destroyed { at }),
-        _ => None,
-    }
-}
 
 /// A row without its versions. `None` inside: it holds what this version does not know.
 fn row(row: &Row<'_>) -> Result<Option<Key>, rusqlite::Error> {

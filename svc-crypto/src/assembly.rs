@@ -1,0 +1,134 @@
+//! Puts the service together on its stores: the same for every kind of them.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh::{Parts, ServiceContext, SpiffeId, StartError, Watched};
+use paymesh_proto::crypto::v1::{
+    audit_service_server::AuditServiceServer, crypto_service_server::CryptoServiceServer,
+    key_service_server::KeyServiceServer, vault_service_server::VaultServiceServer,
+};
+
+use crate::{
+    audit::{HeadFile, Recorder},
+    codes::{self, HeldCodes},
+    config::Config,
+    domain::{audit::ChainKey, grant::Grants, keys::Root, quota::Quota, verification::Codes},
+    grants,
+    imports::Imports,
+    keyring::{Keyring, NamedKeys},
+    management::Management,
+    operations::Operations,
+    replicas::Follower,
+    service::{AuditHandler, Audited, CryptoHandler, KeysHandler, VaultHandler},
+    store::{AuditLog, Store},
+};
+
+/// The largest message: a batch of operations, or a megabyte of plaintext with what belongs to it.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// How often the file of grants is looked at.
+const GRANTS_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the service stands on.
+pub(crate) struct Stores<S, L> {
+    /// Keys and cards.
+    pub(crate) store: S,
+    /// The audit log.
+    pub(crate) log: L,
+    /// What wraps tenants' keys.
+    pub(crate) root: Root,
+    /// What the audit log's hashes are made with.
+    pub(crate) chain_key: ChainKey,
+    /// How long keys in memory are good for where other replicas change them too.
+    pub(crate) trusted_for: Option<Duration>,
+}
+
+/// The service's parts on these stores; `name` is its own.
+///
+/// # Errors
+/// A file that cannot be used, or an audit log that does not hold what is known of it.
+pub(crate) async fn assemble<S: Store, L: AuditLog>(
+    stores: Stores<S, L>,
+    name: &str,
+    config: &Config,
+    context: &ServiceContext,
+) -> Result<Parts, StartError> {
+    let Stores { store, log, root, chain_key, trusted_for } = stores;
+    let (clock, ids) = (context.clock(), context.ids());
+    let keyring =
+        Keyring::new(store.clone(), root, Arc::clone(&clock), Arc::clone(&ids), config.keys_cached_max);
+    let keyring = Arc::new(keyring);
+    let head = HeadFile::of(context.data_dir());
+    let known = head.read().map_err(|error| StartError::Config(error.to_string()))?;
+    log.end(known).await?;
+    let deadline = Duration::from_millis(config.audit_deadline_ms.into());
+    let (recorder, end) =
+        Recorder::start(log.clone(), known, Arc::clone(&clock), deadline, context.metrics())
+            .map_err(StartError::io("a thread for the audit log"))?;
+    let audit = AuditHandler::new(log.clone(), chain_key, end.clone());
+    let grants = grants_of(config)?;
+    let (kept_for, idle) = (config.keys_cached_for(), config.keys_idle_for());
+    let named = NamedKeys::new(
+        store.clone(),
+        Arc::clone(&keyring),
+        Arc::clone(&clock),
+        config.keys_cached_max,
+        kept_for,
+    );
+    let named = Arc::new(match trusted_for {
+        Some(trusted_for) => named.with_replicas(trusted_for),
+        None => named,
+    });
+    let follower = match trusted_for {
+        Some(trusted_for) => Some(Follower::new(store.clone(), Arc::clone(&named), trusted_for).await?),
+        None => None,
+    };
+    let operations =
+        Operations::new(Arc::clone(&named), grants.clone(), config.data_key_limits(), recorder.clone());
+    let management = Management::new(
+        store.clone(),
+        Arc::clone(&keyring),
+        Arc::clone(&named),
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        recorder.clone(),
+        SpiffeId::of(name).map_err(|error| StartError::Config(error.to_string()))?,
+    );
+    let management = Arc::new(management);
+    let imports = Imports::new(Arc::clone(&clock), Arc::clone(&ids));
+    let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone(), log, recorder.clone());
+    let lifetime = Duration::from_secs(config.cvc_held_s.into());
+    let codes = Arc::new(HeldCodes::new(Codes::new(config.cvc_held_max, lifetime)));
+    let wiping = codes::wiping(Arc::clone(&codes), Arc::clone(&clock), context.drain());
+    let quota = Quota::per_minute(config.detokenize_per_minute);
+    let vault = VaultHandler::new(store, keyring, codes, quota, clock, ids);
+    let vault = Audited::new(vault, recorder);
+    let crypto = CryptoHandler::new(Arc::new(operations));
+    let parts = Parts::new()
+        .serve(VaultServiceServer::new(vault))
+        .serve(
+            CryptoServiceServer::new(crypto)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .serve(KeyServiceServer::new(keys))
+        .serve(AuditServiceServer::new(audit))
+        .worker("audit head", head.keep(end, context.drain()))
+        .worker("verification code wiping", wiping)
+        .worker("key rotation and destruction", management.keep_due(context.drain()))
+        .worker("idle keys", named.forget_idle_every(idle, context.drain()))
+        .worker("grants", grants.keep(GRANTS_LOOK_EVERY, context.drain()));
+    Ok(match follower {
+        Some(follower) => parts.worker("changes by other replicas", follower.follow(context.drain())),
+        None => parts,
+    })
+}
+
+/// Who may do what with which keys, from the file that is named, or built in.
+fn grants_of(config: &Config) -> Result<Watched<Grants>, StartError> {
+    let Some(file) = config.grants_file.clone() else {
+        return Ok(Watched::fixed("grants", grants::built_in()));
+    };
+    Watched::load("grants", vec![file.clone()], move || grants::read(&file))
+        .map_err(|error| StartError::Config(error.to_string()))
+}

@@ -1,0 +1,59 @@
+//! The service's own keys in PostgreSQL, and which root key wraps them.
+
+use deadpool_postgres::GenericClient;
+use mesh::StoreError;
+use money::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{execute, row, rows};
+use crate::domain::{
+    envelope::KeyRef,
+    keys::{Slot, WrappedKey},
+};
+
+pub(super) async fn root(client: &impl GenericClient) -> Result<Option<Uuid>, StoreError> {
+    Ok(row(client, "SELECT id FROM root", &[]).await?.map(|row| row.get(0)))
+}
+
+pub(super) async fn adopt_root(client: &impl GenericClient, id: Uuid) -> Result<Uuid, StoreError> {
+    execute(client, "INSERT INTO root (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await?;
+    let known = root(client).await?;
+    known.ok_or_else(|| StoreError::Corrupt("the root's id was taken away".to_owned()))
+}
+
+/// A version's number as it is read.
+pub(super) fn version_of(number: i64) -> Result<u32, StoreError> {
+    let wrong = |_| StoreError::Corrupt("a key on record has a version that can be none".to_owned());
+    u32::try_from(number).map_err(wrong)
+}
+
+pub(super) async fn select(client: &impl GenericClient, slot: &Slot) -> Result<Vec<WrappedKey>, StoreError> {
+    let statement = "SELECT version, id, wrapped FROM key
+        WHERE tenant = $1 AND purpose = $2 AND name = $3 ORDER BY version";
+    let purpose = i16::from(slot.purpose.code());
+    let found = rows(client, statement, &[&slot.tenant.as_str(), &purpose, &slot.name()]).await?;
+    let wrapped = |row: &Row| {
+        let reference = KeyRef { version: version_of(row.get(0))?, id: row.get(1) };
+        Ok(WrappedKey { reference, wrapped: row.get(2) })
+    };
+    found.iter().map(wrapped).collect()
+}
+
+pub(super) async fn make(
+    client: &impl GenericClient,
+    slot: &Slot,
+    first: &WrappedKey,
+    now: Timestamp,
+) -> Result<Vec<WrappedKey>, StoreError> {
+    // Of those who come at once one inserts, and the others wait for it and insert nothing.
+    let statement =
+        "INSERT INTO key (tenant, purpose, name, version, id, wrapped, created_at, imported, public_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, false, '') ON CONFLICT DO NOTHING";
+    let WrappedKey { reference: KeyRef { id, version }, wrapped } = first;
+    let (purpose, version, at) = (i16::from(slot.purpose.code()), i64::from(*version), now.as_nanos());
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&slot.tenant.as_str(), &purpose, &slot.name(), &version, id, wrapped, &at];
+    execute(client, statement, &values).await?;
+    select(client, slot).await
+}
