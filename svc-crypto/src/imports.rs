@@ -1,5 +1,6 @@
 //! Imports under way: key pairs that serve one import each, live a quarter of an hour at most, and never leave
-//! memory. After a restart, or at another replica, an import begins anew.
+//! memory. After a restart, or at another replica, an import begins anew: a private key that is stored could be used
+//! twice, which RSA here must not be (see [`crate::domain::key_import`]).
 
 use std::{
     collections::HashMap,

@@ -207,6 +207,26 @@ impl<S: Store> NamedKeys<S> {
         }
     }
 
+    /// The same, where this version of it is asked for: one that is kept without it may be older than another
+    /// replica's, and is read again.
+    ///
+    /// # Errors
+    /// As [`NamedKeys::get`].
+    pub async fn get_with(
+        &self,
+        tenant: &TenantId,
+        name: &KeyName,
+        version: u32,
+    ) -> Result<Option<Arc<LiveKey>>, KeyError> {
+        let kept = self.get(tenant, name).await?;
+        let lacks = kept.as_ref().is_some_and(|key| key.key.newest_version() < version);
+        if lacks && self.replicas.is_some() {
+            self.forget(tenant, name);
+            return self.get(tenant, name).await;
+        }
+        Ok(kept)
+    }
+
     /// The key's place, made anew where what is in it is too old.
     fn entry(&self, place: &Name) -> Arc<Entry> {
         let (now, read_at) = (self.clock.now(), Instant::now());

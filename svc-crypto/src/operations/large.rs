@@ -57,7 +57,7 @@ impl<S: Store> Operations<S> {
     /// Why it is refused, which is on record.
     pub async fn encrypt_large(&self, call: &Call, begin: Begin) -> Result<Large<Encryptor>, Fault> {
         let (aad, asked) = (begin.aad, begin.key_version);
-        self.begin(call, &begin.key_name, Verb::Encrypt, |key| {
+        self.begin(call, &begin.key_name, Verb::Encrypt, asked, |key| {
             let version = key.key.making(asked)?;
             let context = context(key, Label::Data, &aad)?;
             let salt = self.random.salt().map_err(KeyError::from)?;
@@ -73,7 +73,8 @@ impl<S: Store> Operations<S> {
     /// # Errors
     /// Why it is refused, which is on record.
     pub async fn decrypt_large(&self, call: &Call, begin: Begin) -> Result<Large<Opening>, Fault> {
-        self.begin(call, &begin.key_name, Verb::Decrypt, |key| {
+        // Which version opens it, it says later.
+        self.begin(call, &begin.key_name, Verb::Decrypt, u32::MAX, |key| {
             let context = context(key, Label::Data, &begin.aad)?;
             Ok((Opening { key: Arc::clone(key), context, begun: Begun::Not(Vec::new()) }, None))
         })
@@ -85,9 +86,10 @@ impl<S: Store> Operations<S> {
         call: &Call,
         name: &str,
         verb: Verb,
+        version: u32,
         begin: impl FnOnce(&Arc<LiveKey>) -> Result<(L, Option<KeyRef>), Refused>,
     ) -> Result<Large<L>, Fault> {
-        let mut session = Session::default();
+        let mut session = Session { version, ..Session::default() };
         let tenant = call.tenant().cloned();
         let begun = match &tenant {
             Ok(tenant) => match self.key(call, tenant, name, verb, &mut session).await {

@@ -8,6 +8,7 @@ use crate::domain::{
     algorithm::Verb,
     audit::{Act, Entry, Outcome, Subject},
     envelope::KeyRef,
+    prefix::Prefix,
 };
 
 /// The entries of the operations of one call.
@@ -74,6 +75,25 @@ pub(super) fn verb_of(asked: &Asked) -> Verb {
         Asked::DecryptFormat(_) => Verb::DecryptFormat,
         Asked::Sign(_) => Verb::Sign,
         Asked::Verify(_) => Verb::Verify,
+    }
+}
+
+/// The version of its key that an operation names, itself or by what is to be opened; 0 for none.
+pub(super) fn version_named(asked: &Asked) -> u32 {
+    let sealed = |sealed: &[u8]| Prefix::read(sealed).map_or(0, |prefix| prefix.key.version);
+    match asked {
+        Asked::Encrypt(request) | Asked::EncryptDeterministic(request) => request.key_version,
+        Asked::Decrypt(request) => sealed(&request.ciphertext),
+        Asked::Rewrap(request) => sealed(&request.ciphertext),
+        Asked::Translate(request) => request.from.as_ref().map_or(0, |from| sealed(&from.ciphertext)),
+        Asked::GenerateDataKey(_) | Asked::GenerateWrappedDataKey(_) => 0,
+        Asked::DecryptDataKey(request) => sealed(&request.wrapped),
+        Asked::ComputeMac(request) => request.key_version,
+        Asked::VerifyMac(request) => request.key_version,
+        Asked::BlindIndex(request) => request.key_version,
+        Asked::EncryptFormat(request) | Asked::DecryptFormat(request) => request.key_version,
+        Asked::Sign(request) => request.key_version,
+        Asked::Verify(request) => request.key_version,
     }
 }
 

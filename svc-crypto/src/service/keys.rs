@@ -353,7 +353,7 @@ fn import_fault(error: ImportFailed) -> Fault {
     match error {
         ImportFailed::Unknown => Fault::invalid(
             "import_id",
-            "must be that of an import of this tenant which is not used or expired",
+            "must be that of an import of this tenant which began at this replica and is not used or expired",
         ),
         ImportFailed::TooMany => {
             Fault::new(Reason::Overloaded, "Too many imports are under way.").retry_after_s(60)

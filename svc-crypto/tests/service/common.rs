@@ -38,7 +38,8 @@ impl World {
         Self::begin(dir, config, NOW).await
     }
 
-    async fn begin(dir: &Path, config: Config, now: Timestamp) -> Self {
+    /// The same with both.
+    pub(crate) async fn begin(dir: &Path, config: Config, now: Timestamp) -> Self {
         let clock = Arc::new(ManualClock::new(now));
         let mut harness = Harness::with_clock(dir, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let service = harness.start::<Crypto>(config).await.unwrap();

@@ -5,7 +5,7 @@
 //! whole. Where others append too, replicas take turns: a lock that lives as long as the transaction, the end, and the
 //! group. Who appends alone has the same lock, shared: a turn waits for it, and it for a turn.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::Pool;
 use mesh::{
@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
 use uuid::Uuid;
 
-use super::{limit_of, own::version_of, row, rows};
+use super::{limit_of, own::version_of, row, rows, within};
 use crate::{
     domain::audit::{ChainKey, Chained, Entry, Link},
     store::{
@@ -70,6 +70,7 @@ pub struct PostgresAuditLog {
     pub(super) session: Session,
     /// What turns are taken by.
     pub(super) lock: String,
+    timeout: Duration,
     writer: Arc<Mutex<Writer>>,
 }
 
@@ -109,14 +110,14 @@ enum Attempt {
 }
 
 impl PostgresAuditLog {
-    pub(super) fn new(server: Server, pool: Pool, key: ChainKey, statement_timeout_ms: u128) -> Self {
+    pub(super) fn new(server: Server, pool: Pool, key: ChainKey, timeout: Duration) -> Self {
         let settings = vec![
-            ("statement_timeout", statement_timeout_ms.to_string()),
+            ("statement_timeout", timeout.as_millis().to_string()),
             ("idle_in_transaction_session_timeout", TURN_MS_MAX.to_string()),
         ];
         let session = Session { name: "audit".to_owned(), settings };
         let lock = format!("{} audit", server.name_of(&Session::default()));
-        Self { server, pool, key, session, lock, writer: Arc::default() }
+        Self { server, pool, key, session, lock, timeout, writer: Arc::default() }
     }
 
     /// Follows the end that is known, without asking for it.
@@ -166,13 +167,8 @@ impl PostgresAuditLog {
         committed.map_err(failed)?;
         Ok((end, group.end(end), group.at))
     }
-}
 
-impl AuditLog for PostgresAuditLog {
-    async fn append(&self, entries: Vec<Entry>, known: Link, now: Timestamp) -> Result<Link, StoreError> {
-        if entries.is_empty() {
-            return self.end(known).await;
-        }
+    async fn keep(&self, entries: Vec<Entry>, known: Link, now: Timestamp) -> Result<Link, StoreError> {
         let mut writer = self.writer.lock().await;
         let alone = writer.alone.take();
         // Put back only when all went well: what failed, or was cut short, takes its session with it.
@@ -203,10 +199,20 @@ impl AuditLog for PostgresAuditLog {
             Err(error) => Err(error),
         }
     }
+}
+
+impl AuditLog for PostgresAuditLog {
+    async fn append(&self, entries: Vec<Entry>, known: Link, now: Timestamp) -> Result<Link, StoreError> {
+        if entries.is_empty() {
+            return self.end(known).await;
+        }
+        within(self.timeout, self.keep(entries, known, now)).await
+    }
 
     async fn end(&self, known: Link) -> Result<Link, StoreError> {
-        let client = pooled(&self.pool).await?;
-        let found = row(&client, END, &[&as_bigint(known.sequence)?]).await?;
+        let known_at = as_bigint(known.sequence)?;
+        let found =
+            within(self.timeout, async { row(&pooled(&self.pool).await?, END, &[&known_at]).await }).await?;
         let (end, _, at_known) = end_of(found.as_ref())?;
         check_known(known, at_known.as_deref(), end)?;
         Ok(end)
@@ -217,8 +223,9 @@ impl AuditLog for PostgresAuditLog {
             "SELECT sequence, at, workload, tenant, key_name, token, key_id, key_version, verb, outcome,
                 count, bytes, hash
             FROM audit_record WHERE sequence > $1 ORDER BY sequence LIMIT $2";
-        let client = pooled(&self.pool).await?;
-        let found = rows(&client, statement, &[&as_bigint(after)?, &limit_of(limit)]).await?;
+        let (after, limit) = (as_bigint(after)?, limit_of(limit));
+        let asking = async { rows(&pooled(&self.pool).await?, statement, &[&after, &limit]).await };
+        let found = within(self.timeout, asking).await?;
         let found = found.iter().map(|row| {
             let sequence = from_bigint(row.get(0))?;
             Ok(Found { sequence, chained: columns(row, sequence).chained() })
@@ -247,7 +254,8 @@ impl AuditLog for PostgresAuditLog {
 
     async fn usage(&self, key: Uuid) -> Result<Vec<Usage>, StoreError> {
         let statement = "SELECT version, messages, bytes FROM key_usage WHERE id = $1 ORDER BY version";
-        let found = rows(&pooled(&self.pool).await?, statement, &[&key]).await?;
+        let asking = async { rows(&pooled(&self.pool).await?, statement, &[&key]).await };
+        let found = within(self.timeout, asking).await?;
         let usage = |row: &Row| {
             let (messages, bytes) = (from_bigint(row.get(1))?, from_bigint(row.get(2))?);
             Ok(Usage { key, version: version_of(row.get(0))?, messages, bytes })

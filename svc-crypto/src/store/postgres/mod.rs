@@ -17,6 +17,8 @@ mod own;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use deadpool_postgres::{GenericClient, Object, Pool};
 use mesh::{
     StartError, StoreError,
@@ -24,6 +26,7 @@ use mesh::{
     postgres::{Server, ServerSettings, Session, failed, migrate, pooled},
 };
 use money::{TenantId, Timestamp, TokenRef};
+use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
@@ -46,7 +49,7 @@ pub struct PostgresStore {
     pool: Pool,
     /// One connection, for whoever follows changes: waits for nobody who looks things up.
     following: Pool,
-    statement_timeout_ms: u128,
+    timeout: Duration,
 }
 
 impl PostgresStore {
@@ -86,12 +89,12 @@ impl PostgresStore {
         };
         let pool = server.pool_of_writers(&settings(timeout.as_millis()), config.pool_max, timeout)?;
         let following = server.pool(&settings(trusted.as_millis()), 1, trusted)?;
-        Ok(Self { server, pool, following, statement_timeout_ms: timeout.as_millis() })
+        Ok(Self { server, pool, following, timeout })
     }
 
     /// The audit log in the same schema. Its hashes are made with `key`.
     pub fn audit_log(&self, key: ChainKey) -> PostgresAuditLog {
-        PostgresAuditLog::new(self.server.clone(), self.pool.clone(), key, self.statement_timeout_ms)
+        PostgresAuditLog::new(self.server.clone(), self.pool.clone(), key, self.timeout)
     }
 
     /// Deletes answers to idempotency keys that were kept for long enough, and says how many.
@@ -99,25 +102,38 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Server`].
     pub async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        idempotency::prune(&self.client().await?, now).await
+        self.within(async { idempotency::prune(&self.client().await?, now).await }).await
     }
 
     async fn client(&self) -> Result<Object, StoreError> {
         pooled(&self.pool).await
     }
+
+    /// The server bounds a statement too, but may be out of reach.
+    async fn within<T, E: From<StoreError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        within(self.timeout, work).await
+    }
+}
+
+async fn within<T, E: From<StoreError>>(
+    most: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = |_| E::from(StoreError::Server("it does not answer in time".to_owned()));
+    timeout(most, work).await.map_err(late)?
 }
 
 impl Store for PostgresStore {
     async fn root(&self) -> Result<Option<Uuid>, StoreError> {
-        own::root(&self.client().await?).await
+        self.within(async { own::root(&self.client().await?).await }).await
     }
 
     async fn adopt_root(&self, id: Uuid) -> Result<Uuid, StoreError> {
-        own::adopt_root(&self.client().await?, id).await
+        self.within(async { own::adopt_root(&self.client().await?, id).await }).await
     }
 
     async fn named_key(&self, tenant: TenantId, name: KeyName) -> Result<Option<Key>, StoreError> {
-        named::select(&self.client().await?, &tenant, &name).await
+        self.within(async { named::select(&self.client().await?, &tenant, &name).await }).await
     }
 
     async fn named_keys(
@@ -126,27 +142,27 @@ impl Store for PostgresStore {
         after: Option<KeyName>,
         limit: usize,
     ) -> Result<Vec<Key>, StoreError> {
-        named::list(&self.client().await?, &tenant, after.as_ref(), limit).await
+        self.within(async { named::list(&self.client().await?, &tenant, after.as_ref(), limit).await }).await
     }
 
     async fn keep_key(&self, key: Key) -> Result<Kept, StoreError> {
-        named::keep(&mut self.client().await?, &key).await
+        self.within(async { named::keep(&mut self.client().await?, &key).await }).await
     }
 
     async fn keys_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Key>, StoreError> {
-        named::due(&self.client().await?, now, limit).await
+        self.within(async { named::due(&self.client().await?, now, limit).await }).await
     }
 
     async fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        named::changes(&pooled(&self.following).await?, after, limit).await
+        self.within(async { named::changes(&pooled(&self.following).await?, after, limit).await }).await
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {
-        named::last_change(&pooled(&self.following).await?).await
+        self.within(async { named::last_change(&pooled(&self.following).await?).await }).await
     }
 
     async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {
-        own::select(&self.client().await?, &slot).await
+        self.within(async { own::select(&self.client().await?, &slot).await }).await
     }
 
     async fn make_key(
@@ -155,22 +171,22 @@ impl Store for PostgresStore {
         first: WrappedKey,
         now: Timestamp,
     ) -> Result<Vec<WrappedKey>, StoreError> {
-        own::make(&self.client().await?, &slot, &first, now).await
+        self.within(async { own::make(&self.client().await?, &slot, &first, now).await }).await
     }
 
     async fn put_card(&self, put: PutCard) -> Result<Put, PutError> {
-        cards::put(&mut self.client().await?, put).await
+        self.within(async { cards::put(&mut self.client().await?, put).await }).await
     }
 
     async fn replay(&self, scope: Scope, fingerprint: Fingerprint) -> Result<Option<Vec<u8>>, Reuse> {
-        idempotency::find(&self.client().await?, &scope, &fingerprint).await
+        self.within(async { idempotency::find(&self.client().await?, &scope, &fingerprint).await }).await
     }
 
     async fn cards(&self, ids: Vec<(TenantId, TokenRef)>) -> Result<Vec<Option<StoredCard>>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        cards::select(&self.client().await?, &ids).await
+        self.within(async { cards::select(&self.client().await?, &ids).await }).await
     }
 
     async fn delete_cards(
@@ -181,7 +197,7 @@ impl Store for PostgresStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        cards::delete(&mut self.client().await?, &ids, now).await
+        self.within(async { cards::delete(&mut self.client().await?, &ids, now).await }).await
     }
 }
 

@@ -1,0 +1,223 @@
+//! Two replicas on one database: what one does, the other knows.
+
+use std::time::Duration;
+
+use mesh::{Fault, Reason, testing::Harness};
+use paymesh_proto::crypto::v1::{
+    Algorithm, CardInput, DeleteTokenRequest, DisableKeyRequest, EnableKeyRequest,
+    GetImportParametersRequest, ImportKeyRequest, ImportMethod, ListAuditRecordsRequest, RotateKeyRequest,
+    VerifyAuditLogRequest,
+};
+use svc_crypto::Crypto;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::Instant,
+};
+use tonic::Status;
+
+use crate::{
+    common::{World, authorize, call, card, reason},
+    crypto::{decrypt, encrypt},
+    postgres::Database,
+};
+
+const KEY: &str = "payments.k";
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// A replica in a directory of its own.
+struct Replica {
+    world: World,
+    _dir: tempfile::TempDir,
+}
+
+impl Replica {
+    async fn start(config: svc_crypto::config::Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { world: World::start_with(dir.path(), config).await, _dir: dir }
+    }
+
+    async fn encrypt(&self) -> Result<Vec<u8>, Status> {
+        let sealed =
+            self.world.crypto("svc-payments").encrypt(call("acme", encrypt(KEY, b"text", b""))).await?;
+        Ok(sealed.into_inner().ciphertext.to_vec())
+    }
+
+    async fn disable(&self) {
+        let request = call("acme", DisableKeyRequest { name: KEY.into() });
+        self.world.keys("operator").disable_key(request).await.unwrap();
+    }
+}
+
+async fn two(database: &Database) -> (Replica, Replica) {
+    let (a, b) = (Replica::start(database.config()).await, Replica::start(database.config()).await);
+    a.world.make_key("acme", KEY, Algorithm::Aes256Gcm).await;
+    (a, b)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_one_disables_the_other_refuses_within_a_second() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    for _ in 0..3 {
+        b.encrypt().await.unwrap();
+        a.disable().await;
+        let disabled = Instant::now();
+        let refused = loop {
+            let began = Instant::now();
+            match b.encrypt().await {
+                Ok(_) => assert!(began - disabled < TRUSTED_FOR, "served after {:?}", began - disabled),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(reason::<()>(Err(refused)), Reason::KeyNotEnabled);
+        let enable = call("acme", EnableKeyRequest { name: KEY.into() });
+        a.world.keys("operator").enable_key(enable).await.unwrap();
+        b.world.until(async || b.encrypt().await.is_ok()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_encrypts_with_a_new_version_the_other_opens_at_once() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    for version in 2..12 {
+        b.encrypt().await.unwrap();
+        let rotate = RotateKeyRequest { name: KEY.into(), expected_version: version - 1 };
+        a.world.keys("operator").rotate_key(call("acme", rotate)).await.unwrap();
+        let sealed = a.encrypt().await.unwrap();
+        let opened = b.world.crypto("svc-payments").decrypt(call("acme", decrypt(KEY, &sealed, b""))).await;
+        assert_eq!(&opened.unwrap().into_inner().plaintext[..], b"text", "version {version}");
+    }
+}
+
+/// Passes bytes on to the server, while it is open.
+async fn proxy(database: &Database) -> (u16, watch::Sender<bool>) {
+    let (url, _) = database.schema.url();
+    let server = url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let (gate, open) = watch::channel(true);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.unwrap();
+            let (client, server) = (client.into_split(), server.into_split());
+            for (mut from, mut to) in [(client.0, server.1), (server.0, client.1)] {
+                let mut open = open.clone();
+                tokio::spawn(async move {
+                    let mut piece = vec![0; 16 << 10];
+                    while let Ok(count @ 1..) = from.read(&mut piece).await {
+                        if open.wait_for(|open| *open).await.is_err()
+                            || to.write_all(&piece[..count]).await.is_err()
+                        {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    (port, gate)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_cut_off_does_not_go_on_with_what_it_knew() {
+    let database = Database::new();
+    let (port, gate) = proxy(&database).await;
+    let a = Replica::start(database.config()).await;
+    let mut config = database.config_by(port);
+    config.postgres.as_mut().unwrap().query_timeout_ms = 1_000;
+    let b = Replica::start(config).await;
+    a.world.make_key("acme", KEY, Algorithm::Aes256Gcm).await;
+    b.encrypt().await.unwrap();
+    gate.send_replace(false);
+    a.disable().await;
+    tokio::time::sleep_until(Instant::now() + TRUSTED_FOR).await;
+    assert_eq!(reason(b.encrypt().await), Reason::Unavailable);
+    gate.send_replace(true);
+    b.world.until(async || matches!(&b.encrypt().await, Err(status) if Fault::from_status(status).reason() == Reason::KeyNotEnabled)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_leave_one_audit_log() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    let encrypting = |replica: &Replica| {
+        let mut crypto = replica.world.crypto("svc-payments");
+        async move {
+            for _ in 0..40 {
+                crypto.encrypt(call("acme", encrypt(KEY, b"text", b""))).await.unwrap();
+            }
+        }
+    };
+    tokio::join!(encrypting(&a), encrypting(&b), encrypting(&a), encrypting(&b));
+    for replica in [&a, &b] {
+        let mut audit = replica.world.audit("operator");
+        let verify = VerifyAuditLogRequest::default();
+        let mut said = audit.verify_audit_log(call("acme", verify)).await.unwrap().into_inner();
+        let verified = loop {
+            let said = said.message().await.unwrap().unwrap();
+            if said.done {
+                break said;
+            }
+        };
+        assert_eq!(verified.offence, "");
+        let list = ListAuditRecordsRequest { verb: "encrypt".into(), page_size: 1_000, ..Default::default() };
+        let listed = audit.list_audit_records(call("acme", list)).await.unwrap().into_inner().records;
+        assert_eq!(listed.iter().map(|record| record.count).sum::<u32>(), 160);
+    }
+    // What is counted of a key is the sum of both.
+    let get = paymesh_proto::crypto::v1::GetKeyRequest { name: KEY.into() };
+    let key = b.world.keys("operator").get_key(call("acme", get)).await.unwrap().into_inner();
+    assert_eq!(key.versions[0].messages, 160);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cards_are_shared_and_codes_are_not() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    let with_code = CardInput { cvc: "123".into(), ..card("4242424242424242") };
+    let token = a.world.tokenize("acme", with_code).await.unwrap().into_inner();
+    let again = b.world.tokenize("acme", card("4242424242424242")).await.unwrap().into_inner();
+    assert_eq!(again.id, token.id);
+    let code = async |replica: &Replica| {
+        let asked = replica.world.vault("svc-payments").detokenize(call("acme", authorize(&token.id))).await;
+        asked.map(|card| card.into_inner().cvc)
+    };
+    assert_eq!(code(&b).await.unwrap(), "");
+    assert_eq!(code(&a).await.unwrap(), "123");
+    let delete = call("acme", DeleteTokenRequest { id: token.id.clone() });
+    b.world.vault("edge-gateway").delete_token(delete).await.unwrap();
+    assert_eq!(reason(code(&a).await), Reason::TokenNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_ends_where_it_began() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    let begin = GetImportParametersRequest { method: ImportMethod::EcdhP256AesKwp.into() };
+    let begun =
+        a.world.keys("operator").get_import_parameters(call("acme", begin)).await.unwrap().into_inner();
+    let end = ImportKeyRequest {
+        name: "imported".into(),
+        algorithm: Algorithm::Aes256Gcm.into(),
+        import_id: begun.import_id,
+        wrapped: vec![4; 105].into(),
+        ..Default::default()
+    };
+    let refused = b.world.keys("operator").import_key(call("acme", end)).await.unwrap_err();
+    let fault = Fault::from_status(&refused);
+    assert_eq!(fault.violations()[0].field, "import_id");
+    assert!(fault.violations()[0].description.contains("began at this replica"), "{fault:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_another_root_key_does_not_start() {
+    let database = Database::new();
+    let (_a, _b) = two(&database).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut harness = Harness::new(dir.path()).unwrap();
+    let refused = harness.start::<Crypto>(database.config_of_another_root()).await.err().unwrap();
+    assert!(refused.to_string().contains("root key"), "{refused}");
+}
