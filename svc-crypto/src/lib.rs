@@ -65,28 +65,41 @@ impl Service for Crypto {
     }
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
-        if let Some(postgres) = &config.postgres {
-            let store = PostgresStore::open(postgres).await?;
-            let (root, chain_key) = open_root(&config, context, &store).await?;
-            let log = store.audit_log(chain_key.clone());
-            let (pruned, trusted_for) = (store.clone(), Some(postgres.keys_trusted_for()));
-            let prune = move |now| {
-                let store = pruned.clone();
-                async move { store.prune(now).await }
-            };
-            let pruning = mesh::idempotency::pruning_with(prune, context.clock(), context.drain());
-            let stores = Stores { store, log, root, chain_key, trusted_for };
-            let parts = assemble(stores, Self::NAME, &config, context).await?;
-            return Ok(parts.worker("idempotency pruning", pruning));
+        // Boxed, as a start is a large future.
+        match &config.postgres {
+            Some(postgres) => Box::pin(in_postgres(postgres, &config, context)).await,
+            None => Box::pin(in_files(&config, context)).await,
         }
-        let store = EmbeddedStore::open(&context.data_dir().join("crypto.db"))?;
-        let (root, chain_key) = open_root(&config, context, &store).await?;
-        let log = EmbeddedAuditLog::open(&context.data_dir().join("audit.db"), chain_key.clone())?;
-        let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
-        let stores = Stores { store, log, root, chain_key, trusted_for: None };
-        let parts = assemble(stores, Self::NAME, &config, context).await?;
-        Ok(parts.worker("idempotency pruning", pruning))
     }
+}
+
+async fn in_files(config: &Config, context: &ServiceContext) -> Result<Parts, StartError> {
+    let store = EmbeddedStore::open(&context.data_dir().join("crypto.db"))?;
+    let (root, chain_key) = open_root(config, context, &store).await?;
+    let log = EmbeddedAuditLog::open(&context.data_dir().join("audit.db"), chain_key.clone())?;
+    let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
+    let stores = Stores { store, log, root, chain_key, trusted_for: None };
+    let parts = assemble(stores, Crypto::NAME, config, context).await?;
+    Ok(parts.worker("idempotency pruning", pruning))
+}
+
+async fn in_postgres(
+    postgres: &PostgresConfig,
+    config: &Config,
+    context: &ServiceContext,
+) -> Result<Parts, StartError> {
+    let store = PostgresStore::open(postgres).await?;
+    let (root, chain_key) = open_root(config, context, &store).await?;
+    let log = store.audit_log(chain_key.clone());
+    let pruned = store.clone();
+    let prune = move |now| {
+        let store = pruned.clone();
+        async move { store.prune(now).await }
+    };
+    let pruning = mesh::idempotency::pruning_with(prune, context.clock(), context.drain());
+    let stores = Stores { store, log, root, chain_key, trusted_for: Some(postgres.keys_trusted_for()) };
+    let parts = assemble(stores, Crypto::NAME, config, context).await?;
+    Ok(parts.worker("idempotency pruning", pruning))
 }
 
 /// The root key, checked against the one that the store was made under, and the audit log's key that goes with it.

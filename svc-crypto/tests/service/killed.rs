@@ -87,13 +87,15 @@ impl Rng {
     }
 }
 
+/// A key's name, what was encrypted, and what it became.
+type Sealed = (String, Vec<u8>, Vec<u8>);
+
 /// What was acknowledged.
 #[derive(Default)]
 struct Record {
     /// The newest version of each key.
     versions: Mutex<BTreeMap<String, u32>>,
-    /// Name, plaintext and ciphertext.
-    sealed: Mutex<Vec<(String, Vec<u8>, Vec<u8>)>>,
+    sealed: Mutex<Vec<Sealed>>,
     answers: AtomicU64,
     names: AtomicU64,
 }
@@ -146,7 +148,7 @@ impl Run {
         let mut child = self.spawn(days);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let address = lines.find_map(|line| Some(line.strip_prefix(READY)?.to_owned()));
-        let address = address.expect("the service starts");
+        let address = address.unwrap_or_else(|| panic!("the service does not start"));
         let upstream = |caller: &str| {
             let identity = Identity::load(&self.harness.certificate(caller).unwrap()).unwrap();
             Upstream::new(&identity, &SpiffeId::of("svc-crypto").unwrap(), &address).unwrap()
@@ -169,7 +171,7 @@ impl Run {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.expect("the service goes on answering");
+        within(reached, "the service goes on answering").await;
         life.child.kill().unwrap();
         life.child.wait().unwrap();
         while callers.join_next().await.is_some() {}
@@ -203,6 +205,11 @@ impl Run {
             }
         }
     }
+}
+
+/// Waits for what should come.
+async fn within(coming: impl Future<Output = ()>, what: &str) {
+    assert!(tokio::time::timeout(PATIENCE, coming).await.is_ok(), "{what}");
 }
 
 async fn open(life: &mut Life, name: &str, ciphertext: &[u8], text: &[u8]) {
@@ -344,13 +351,14 @@ async fn destroyed(config: &Config, at_rest: impl AsyncFn(&Path) -> AtRest) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, done).await.expect("what is due is destroyed");
+    within(done, "what is due is destroyed").await;
     println!("{} kills, {cut_short} amid {GIVEN_UP} destructions", kills());
     run.check(&mut life).await;
     let found = listed(&mut life).await;
     assert!(given_up.iter().all(|name| found[name].state() == State::Destroyed));
     assert_eq!(found[&kept].state(), State::Disabled);
-    for (name, _, ciphertext) in run.record.sealed.lock().unwrap().clone() {
+    let sealed = run.record.sealed.lock().unwrap().clone();
+    for (name, _, ciphertext) in sealed {
         let opened = life.crypto.decrypt(call("acme", decrypt(&name, &ciphertext, b""))).await;
         assert_eq!(opened.is_ok(), found[&name].state() == State::Enabled, "{name}");
     }

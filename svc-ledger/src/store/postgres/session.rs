@@ -31,7 +31,7 @@ pub(super) enum Purpose {
 /// The server, as it is configured.
 #[derive(Clone)]
 pub(super) struct Server {
-    server: postgres::Server,
+    postgres: postgres::Server,
     lease: Duration,
     query_timeout: Duration,
 }
@@ -40,7 +40,7 @@ impl Server {
     /// Reads the files that the configuration names. Does not connect.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self, StartError> {
         config.check().map_err(StartError::Config)?;
-        let server = postgres::Server::new(&ServerSettings {
+        let postgres = postgres::Server::new(&ServerSettings {
             application: "paymesh-ledger",
             url: config.url.clone(),
             password_file: config.password_file.clone(),
@@ -50,12 +50,12 @@ impl Server {
             silence_max: config.lease(),
             allow_unsynced_commits: config.allow_unsynced_commits,
         })?;
-        Ok(Self { server, lease: config.lease(), query_timeout: config.query_timeout() })
+        Ok(Self { postgres, lease: config.lease(), query_timeout: config.query_timeout() })
     }
 
     /// Brings the schema up to date.
     pub(super) async fn migrate(&self, client: &mut Client, migrations: &[&str]) -> Result<(), StoreError> {
-        postgres::migrate(&self.server, client, migrations).await
+        postgres::migrate(&self.postgres, client, migrations).await
     }
 
     /// How long a leader that is not heard of keeps its place.
@@ -65,12 +65,12 @@ impl Server {
 
     /// The name of the sessions that write in an epoch.
     pub(super) fn writers(&self, epoch: Epoch) -> String {
-        self.server.name_of(&self.session(Purpose::Write(epoch)))
+        self.postgres.name_of(&self.session(Purpose::Write(epoch)))
     }
 
     /// Makes a connection. The session ends when the client is dropped.
     pub(super) async fn connect(&self, purpose: Purpose) -> Result<Client, StoreError> {
-        self.server.connect(&self.session(purpose)).await
+        self.postgres.connect(&self.session(purpose)).await
     }
 
     /// A connection that commits for the leader: what it says is committed is on the disk.
@@ -82,12 +82,12 @@ impl Server {
 
     /// Refuses a server that may lose what it committed.
     pub(super) async fn pin_durability(&self, client: &Client) -> Result<(), StoreError> {
-        self.server.pin_durability(client).await
+        self.postgres.pin_durability(client).await
     }
 
     /// Connections for lookups, made as they are needed.
     pub(super) fn pool(&self, size: usize) -> Result<Pool, StartError> {
-        self.server.pool(&self.session(Purpose::Read), size, self.query_timeout)
+        self.postgres.pool(&self.session(Purpose::Read), size, self.query_timeout)
     }
 
     fn session(&self, purpose: Purpose) -> Session {

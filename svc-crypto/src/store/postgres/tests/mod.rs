@@ -10,7 +10,10 @@ use mesh::{postgres::Session, testing::postgres::Schema};
 use tokio_postgres::Client;
 
 use super::{PostgresAuditLog, PostgresConfig, PostgresStore};
-use crate::store::contract::{audit_key, suite};
+use crate::{
+    domain::canonical,
+    store::contract::{audit_key, suite},
+};
 
 suite!(|dir: &Path| open(dir));
 suite!(audit: |dir: &Path| log(dir));
@@ -31,8 +34,8 @@ fn elsewhere<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
 
 /// What the store of a directory is opened with.
 fn config(dir: &Path) -> PostgresConfig {
-    let name = dir.file_name().unwrap().as_encoded_bytes();
-    let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    // What is random of the directory's name, in small letters.
+    let name = canonical::hex(dir.file_name().unwrap().as_encoded_bytes());
     let name = format!("test_{}", &name[..name.len().min(24)]);
     let (url, password) = SCHEMA.with_borrow_mut(|schema| {
         if schema.as_ref().is_none_or(|schema| schema.name() != name) {
