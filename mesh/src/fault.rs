@@ -136,6 +136,8 @@ reasons! {
     Unavailable => "UNAVAILABLE", Unavailable, 503;
     /// The RPC is not offered.
     Unimplemented => "UNIMPLEMENTED", Unimplemented, 501;
+    /// What was kept is damaged: asking again does not help.
+    DataLoss => "DATA_LOSS", DataLoss, 500;
     /// A fault of ours.
     Internal => "INTERNAL", Internal, 500;
 }

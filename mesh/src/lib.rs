@@ -47,6 +47,7 @@ mod refusals;
 mod seldom;
 mod stack;
 mod streamed;
+mod turn;
 
 pub use batch::{BatchError, BatchLimits, Batcher};
 pub use cache::Cache;

@@ -26,6 +26,9 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 ///
 /// Longer than the edge lets any request take, so that none is cut off.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(35);
+/// How long a peer may take nothing of what is there for it once draining has begun, if nothing else is under way on
+/// its connection. Looked at now and then: it may have twice as long.
+const UNTAKEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Requests in flight on one connection: above what a peer's client has, so that it never waits for it.
 const CONCURRENT_STREAMS_MAX: u32 = 4_096;
 /// Streams that a peer may reset before they were taken up, until its connection is closed with
@@ -100,7 +103,7 @@ async fn converse(
     address: SocketAddr,
     drain: &Drain,
 ) {
-    let service = connection.service();
+    let (service, turns) = (connection.service(), connection.turns());
     let connection = http2().serve_connection(TokioIo::new(Gathered::new(stream)), connection);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -112,13 +115,20 @@ async fn converse(
         Ok(ended)
     } else {
         connection.as_mut().graceful_shutdown();
-        tokio::time::timeout(DRAIN_DEADLINE, connection).await
+        let untaken = async {
+            drain.started().await;
+            turns.left_untaken(UNTAKEN_DEADLINE).await;
+        };
+        tokio::select! {
+            ended = tokio::time::timeout(DRAIN_DEADLINE, connection) => ended.map_err(|_elapsed| "it did not end in time"),
+            () = untaken => Err("its peer takes nothing of what is there for it"),
+        }
     };
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(service, %address, %error, "a connection ended early"),
-        Err(_elapsed) => {
-            tracing::warn!(service, %address, "a connection did not end in time and was cut off");
+        Err(why) => {
+            tracing::warn!(service, %address, why, "a connection was cut off");
         }
     }
 }

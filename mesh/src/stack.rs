@@ -39,6 +39,7 @@ use crate::{
     scope::{Scope, within},
     streamed::Streamed,
     telemetry,
+    turn::{Turn, Turns},
 };
 
 /// What all connections of a service share.
@@ -61,11 +62,17 @@ pub(crate) struct Stack {
 pub(crate) struct Connection {
     stack: Arc<Stack>,
     caller: Caller,
+    turns: Turns,
 }
 
 impl Connection {
     pub(crate) fn new(stack: Arc<Stack>, caller: Caller) -> Self {
-        Self { stack, caller }
+        Self { stack, caller, turns: Turns::default() }
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn turns(&self) -> Turns {
+        self.turns.clone()
     }
 
     /// The name of the service that the connection leads to.
@@ -95,7 +102,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             Ok((rpc, call)) => self.handle(rpc, call, request),
             Err(fault) => State::Refused(Some(Box::new(fault))),
         };
-        Answer { under_way: Some(under_way), state }
+        Answer { under_way: Some(under_way), turn: Some(self.turns.begin()), state }
     }
 }
 
@@ -162,6 +169,8 @@ impl Connection {
 pub(crate) struct Answer {
     /// `None` once it has gone on to the answer's stream.
     under_way: Option<UnderWay>,
+    /// Ends with it, or goes on to the answer's stream, too.
+    turn: Option<Turn>,
     state: State,
 }
 
@@ -185,11 +194,12 @@ impl Future for Answer {
                 Poll::Pending => return Poll::Pending,
             },
         };
+        let turn = answer.turn.take();
         let code = code_in(response.headers());
         if let (Some(work), None) = (&mut work, code)
             && let Some(under_way) = answer.under_way.take_if(|under_way| under_way.streams())
         {
-            return Poll::Ready(Ok(stream(response, under_way, work.around.take())));
+            return Poll::Ready(Ok(stream(response, under_way, work.around.take(), turn)));
         }
         if let Some(under_way) = &mut answer.under_way {
             // An answer without a status in its headers has it after its message, and is a success.
@@ -200,10 +210,15 @@ impl Future for Answer {
     }
 }
 
-fn stream(response: Response<Body>, under_way: UnderWay, around: Surroundings) -> Response<Body> {
+fn stream(
+    response: Response<Body>,
+    under_way: UnderWay,
+    around: Surroundings,
+    turn: Option<Turn>,
+) -> Response<Body> {
     let rpc = under_way.verdict.rpc;
     let parting = rpc.filter(|rpc| rpc.is_standard()).map(|_| under_way.stack.parting.clone());
-    response.map(|body| Body::new(Streamed::new(body, under_way, around, parting)))
+    response.map(|body| Body::new(Streamed::new(body, under_way, around, parting, turn)))
 }
 
 /// What goes with all the work on one request.

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use tonic::{Code, Status, body::Body};
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     panic_guard,
     scope::within,
     stack::{Surroundings, UnderWay, code_in, panicked, refused, too_late},
+    turn::Turn,
 };
 
 /// A stream's messages, on their way.
@@ -29,17 +30,26 @@ pub(crate) struct Streamed {
     under_way: UnderWay,
     around: Surroundings,
     parting: Parting,
+    /// Ours while a message is waited for, and not while one waits to be taken.
+    turn: Option<Turn>,
     is_over: bool,
 }
 
 impl Streamed {
     /// The messages of `body`. With `parting` the stream ends once that begins and there is nothing left to
     /// say.
-    pub(crate) fn new(body: Body, under_way: UnderWay, around: Surroundings, parting: Option<Drain>) -> Self {
+    pub(crate) fn new(
+        body: Body,
+        under_way: UnderWay,
+        around: Surroundings,
+        parting: Option<Drain>,
+        turn: Option<Turn>,
+    ) -> Self {
         let begins = parting.map(|parting| -> Pin<Box<dyn Future<Output = ()> + Send>> {
             Box::pin(async move { parting.started().await })
         });
-        Self { body, under_way, around, parting: Parting { begins, has_begun: false }, is_over: false }
+        let parting = Parting { begins, has_begun: false };
+        Self { body, under_way, around, parting, turn, is_over: false }
     }
 
     fn end(&mut self, code: Code) {
@@ -78,6 +88,28 @@ impl hyper::body::Body for Streamed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let stream = self.get_mut();
+        stream.is_ours(true);
+        let next = stream.next(context);
+        if next.is_ready() {
+            stream.is_ours(false);
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+}
+
+impl Streamed {
+    fn is_ours(&mut self, is_ours: bool) {
+        if let Some(turn) = &mut self.turn {
+            turn.ours(is_ours);
+        }
+    }
+
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let stream = self;
         if stream.is_over {
             return Poll::Ready(None);
         }
@@ -115,10 +147,6 @@ impl hyper::body::Body for Streamed {
             Err(fault) => fault,
         };
         Poll::Ready(Some(Ok(Frame::trailers(stream.give_up(fault)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_over
     }
 }
 

@@ -78,6 +78,10 @@ impl Stream for Events {
             "fail" => Poll::Ready(Some(Err(Status::not_found("it is gone")))),
             "panic" => panic!("planted {SECRET}"),
             "wait" => Poll::Pending,
+            "flood" => {
+                let payment_id = "x".repeat(64 << 10);
+                Poll::Ready(Some(Ok(PaymentEvent { payment_id, ..PaymentEvent::default() })))
+            }
             _ => Poll::Ready(None),
         }
     }
@@ -275,4 +279,15 @@ async fn who_watches_a_services_health_does_not_hold_up_its_end() {
     let ended = tokio::time::timeout(Duration::from_secs(10), watching.message()).await;
     assert_eq!(ended.expect("the watch ends").unwrap_err().code(), Code::Unavailable);
     tokio::time::timeout(Duration::from_secs(10), stopping).await.expect("the drain ends").unwrap();
+}
+
+/// A stream that it does not read fills its window; then not even the stream's end reaches it.
+#[tokio::test]
+async fn who_takes_nothing_of_its_stream_does_not_hold_up_the_end() {
+    let ground = Ground::new().await;
+    let untaken = ground.watch("flood", LONG).await;
+    // Long before the drain's deadline, which would end it, too.
+    let stopped = tokio::time::timeout(Duration::from_secs(20), ground.running.stop()).await;
+    stopped.expect("the drain ends");
+    drop(untaken);
 }
