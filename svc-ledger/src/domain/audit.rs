@@ -108,7 +108,7 @@ impl Auditor {
             Event::Expired { timestamp, pending, debit, credit } => {
                 self.expired(*timestamp, pending, [debit, credit]);
             }
-            Event::Burned { .. } => {}
+            Event::Burned { .. } | Event::TimesClosed { .. } => {}
             Event::Limited { account, number, limit, .. } => self.limited(*account, *number, *limit),
         }
     }

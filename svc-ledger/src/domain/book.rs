@@ -157,7 +157,7 @@ impl Book {
                     self.no_longer_due(pending.id);
                 }
                 Event::Burned { id, .. } => ids.push(*id),
-                Event::Opened(_) | Event::Limited { .. } => {}
+                Event::Opened(_) | Event::Limited { .. } | Event::TimesClosed { .. } => {}
             }
         }
         self.unindexed.push_back((sequence, ids));
@@ -199,8 +199,8 @@ impl Book {
     }
 
     /// Lets nothing that is still to happen have this time or an earlier one, so that what is said of it stays
-    /// true. `false`, and nothing changes, of a time that has not come: it is later than now and than all that
-    /// happened.
+    /// true: here at once, and after a new beginning by what is recorded, if it is not so by what was recorded before.
+    /// `false`, and nothing changes, of a time that has not come: it is later than now and than all that happened.
     pub fn close_until(&mut self, time: Timestamp, now: Timestamp) -> bool {
         let has_come = time <= now.max(self.set.last());
         if has_come {
@@ -273,5 +273,37 @@ mod tests {
         assert_eq!(opened(&mut book, 2, 20), Some(52), "nothing was closed");
         assert!(book.close_until(at(7), at(90)));
         assert_eq!(opened(&mut book, 3, 60), Some(60), "no more is closed than was asked about");
+    }
+
+    #[test]
+    fn what_is_closed_stays_closed_where_the_ledger_begins_anew_and_most_of_it_costs_no_record() {
+        let mut book = Book::default();
+        assert_eq!(opened(&mut book, 1, 50), Some(50));
+        let mut events = book.settle(1);
+        assert!(book.close_until(at(50), at(90)));
+        assert_eq!(book.settle(2), [], "what happened is recorded");
+
+        let close = |book: &mut Book, time| {
+            assert!(book.close_until(at(time), at(time)));
+            book.settle(2)
+        };
+        let closed = close(&mut book, 70);
+        let Event::TimesClosed { until } = closed[0] else { panic!("{closed:?}") };
+        let until = until.as_nanos();
+        for time in [70, 71, 40, until] {
+            assert_eq!(close(&mut book, time), [], "it is recorded that {time} is closed");
+        }
+        let later = close(&mut book, until + 1);
+        assert!(matches!(later[..], [Event::TimesClosed { until: later }] if later > at(until + 1)));
+
+        events.extend(closed);
+        let mut anew = Book::default();
+        anew.replay(1, &events);
+        assert_eq!(close(&mut anew, until), []);
+        assert_eq!(opened(&mut anew, 2, 10), Some(until + 1), "which of them were asked about is not known");
+        let last = anew.last();
+        let (accounts, reservations) = anew.into_parts();
+        let mut anew = Book::restore(2, last, accounts, reservations);
+        assert_eq!(opened(&mut anew, 3, 10), Some(until + 2));
     }
 }

@@ -50,6 +50,13 @@ pub enum Event {
         /// The new limit, in minor units.
         limit: i64,
     },
+    /// Times were closed for good: answers about the past may have been given for any up to this one. Who goes on
+    /// with the journal after a new beginning gives none of them to anything. Whoever recorded this knows what it was
+    /// asked, and gives out those that it was not asked about.
+    TimesClosed {
+        /// The last of them.
+        until: Timestamp,
+    },
 }
 
 /// One side of a movement.
@@ -66,13 +73,13 @@ pub struct Side {
 }
 
 impl Event {
-    /// When it happened. A burned id has no time of its own.
+    /// When it happened. A burned id has no time of its own, and neither has the closing of times.
     pub fn timestamp(&self) -> Option<Timestamp> {
         match self {
             Self::Opened(account) => Some(account.created_at),
             Self::Made { transfer, .. } => Some(transfer.timestamp),
             Self::Expired { timestamp, .. } | Self::Limited { timestamp, .. } => Some(*timestamp),
-            Self::Burned { .. } => None,
+            Self::Burned { .. } | Self::TimesClosed { .. } => None,
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct WorkingSet {
     /// The sums over the accounts.
     trials: Trials,
     last: Timestamp,
+    /// Until when times were closed for good; never before the last that was asked about.
+    closed_until: Timestamp,
     log: Vec<Event>,
     /// How both accounts stood before each transfer of the chain that is being tried; `None` between chains.
     undo: Option<Vec<[Standing; 2]>>,
@@ -69,16 +71,21 @@ impl Standing {
     }
 }
 
+/// How far beyond the time that is asked about times are closed for good, in nanoseconds: a second, in which all
+/// further questions cost no record. Where the ledger begins anew within it, its time is as far ahead of its clock.
+const CLOSED_AHEAD_NS: i64 = 1_000_000_000;
+
 /// The time of the ledger's next event: now, unless the clock stands still or was set back.
 fn next_timestamp(now: Timestamp, last: Timestamp) -> Timestamp {
     now.max(Timestamp::from_nanos(last.as_nanos().saturating_add(1)))
 }
 
 impl WorkingSet {
-    /// An empty set; `last` is the time of the ledger's last event.
+    /// An empty set; `last` is the time of the ledger's last event, or the later one until which times were closed.
     pub fn new(last: Timestamp) -> Self {
         let (accounts, transfers) = (HashMap::default(), HashMap::default());
-        Self { accounts, transfers, trials: Trials::default(), last, log: Vec::new(), undo: None }
+        let (trials, log) = (Trials::default(), Vec::new());
+        Self { accounts, transfers, trials, last, closed_until: last, log, undo: None }
     }
 
     /// The time that the next event would have.
@@ -91,8 +98,13 @@ impl WorkingSet {
         self.last
     }
 
-    /// Lets no event that is still to come have this time or an earlier one.
+    /// Lets no event that is still to come have this time or an earlier one. That of an event, and what was asked
+    /// before, is closed by what is recorded already; of a later time a record is made, now and then.
     pub fn close_until(&mut self, time: Timestamp) {
+        if time > self.last.max(self.closed_until) {
+            self.closed_until = Timestamp::from_nanos(time.as_nanos().saturating_add(CLOSED_AHEAD_NS));
+            self.log.push(Event::TimesClosed { until: self.closed_until });
+        }
         self.last = self.last.max(time);
     }
 
@@ -174,6 +186,8 @@ impl WorkingSet {
                     account.limit = *limit;
                 }
             }
+            // Which of them were asked about is not known.
+            Event::TimesClosed { until } => self.last = self.last.max(*until),
         }
         self.last = event.timestamp().map_or(self.last, |timestamp| timestamp.max(self.last));
     }

@@ -82,7 +82,8 @@ impl Chain {
         let (body, count) = lengths.filter(|_| body_bytes <= BODY_BYTES_MAX).ok_or_else(|| {
             JournalError::Failed(format!("{body_bytes} bytes of events are too many for a record"))
         })?;
-        let header = Header { sequence, body, count, first, last, previous: self.link.hash };
+        let version = header::version_of(events);
+        let header = Header { version, sequence, body, count, first, last, previous: self.link.hash };
         buffer[..HEADER_BYTES].copy_from_slice(&header.encode(self.id));
         let hash = self.key.hash(buffer);
         buffer.extend_from_slice(&hash);
@@ -101,6 +102,9 @@ impl Chain {
             .map_err(|error| damaged(format!("its hash is right but its events cannot be read: {error}")))?;
         if times(&events).is_some_and(|times| times != (header.first, header.last)) {
             return Err(damaged("its events are not of the times that its header says".to_owned()));
+        }
+        if header::version_of(&events) != header.version {
+            return Err(damaged("its events are not of the version that its header says".to_owned()));
         }
         self.link = link;
         Ok(Happened { sequence: link.sequence, hash: link.hash, events: events.into() })

@@ -15,7 +15,8 @@ mod tests;
 pub use decode::Decoder;
 pub use encode::Encoder;
 
-/// The fewest bytes that one item takes: a burned id of the same tenant. Bounds what a count may claim.
+/// The fewest bytes of an item of which there may be many: a burned id of the same tenant. Bounds how much room is
+/// made for what a count claims.
 const ITEM_BYTES_MIN: usize = 18;
 
 /// The tag that an item begins with.
@@ -25,6 +26,7 @@ mod tag {
     pub(super) const EXPIRED: u8 = 3;
     pub(super) const BURNED: u8 = 4;
     pub(super) const LIMITED: u8 = 5;
+    pub(super) const TIMES_CLOSED: u8 = 6;
 }
 
 /// What an item leaves out or has.

@@ -23,7 +23,7 @@ pub(crate) fn events(rng: &mut Rng, count: usize, last: &mut i64) -> Vec<Event> 
 pub(crate) fn event(rng: &mut Rng, last: &mut i64) -> Event {
     *last += 1 + rng.i64(0..3) * 1_000;
     let timestamp = Timestamp::from_nanos(*last);
-    match rng.u8(0..8) {
+    match rng.u8(0..9) {
         0 => Event::Opened(Arc::new(account(rng, timestamp))),
         1 => {
             let made = Timestamp::from_nanos(number(rng));
@@ -37,6 +37,7 @@ pub(crate) fn event(rng: &mut Rng, last: &mut i64) -> Event {
             number: Timestamp::from_nanos(number(rng)),
             limit: number(rng),
         },
+        4 => Event::TimesClosed { until: Timestamp::from_nanos(*last + rng.i64(..) % 1_000_000_000) },
         _ => {
             Event::Made { transfer: Arc::new(transfer(rng, timestamp)), debit: side(rng), credit: side(rng) }
         }
@@ -198,10 +199,16 @@ pub(crate) fn golden() -> Vec<Event> {
     ]
 }
 
-/// The bytes of the example in docs/ledger-journal.md: [`golden`] as the first record, with the key 00 01 … 1f.
-pub(crate) fn golden_record() -> Vec<u8> {
+/// What comes second there: the one event that the first version did not have.
+pub(crate) fn golden_of_version_2() -> Vec<Event> {
+    vec![Event::TimesClosed { until: Timestamp::from_nanos(1_800_000_062_000_000_000) }]
+}
+
+/// The bytes of an example in docs/ledger-journal.md: [`golden`] as record 1, [`golden_of_version_2`] as record 2, with
+/// the key 00 01 … 1f.
+pub(crate) fn golden_record(sequence: usize) -> Vec<u8> {
     let document = include_str!("../../../docs/ledger-journal.md");
-    let block = document.split("```hex").nth(1).unwrap().split("```").next().unwrap();
+    let block = document.split("```hex").nth(sequence).unwrap().split("```").next().unwrap();
     let digits: Vec<u32> = block
         .lines()
         .flat_map(|line| line.split('|').next().unwrap().chars())

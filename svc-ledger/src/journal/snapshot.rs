@@ -38,8 +38,8 @@ impl Snapshots {
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// Keeps a snapshot, durably, and the newest one before it that is whole; deletes all others. After an error
-    /// all is as it was.
+    /// Keeps a snapshot, durably, and the newest one before it that is whole; deletes all others, which a failure puts
+    /// off until the next one. After an error those that were there still are; whether this one is, is not known.
     pub fn keep(&self, snapshot: &Snapshot) -> Result<(), JournalError> {
         let path = self.dir.join(format!("{:020}.{EXTENSION}", snapshot.sequence));
         let draft = path.with_extension(DRAFT);

@@ -5,6 +5,7 @@ use money::Timestamp;
 
 use super::{BODY_BYTES_MAX, HASH_BYTES};
 use crate::{
+    domain::Event,
     journal::key::KeyId,
     store::ports::{Hash, JournalError, Sequence},
 };
@@ -12,8 +13,15 @@ use crate::{
 /// What every record begins with.
 const MAGIC: [u8; 4] = *b"PMLJ";
 
-/// The version of the format that this program writes, and the newest that it reads.
-pub const VERSION: u16 = 1;
+/// The newest version of the format, which this program reads as well as all before it. A record has the first one
+/// that has all of its events.
+pub const VERSION: u16 = 2;
+
+/// The version of a record of these events.
+pub(super) fn version_of(events: &[Event]) -> u16 {
+    let has_newer = events.iter().any(|event| matches!(event, Event::TimesClosed { .. }));
+    if has_newer { VERSION } else { 1 }
+}
 
 /// How long a header is, in bytes. Magic, version and checksum keep their places in all versions.
 pub const HEADER_BYTES: usize = 84;
@@ -24,6 +32,8 @@ const CHECKED_BYTES: usize = HEADER_BYTES - 4;
 /// What a record says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// Of the format: that of its events.
+    pub version: u16,
     /// Its place.
     pub sequence: Sequence,
     /// How long its body is, in bytes.
@@ -84,7 +94,7 @@ impl Header {
         let mut rest = bytes.as_mut_slice();
         for field in [
             MAGIC.as_slice(),
-            &VERSION.to_le_bytes(),
+            &self.version.to_le_bytes(),
             &[0; 2],
             &key,
             &self.sequence.to_le_bytes(),
@@ -111,6 +121,7 @@ impl Header {
         let unused: [u8; 2] = take(&mut rest);
         let written_with: KeyId = take(&mut rest);
         let header = Self {
+            version,
             sequence: u64::from_le_bytes(take(&mut rest)),
             body: u32::from_le_bytes(take(&mut rest)),
             count: u32::from_le_bytes(take(&mut rest)),

@@ -92,12 +92,12 @@ fn the_journal_of_another_cluster_or_a_newer_program_says_so() {
         "the journal was written with another key than this ledger's: put back the key or the journal"
     );
     let mut newer = record.to_vec();
-    newer[4] = 2;
+    newer[4] = 3;
     let checksum = crc32fast::hash(&newer[..80]);
     newer[80..84].copy_from_slice(&checksum.to_le_bytes());
     assert_eq!(
         error(Chain::new(samples::key(1), Link::EMPTY).open(&newer)),
-        "the journal is of format 2, this program reads formats up to 1: start a newer one"
+        "the journal is of format 3, this program reads formats up to 2: start a newer one"
     );
 }
 
@@ -136,8 +136,31 @@ fn too_many_events_are_refused_and_change_nothing() {
 #[test]
 fn the_format_is_that_of_its_document() {
     let key = || JournalKey::take(&mut std::array::from_fn(|place| u8::try_from(place).unwrap()));
-    let frame = Chain::new(key(), Link::EMPTY).seal(&samples::golden(), &mut Vec::new()).unwrap();
-    assert_eq!(*frame.bytes, samples::golden_record());
-    let read = Chain::new(key(), Link::EMPTY).open(&samples::golden_record()).unwrap();
-    assert_eq!(*read.events, samples::golden());
+    let (mut writing, mut reading) = (Chain::new(key(), Link::EMPTY), Chain::new(key(), Link::EMPTY));
+    for (sequence, events) in [(1, samples::golden()), (2, samples::golden_of_version_2())] {
+        let record = samples::golden_record(sequence);
+        assert_eq!(*writing.seal(&events, &mut Vec::new()).unwrap().bytes, record);
+        assert_eq!(*reading.open(&record).unwrap().events, events);
+    }
+}
+
+/// Who knows the first version only must be told that a record is newer, not that it is damaged.
+#[test]
+fn a_record_has_the_first_version_that_has_all_of_its_events() {
+    let mut chain = Chain::new(samples::key(1), Link::EMPTY);
+    let (first, second) = (samples::golden(), samples::golden_of_version_2());
+    let both = [first.clone(), second.clone()].concat();
+    for (events, version) in [(&first, 1), (&second, 2), (&both, 2)] {
+        let before = chain.link();
+        let frame = chain.seal(events, &mut Vec::new()).unwrap();
+        let header = Header::decode(frame.bytes.first_chunk().unwrap(), samples::key(1).id()).unwrap();
+        assert_eq!(header.version, version);
+
+        let mut other = Header { version: 3 - version, ..header }.encode(samples::key(1).id()).to_vec();
+        other.extend_from_slice(&frame.bytes[HEADER_BYTES..frame.bytes.len() - HASH_BYTES]);
+        let hash = samples::key(1).hash(&other);
+        other.extend_from_slice(&hash);
+        let refused = error(Chain::new(samples::key(1), before).open(&other));
+        assert!(refused.ends_with("not of the version that its header says"), "{refused}");
+    }
 }

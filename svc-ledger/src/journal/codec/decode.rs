@@ -117,6 +117,9 @@ impl Reader<'_> {
                 number: self.number()?,
                 limit: self.amount()?,
             }),
+            tag::TIMES_CLOSED => Ok(Event::TimesClosed {
+                until: Timestamp::from_nanos(self.time.wrapping_add(self.signed()?)),
+            }),
             _ => Err("the event's tag is unknown"),
         }
     }

@@ -54,6 +54,11 @@ impl<'a> Encoder<'a> {
                 self.number(*number);
                 self.amount(*limit);
             }
+            Event::TimesClosed { until } => {
+                self.out.push(tag::TIMES_CLOSED);
+                // Nothing happened then: it is no time to count from.
+                self.signed(difference(*until, self.time));
+            }
         }
     }
 

@@ -129,7 +129,8 @@ fn what_is_refused_says_where() {
     );
     for (wrong, what) in [
         (&[0_u8][..], "item 0, byte 1: the event's tag is unknown"),
-        (&[6], "item 0, byte 1: the event's tag is unknown"),
+        (&[7], "item 0, byte 1: the event's tag is unknown"),
+        (&[6], "item 0, byte 1: it ends too early"),
         (&[4, 2], "item 0, byte 2: the bits of a burned id are unknown"),
         (&[4, 1], "item 0, byte 2: the first tenant cannot be the same as before"),
         (&[4, 0, 0], "item 0, byte 3: the tenant is not a legal one"),

@@ -1,13 +1,13 @@
 //! What each append begins with. It says that every record before it was durable when it was written, which
 //! the records themselves cannot say, as several are written in one step.
 
-use crate::{
-    journal::{chain::VERSION, key::JournalKey},
-    store::ports::Sequence,
-};
+use crate::{journal::key::JournalKey, store::ports::Sequence};
 
 /// What a mark begins with.
 pub(super) const MAGIC: [u8; 4] = *b"PMLA";
+
+/// The version of a mark's format.
+const VERSION: u16 = 1;
 
 /// How long a mark is, in bytes.
 pub(super) const MARK_BYTES: usize = 32;

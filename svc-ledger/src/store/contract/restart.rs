@@ -1,11 +1,11 @@
 //! What is there when a store begins anew on what it kept.
 
 use super::{
-    NOW, SECOND, account_id, assert_sound, at, balances, codes, open, pending, post_full, post_part, single,
-    tenant,
+    NOW, SECOND, account_id, assert_sound, at, balances, codes, new_account, open, pending, post_full,
+    post_part, single, tenant,
 };
 use crate::{
-    domain::{Balances, Given, NewLimit, NewTransfer, TransferCode as C, TransferResult},
+    domain::{AccountFlags, Balances, Given, NewLimit, NewTransfer, TransferCode as C, TransferResult},
     store::Store,
 };
 
@@ -24,6 +24,9 @@ fn batch() -> Vec<NewTransfer> {
         post_part(6, 1, 60),
     ]
 }
+
+/// The time that was asked about last, of which nothing else tells.
+const CLOSED: i64 = NOW + SECOND / 2;
 
 /// What is done before the store is stopped.
 pub(crate) async fn before_a_restart<S: Store>(store: &S) {
@@ -45,10 +48,17 @@ pub(crate) async fn before_a_restart<S: Store>(store: &S) {
         expected: Some(0),
     };
     store.set_limits(vec![limit], at(NOW)).await.unwrap();
+    assert!(store.close_until(at(CLOSED), at(CLOSED)).await.unwrap());
 }
 
 /// What must be there when it runs again.
 pub(crate) async fn after_a_restart<S: Store>(store: &S) {
+    // The clock is set back; what was said of the past stays true.
+    let opened = store
+        .open_accounts(vec![new_account(99, "acme", "payable", AccountFlags::NONE)], at(NOW))
+        .await
+        .unwrap();
+    assert!(opened[0].timestamp > Some(at(CLOSED)), "an answer about the past is final over a restart, too");
     let expected = Balances { debits_pending: 50 + 9, debits_posted: 7 + 60, ..Balances::default() };
     assert_eq!(balances(store, 1).await, expected);
     let again = store.transfer(batch(), at(NOW + SECOND)).await.unwrap();

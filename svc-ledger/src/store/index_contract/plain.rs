@@ -48,7 +48,7 @@ impl Plain {
                 Event::Burned { tenant, id } => {
                     self.burned.insert(*id, tenant.clone());
                 }
-                Event::Limited { .. } => {}
+                Event::Limited { .. } | Event::TimesClosed { .. } => {}
             }
         }
     }

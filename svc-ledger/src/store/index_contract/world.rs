@@ -229,6 +229,13 @@ impl World {
         self.events.push(Event::Limited { timestamp, account, number, limit });
     }
 
+    /// Closes times; the last of them.
+    pub(in crate::store) fn close_times(&mut self) -> Timestamp {
+        let until = Timestamp::from_nanos(self.now + self.numbers.small(5_000_000));
+        self.events.push(Event::TimesClosed { until });
+        until
+    }
+
     /// The record of what has happened since the last one.
     pub(in crate::store) fn seal(&mut self) -> Happened {
         self.sequence += 1;
@@ -269,7 +276,7 @@ impl World {
         let credit = *self.numbers.pick(&others);
         let open = (!self.open.is_empty()).then(|| self.numbers.below(self.open.len()));
         let open = open.map(|index| self.open[index].id);
-        match (self.numbers.below(20), open) {
+        match (self.numbers.below(21), open) {
             (0, _) => drop(self.burn(owner.as_str())),
             (1, _) => self.limit(debit),
             (2, _) => drop(self.open(owner.as_str(), ledger.as_str(), AccountFlags::HISTORY)),
@@ -278,6 +285,7 @@ impl World {
             (8 | 9, Some(pending)) => drop(self.resolve(pending, true)),
             (10, Some(pending)) => drop(self.resolve(pending, false)),
             (11, Some(pending)) => self.expire(pending),
+            (20, _) => drop(self.close_times()),
             _ => drop(self.make(debit, credit, Kind::Single)),
         }
     }

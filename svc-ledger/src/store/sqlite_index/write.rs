@@ -239,7 +239,7 @@ impl<'a> Tables<'a> {
                 batch.ids.push((id.bits().to_be_bytes(), burned_by(owner)));
                 Ok(())
             }
-            Event::Limited { .. } => Ok(()),
+            Event::Limited { .. } | Event::TimesClosed { .. } => Ok(()),
         }
     }
 

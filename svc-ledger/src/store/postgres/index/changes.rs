@@ -40,6 +40,7 @@ pub(super) struct Changes {
     /// Of reservations that were there before.
     pub(super) resolved: Vec<(TransferId, ReservationState)>,
     pub(super) burned: Vec<(TransferId, TenantId)>,
+    /// The latest time of any event, or the later one until which times were closed.
     pub(super) last: Option<Timestamp>,
 }
 
@@ -66,6 +67,9 @@ struct Gathering {
 impl Gathering {
     fn take(&mut self, event: &Event) {
         self.changes.last = self.changes.last.max(event.timestamp());
+        if let Event::TimesClosed { until } = event {
+            self.changes.last = self.changes.last.max(Some(*until));
+        }
         match event {
             Event::Opened(account) => {
                 self.opened.insert(account.created_at, self.changes.opened.len());
@@ -94,6 +98,7 @@ impl Gathering {
                 self.resolve(pending.id, ReservationState::Expired);
             }
             Event::Burned { tenant, id } => self.changes.burned.push((*id, tenant.clone())),
+            Event::TimesClosed { .. } => {}
             Event::Limited { number, limit, .. } => match self.opened.get(number) {
                 Some(place) => self.changes.opened[*place].limit = *limit,
                 None => self.changes.standings.entry(*number).or_default().limit = Some(*limit),

@@ -94,11 +94,15 @@ async fn a_new_leader_finds_accounts_and_open_reservations_at_the_watermark() {
     });
     let at = last.events.iter().filter_map(Event::timestamp).max();
     index.apply(vec![last.clone()]).await.unwrap();
-
     let (postgres, _) = fixture.open("second").await;
+    assert_eq!(Some(postgres.snapshot().await.unwrap().last), at);
+    let closed = world.close_times();
+    let last = world.seal();
+    index.apply(vec![last.clone()]).await.unwrap();
+
     let snapshot = postgres.snapshot().await.unwrap();
     assert_eq!((snapshot.sequence, snapshot.hash), (last.sequence, last.hash));
-    assert_eq!(Some(snapshot.last), at);
+    assert_eq!(snapshot.last, closed);
     let reservations: Vec<_> = snapshot.reservations.iter().map(|transfer| transfer.id).collect();
     assert_eq!(reservations, open);
     let mut accounts = snapshot.accounts;
