@@ -30,7 +30,7 @@ use crate::{
     config::Vocabulary,
     domain::{AccountId, BATCH_MAX, TransferId},
     engine::EngineError,
-    store::{Led, Store},
+    store::{Led, Pinned, Store},
 };
 
 /// A full batch with the longest texts is about 5 MiB; tonic's default limit is 4.
@@ -73,10 +73,13 @@ impl<S> Rpc<S> {
     fn turn(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.checking).try_acquire_owned().map_err(|_| EngineError::Busy.into())
     }
+}
 
-    fn questions<T>(&self, request: &Request<T>) -> Result<Questions<'_, S>, Fault> {
+impl<S: Led> Rpc<S> {
+    fn questions<T>(&self, request: &Request<T>) -> Result<Questions<'_, Pinned<S>>, Fault> {
         let tenant = Call::of(request)?.tenant()?.clone();
-        Ok(Questions { store: &self.store, ledgers: &self.words.ledgers, tenant, now: self.clock.now() })
+        let store = Pinned::on(&self.store)?;
+        Ok(Questions { store, ledgers: &self.words.ledgers, tenant, now: self.clock.now() })
     }
 }
 

@@ -23,6 +23,7 @@ mod exists;
 mod expiry;
 mod ledger;
 mod limit;
+mod sound;
 mod text;
 mod transfer;
 mod trial;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{EngineError, executor::Release, indexer::Step};
+use super::{EngineError, Stop, executor::Release, indexer::Step};
 use crate::store::ports::{Frame, Happened, Journal, Sequence};
 
 /// What a group of calls did, and who waits for it.
@@ -23,7 +23,7 @@ pub(super) struct Committer<J> {
     pub(super) commits: Receiver<Commit>,
     pub(super) steps: Sender<Step>,
     pub(super) durable: watch::Sender<Sequence>,
-    pub(super) stopped: Arc<watch::Sender<Option<EngineError>>>,
+    pub(super) stopped: Arc<Stop>,
 }
 
 impl<J: Journal> Committer<J> {

@@ -22,6 +22,12 @@ pub enum EngineError {
     /// The journal failed. Whether the call was carried out is not known.
     #[error("the journal failed: {0}")]
     Journal(String),
+    /// The journal, or the engine, could not be asked. It was to be read only.
+    #[error("it could not be read: {0}")]
+    Unread(String),
+    /// What is kept is damaged, and reading it again does not help. Nothing was done.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
     /// The index failed. Nothing was done.
     #[error("the index failed: {0}")]
     Index(String),
@@ -33,6 +39,26 @@ pub enum EngineError {
 /// When to ask again while another audit is under way, in seconds.
 const BUSY_RETRY_AFTER_S: u32 = 10;
 
+impl EngineError {
+    /// Why the journal could not be read.
+    pub(crate) fn reading(error: JournalError) -> Self {
+        match error {
+            JournalError::Fenced { leader } => Self::NotLeader { leader },
+            JournalError::Damaged { .. } | JournalError::Foreign(_) => Self::Damaged(error.to_string()),
+            JournalError::Unknown(_) | JournalError::Failed(_) => Self::Unread(error.to_string()),
+        }
+    }
+
+    /// The same for who only reads: of that there is no outcome that could be known or not.
+    pub(super) fn of_a_read(self) -> Self {
+        match self {
+            Self::Journal(why) => Self::Unread(why),
+            other => other,
+        }
+    }
+}
+
+/// Why the journal could not be written.
 impl From<JournalError> for EngineError {
     fn from(error: JournalError) -> Self {
         match error {
@@ -44,7 +70,10 @@ impl From<JournalError> for EngineError {
 
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
-        Self::Index(error.to_string())
+        match error {
+            StoreError::Corrupt(what) => Self::Damaged(what),
+            other => Self::Index(other.to_string()),
+        }
     }
 }
 
@@ -69,9 +98,21 @@ impl From<EngineError> for Fault {
                 Fault::new(Reason::Unavailable, "The outcome is not known yet; ask again with the same ids.")
                     .retry_after_s(1)
             }
+            EngineError::Unread(_) => {
+                tracing::error!(%error, "the ledger could not be read");
+                Fault::new(Reason::Unavailable, "The ledger could not be read; try again.").retry_after_s(1)
+            }
+            EngineError::Damaged(_) => {
+                tracing::error!(%error, "what the ledger keeps is damaged");
+                Fault::new(Reason::DataLoss, "What was asked for is damaged in the ledger's store.")
+            }
             EngineError::Index(_) => {
                 tracing::error!(%error, "the ledger's index failed");
-                Fault::new(Reason::Internal, "The service could not reach its store.")
+                Fault::new(
+                    Reason::Unavailable,
+                    "The ledger could not look things up; try again with the same ids.",
+                )
+                .retry_after_s(1)
             }
             EngineError::Busy => {
                 Fault::new(Reason::Overloaded, "An audit is under way; try again when it is over.")
@@ -89,6 +130,24 @@ mod tests {
     fn a_second_audit_is_told_when_to_come_again() {
         let fault = Fault::from(EngineError::Busy);
         assert_eq!((fault.reason(), fault.retry_after()), (Reason::Overloaded, Some(BUSY_RETRY_AFTER_S)));
+    }
+
+    #[test]
+    fn a_read_has_no_outcome_and_what_is_damaged_is_not_asked_for_again() {
+        let damaged = JournalError::Damaged { sequence: 3, what: "a bit of it".to_owned() };
+        let foreign = JournalError::Foreign("another key".to_owned());
+        for error in [damaged, foreign] {
+            let fault = Fault::from(EngineError::reading(error));
+            assert_eq!((fault.reason(), fault.retry_after()), (Reason::DataLoss, None));
+        }
+        let failed = || JournalError::Failed("no answer".to_owned());
+        let unread = [EngineError::reading(failed()), EngineError::from(failed()).of_a_read()];
+        for fault in unread.map(Fault::from) {
+            assert_eq!((fault.reason(), fault.retry_after()), (Reason::Unavailable, Some(1)));
+            assert!(!fault.message().contains("outcome"), "{}", fault.message());
+        }
+        let written = Fault::from(EngineError::from(failed()));
+        assert!(written.message().contains("outcome"), "{}", written.message());
     }
 
     #[test]

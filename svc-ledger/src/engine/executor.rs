@@ -1,6 +1,9 @@
 //! The executor: one thread that owns the book.
 
-use std::{collections::VecDeque, sync::mpsc::SyncSender};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc::SyncSender},
+};
 
 use money::Timestamp;
 use tokio::{
@@ -8,7 +11,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 
-use super::{EngineError, committer::Commit};
+use super::{EngineError, Stop, committer::Commit, index_failed};
 use crate::{
     domain::{BATCH_MAX, Book, TransferId},
     journal::Chain,
@@ -55,6 +58,7 @@ pub(super) struct Executor<I> {
     index: I,
     runtime: Handle,
     indexed: watch::Receiver<Sequence>,
+    stopped: Arc<Stop>,
     /// Records of ours that the index has not taken up, and their events.
     behind: VecDeque<(Sequence, usize)>,
     lag: usize,
@@ -67,12 +71,13 @@ impl<I: Index> Executor<I> {
         index: I,
         runtime: Handle,
         indexed: watch::Receiver<Sequence>,
+        stopped: Arc<Stop>,
     ) -> Self {
-        let buffer = Vec::new();
-        Self { book, chain, buffer, index, runtime, indexed, behind: VecDeque::new(), lag: 0 }
+        let (buffer, behind) = (Vec::new(), VecDeque::new());
+        Self { book, chain, buffer, index, runtime, indexed, stopped, behind, lag: 0 }
     }
 
-    /// Until the last caller or the committer is gone.
+    /// Until the last caller or the committer is gone, or the engine was stopped.
     pub(super) fn run(mut self, mut calls: mpsc::Receiver<Command>, commits: &SyncSender<Commit>) {
         let mut held = None;
         while let Some(first) = held.take().or_else(|| calls.blocking_recv()) {
@@ -86,7 +91,7 @@ impl<I: Index> Executor<I> {
                 }
                 group.push(next);
             }
-            if self.keep_within_reach().is_none() {
+            if self.keep_within_reach().is_none() || self.stopped.borrow().is_some() {
                 break;
             }
             let commit = self.carry_out(group);
@@ -129,7 +134,7 @@ impl<I: Index> Executor<I> {
             match self.runtime.block_on(self.index.known(ids)) {
                 Ok(known) => self.book.learn(known),
                 Err(error) => {
-                    let error = EngineError::from(error);
+                    let error = index_failed(&self.index, error, &self.stopped);
                     let (refused, others): (Vec<_>, Vec<_>) =
                         group.into_iter().partition(|call| self.is_any_unknown(call));
                     releases.extend(refused.into_iter().map(|call| (call.run)(Err(error.clone()))));

@@ -11,7 +11,7 @@ use std::{
 use mesh::store::StoreError;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::EngineError;
+use super::{EngineError, Stop, stop};
 use crate::{
     domain::BATCH_MAX,
     store::ports::{Happened, Index, Sequence},
@@ -42,14 +42,18 @@ pub(super) struct Indexer<I> {
     pub(super) runtime: Handle,
     pub(super) steps: Receiver<Step>,
     pub(super) indexed: watch::Sender<Sequence>,
-    pub(super) stopped: Arc<watch::Sender<Option<EngineError>>>,
+    pub(super) stopped: Arc<Stop>,
 }
 
 impl<I: Index> Indexer<I> {
-    /// Until nobody tells it anything any more, or the engine has stopped.
+    /// Until nobody tells it anything any more, or the engine has stopped. What nobody waits for any more is left to
+    /// whoever begins next: it may be much, and the journal has it.
     pub(super) fn run(self) {
         let mut last = Instant::now();
         while let Ok(first) = self.steps.recv() {
+            if self.indexed.is_closed() {
+                return;
+            }
             let Step::Take(first) = first else { continue };
             let mut events = first.events.len();
             let mut records = vec![first];
@@ -93,7 +97,7 @@ impl<I: Index> Indexer<I> {
             }
         }
         let gave_up = EngineError::Index("it cannot take up what is durable".to_owned());
-        self.stopped.send_if_modified(|stopped| stopped.is_none() && stopped.replace(gave_up).is_none());
+        stop(&self.stopped, gave_up);
         false
     }
 

@@ -28,6 +28,7 @@ mod tests;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use mesh::store::StoreError;
 use money::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -68,12 +69,32 @@ pub struct Beginning<J, I> {
 /// What a call that is in the queue will be answered.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send>>;
 
+/// Where it is said that the engine has stopped, and why.
+type Stop = watch::Sender<Option<EngineError>>;
+
+/// Stops the engine, but for what is under way; what was said first stays.
+fn stop(stopped: &Stop, why: EngineError) {
+    stopped.send_if_modified(|stopped| stopped.is_none() && stopped.replace(why).is_none());
+}
+
+/// Why the index did not say what was asked. One that is damaged and made anew at a start ends the engine.
+fn index_failed<I: Index>(index: &I, error: StoreError, stopped: &Stop) -> EngineError {
+    if let StoreError::Corrupt(what) = &error
+        && index.give_up()
+    {
+        let why = EngineError::Index(format!("it is damaged, and made anew at the next start: {what}"));
+        stop(stopped, why.clone());
+        return why;
+    }
+    error.into()
+}
+
 /// However a thread ends, the engine ends with it, and says so to whoever watches.
-struct Gone(Arc<watch::Sender<Option<EngineError>>>);
+struct Gone(Arc<Stop>);
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        self.0.send_if_modified(|why| why.is_none() && why.replace(EngineError::Closed).is_none());
+        stop(&self.0, EngineError::Closed);
     }
 }
 
@@ -101,6 +122,7 @@ struct Shared<I> {
     durable: watch::Receiver<Sequence>,
     indexed: watch::Receiver<Sequence>,
     steps: std::sync::mpsc::Sender<Step>,
+    stops: Arc<Stop>,
     stopped: Arc<watch::Receiver<Option<EngineError>>>,
     /// Open as long as a thread runs.
     running: watch::Receiver<()>,
@@ -145,7 +167,9 @@ impl<I: Index> Engine<I> {
             durable: durable_to,
             stopped: Arc::clone(&stopped_to),
         };
-        let executor = Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone());
+        let stops = Arc::clone(&stopped_to);
+        let executor =
+            Executor::new(book, chain, index.for_writes(), runtime, indexed_rx.clone(), Arc::clone(&stops));
         for record in unindexed {
             // The indexer has the other end.
             drop(steps.send(Step::Take(record)));
@@ -163,7 +187,8 @@ impl<I: Index> Engine<I> {
         spawn("ledger-executor", Box::new(move || executor.run(calls, &commits)))?;
         let waiting = Arc::new(Semaphore::new(ITEMS_WAITING_MAX));
         let stopped = Arc::new(stopped);
-        let shared = Shared { queue, waiting, index, durable, indexed: indexed_rx, steps, stopped, running };
+        let indexed = indexed_rx;
+        let shared = Shared { queue, waiting, index, durable, indexed, steps, stops, stopped, running };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -200,7 +225,8 @@ impl<I: Index> Engine<I> {
         ids: Vec<TransferId>,
         work: impl FnOnce(&Book) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        self.call(Call { ids, writes: None, moves: false }, |book, _| work(book)).await
+        let call = Call { ids, writes: None, moves: false };
+        self.call(call, |book, _| work(book)).await.map_err(EngineError::of_a_read)
     }
 
     async fn call<T: Send + 'static>(
@@ -245,6 +271,9 @@ impl<I: Index> Engine<I> {
 
     /// The index, once it holds all that was durable when this was called.
     pub async fn index(&self) -> Result<&I, EngineError> {
+        if self.0.stopped.borrow().is_some() {
+            return Err(self.why_stopped().of_a_read());
+        }
         let durable = *self.0.durable.borrow();
         self.index_through(durable).await?;
         Ok(&self.0.index)
@@ -254,14 +283,9 @@ impl<I: Index> Engine<I> {
         let mut indexed = self.0.indexed.clone();
         if *indexed.borrow() < sequence {
             drop(self.0.steps.send(Step::Hurry));
-            indexed.wait_for(|at| *at >= sequence).await.map_err(|_| self.why_stopped())?;
+            indexed.wait_for(|at| *at >= sequence).await.map_err(|_| self.why_stopped().of_a_read())?;
         }
         Ok(())
-    }
-
-    /// Whether the other one is a clone of this one.
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The last durable record; changes as more become durable.
@@ -286,6 +310,10 @@ impl<I: Index> Engine<I> {
         drop(self);
         // An error says that nobody is left who could change it.
         while running.changed().await.is_ok() {}
+    }
+
+    fn index_failed(&self, error: StoreError) -> EngineError {
+        index_failed(&self.0.index, error, &self.0.stops)
     }
 
     fn why_stopped(&self) -> EngineError {

@@ -70,7 +70,8 @@ impl<I: Index> Engine<I> {
     /// Lets nothing that is still to happen have this time or an earlier one; `false` of a time that has not
     /// come. A question that follows sees all that has.
     pub async fn close_until(&self, time: Timestamp, now: Timestamp) -> Result<bool, EngineError> {
-        self.write(Vec::new(), 0, now, move |book, now| book.close_until(time, now)).await
+        let closing = self.write(Vec::new(), 0, now, move |book, now| book.close_until(time, now));
+        closing.await.map_err(EngineError::of_a_read)
     }
 
     /// Those of the accounts that exist and are the tenant's, in the order asked.
@@ -102,28 +103,30 @@ impl<I: Index> Engine<I> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        Ok(self.0.index.known(ids).await?.into_iter().collect())
+        let known = self.0.index.known(ids).await.map_err(|error| self.index_failed(error))?;
+        Ok(known.into_iter().collect())
     }
 
     /// Transfers that pass a filter, of all that were durable when it was asked.
     pub async fn find_transfers(&self, filter: TransferFilter) -> Result<Page<Transfer>, EngineError> {
-        Ok(self.index().await?.transfers(filter).await?)
+        self.index().await?.transfers(filter).await.map_err(|error| self.index_failed(error))
     }
 
     /// Balances after each movement of an account that keeps its history.
     pub async fn find_balances(&self, filter: BalanceFilter) -> Result<Page<BalanceAt>, EngineError> {
-        Ok(self.index().await?.balances(filter).await?)
+        self.index().await?.balances(filter).await.map_err(|error| self.index_failed(error))
     }
 
     /// Accounts that pass a filter, with their balances now.
     pub async fn find_accounts(&self, filter: AccountFilter) -> Result<Page<Account>, EngineError> {
         let tenant = filter.tenant.clone();
-        let Page { items, resume } = self.index().await?.accounts(filter).await?;
+        let found = self.index().await?.accounts(filter).await;
+        let Page { items, resume } = found.map_err(|error| self.index_failed(error))?;
         let found = items.len();
         let items = self.accounts(tenant, items).await?;
         if items.len() != found {
             let what = "the index holds an account that the ledger does not".to_owned();
-            return Err(StoreError::Corrupt(what).into());
+            return Err(self.index_failed(StoreError::Corrupt(what)));
         }
         Ok(Page { items, resume })
     }

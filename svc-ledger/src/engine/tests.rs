@@ -86,12 +86,32 @@ struct Listed {
     failures: Arc<AtomicUsize>,
     /// No lookup by id is answered.
     unreachable: Arc<AtomicBool>,
+    /// Steps that wait for a permit.
+    waiting: Arc<AtomicUsize>,
+    /// What is looked up by id is damaged.
+    damaged: Arc<AtomicBool>,
+    /// What is damaged is made anew at a start.
+    made_anew: Arc<AtomicBool>,
 }
 
 impl Listed {
     fn new(permits: usize) -> Self {
         let steps = Arc::new(Semaphore::new(permits));
-        Self { plain: Arc::default(), steps, failures: Arc::default(), unreachable: Arc::default() }
+        Self {
+            plain: Arc::default(),
+            steps,
+            failures: Arc::default(),
+            unreachable: Arc::default(),
+            waiting: Arc::default(),
+            damaged: Arc::default(),
+            made_anew: Arc::default(),
+        }
+    }
+}
+
+impl Listed {
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 }
 
@@ -100,12 +120,18 @@ fn whole<T>(items: Vec<T>) -> Page<T> {
 }
 
 impl Index for Listed {
+    fn give_up(&self) -> bool {
+        self.made_anew.load(Ordering::SeqCst)
+    }
+
     async fn applied(&self) -> Result<Watermark, StoreError> {
         Ok(self.plain.lock().unwrap().watermark)
     }
 
     async fn apply(&self, records: Vec<Happened>) -> Result<(), StoreError> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         self.steps.acquire().await.unwrap().forget();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         if self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
             self.steps.add_permits(1);
@@ -121,6 +147,9 @@ impl Index for Listed {
     async fn known(&self, ids: Vec<TransferId>) -> Result<Vec<(TransferId, Known)>, StoreError> {
         if self.unreachable.load(Ordering::SeqCst) {
             return Err(StoreError::Server("it does not answer".into()));
+        }
+        if self.damaged.load(Ordering::SeqCst) {
+            return Err(StoreError::Corrupt("a page is torn".into()));
         }
         let plain = self.plain.lock().unwrap();
         Ok(ids.into_iter().filter_map(|id| Some((id, plain.known(id)?))).collect())
@@ -232,6 +261,26 @@ async fn nothing_is_answered_before_it_is_durable() {
 }
 
 #[tokio::test]
+async fn a_time_is_closed_for_good_before_anything_is_said_of_it() {
+    let (journal, index) = (Slow::new(0), Listed::new(100));
+    let engine = start(&journal, &index);
+    let close = |nanos: i64| {
+        let (engine, time) = (engine.clone(), Timestamp::from_nanos(NOW.as_nanos() + nanos));
+        tokio::spawn(async move { engine.close_until(time, time).await })
+    };
+    let closing = close(0);
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!closing.is_finished(), "nothing is durable yet");
+    }
+    journal.go(1);
+    assert_eq!(closing.await.unwrap(), Ok(true));
+    // There is no permit for another step, and none is needed.
+    assert_eq!(close(1_000).await.unwrap(), Ok(true));
+    assert_eq!(journal.steps_written(), 1);
+}
+
+#[tokio::test]
 async fn what_arrives_while_a_commit_is_under_way_shares_the_next() {
     let (journal, index) = (Slow::new(1), Listed::new(100));
     let engine = start(&journal, &index);
@@ -263,7 +312,7 @@ async fn a_journal_that_fails_stops_the_engine_and_nobody_is_told_yes() {
     assert!(matches!(failed, EngineError::Journal(_)), "{failed:?}");
     assert!(matches!(engine.stopped().await, EngineError::Journal(_)));
     let later = engine.accounts(acme(), vec![account_id(1)]).await.unwrap_err();
-    assert!(matches!(later, EngineError::Journal(_)), "{later:?}");
+    assert!(matches!(later, EngineError::Unread(_)), "{later:?}");
     assert_eq!(journal.steps_written(), 1);
 }
 
@@ -336,4 +385,57 @@ async fn what_needs_no_record_is_answered_only_while_nobody_else_can_have_writte
     assert_eq!(engine.transfer(vec![transfer(7, 5)], NOW).await.unwrap_err(), replaced);
     // What is written asks the journal by being written.
     assert_eq!(engine.transfer(vec![transfer(8, 1)], NOW).await.unwrap()[0].code, C::Created);
+}
+
+#[tokio::test]
+async fn damage_that_stays_is_told_and_ends_only_an_engine_whose_next_start_mends_it() {
+    let (journal, index) = (Slow::new(100), Listed::new(100));
+    let engine = start(&journal, &index);
+    engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+    index.damaged.store(true, Ordering::SeqCst);
+    let told = engine.transfer(vec![transfer(7, 5)], NOW).await.unwrap_err();
+    assert!(matches!(told, EngineError::Damaged(_)), "{told:?}");
+    let seven = || vec![TransferId::new(7).unwrap()];
+    let told = engine.transfers(acme(), seven()).await.unwrap_err();
+    assert!(matches!(told, EngineError::Damaged(_)), "{told:?}");
+    assert_eq!(debited(&engine).await, 0, "all else goes on");
+
+    // Whether a call that writes comes upon it, or one that reads.
+    for writes in [true, false] {
+        let (journal, index) = (Slow::new(100), Listed::new(100));
+        let engine = start(&journal, &index);
+        engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+        index.made_anew.store(true, Ordering::SeqCst);
+        index.damaged.store(true, Ordering::SeqCst);
+        let told = if writes {
+            engine.transfer(vec![transfer(7, 5)], NOW).await.unwrap_err()
+        } else {
+            engine.transfers(acme(), seven()).await.unwrap_err()
+        };
+        assert!(matches!(told, EngineError::Index(_)), "{told:?}");
+        assert_eq!(engine.stopped().await, told);
+        let later = engine.accounts(acme(), vec![account_id(1)]).await.unwrap_err();
+        assert_eq!(later, told, "nothing more is served");
+        assert_eq!(engine.index().await.err(), Some(told));
+    }
+}
+
+#[tokio::test]
+async fn an_end_does_not_wait_for_an_index_that_is_far_behind() {
+    let (journal, index) = (Slow::new(100), Listed::new(0));
+    let engine = start(&journal, &index);
+    engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+    // The index is at the first record; all others are behind it.
+    until(|| index.waiting() == 1).await;
+    for id in 10..20 {
+        engine.transfer(vec![transfer(id, 1)], NOW).await.unwrap();
+    }
+    let durable = engine.durable();
+    let closing = tokio::spawn(engine.close());
+    // Then the executor and the committer are gone.
+    until(|| durable.has_changed().is_err()).await;
+    assert_eq!(*durable.borrow(), 11);
+    index.steps.add_permits(1);
+    tokio::time::timeout(Duration::from_secs(30), closing).await.expect("it ends").unwrap();
+    assert_eq!(index.applied().await.unwrap().sequence, 1, "the journal has the rest");
 }

@@ -55,7 +55,7 @@ impl<S: Led> Rpc<S> {
                     Err(error @ (JournalError::Damaged { .. } | JournalError::Foreign(_))) => {
                         said.offence = error.to_string();
                     }
-                    Err(error) => return Err(EngineError::from(error).into()),
+                    Err(error) => return Err(EngineError::reading(error).into()),
                 }
                 if !said.offence.is_empty() {
                     break;

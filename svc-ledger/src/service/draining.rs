@@ -22,9 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Full batches with long texts, so that most of an export waits for its reader.
 const BATCHES: u64 = 3;
 
-type Client = LedgerServiceClient<mesh::Upstream>;
+pub(crate) type Client = LedgerServiceClient<mesh::Upstream>;
 
-async fn serve(dir: &Path, config: Config) -> (Client, Running) {
+/// A service on what is in a directory, or in what the configuration names.
+pub(crate) async fn serve(dir: &Path, config: Config) -> (Client, Running) {
     let mut harness = Harness::new(dir).unwrap();
     let starting = async {
         loop {
@@ -42,7 +43,7 @@ async fn serve(dir: &Path, config: Config) -> (Client, Running) {
 }
 
 /// Asks until a replica leads.
-async fn leads(client: &mut Client) {
+pub(crate) async fn leads(client: &mut Client) {
     let asking = async {
         let trial = || call_of("acme").request(proto::GetTrialBalanceRequest {});
         while client.get_trial_balance(trial()).await.is_err() {
@@ -56,7 +57,20 @@ fn id(kind: u8, number: u64) -> String {
     format!("018f0000-0000-7000-80{kind:02x}-{number:012x}")
 }
 
-fn batch(batch: u64) -> proto::StreamTransfersRequest {
+/// The accounts of the batches.
+pub(crate) async fn open_accounts(client: &mut Client) {
+    let account = |number| proto::Account {
+        id: id(1, number),
+        ledger: "EUR".into(),
+        code: "cash".into(),
+        ..proto::Account::default()
+    };
+    let request = proto::CreateAccountsRequest { accounts: vec![account(1), account(2)] };
+    client.create_accounts(call_of("acme").request(request)).await.unwrap();
+}
+
+/// A full batch, of this number.
+pub(crate) fn batch(batch: u64) -> proto::StreamTransfersRequest {
     let transfer = |item| proto::Transfer {
         id: id(2, batch << 16 | item),
         debit_account_id: id(1, 1),
@@ -71,7 +85,7 @@ fn batch(batch: u64) -> proto::StreamTransfersRequest {
 }
 
 /// What still comes, and the word at the end.
-async fn rest<T>(stream: &mut Streaming<T>) -> (Vec<T>, Result<(), Status>) {
+pub(crate) async fn rest<T>(stream: &mut Streaming<T>) -> (Vec<T>, Result<(), Status>) {
     let mut came = Vec::new();
     let end = loop {
         match timeout(PATIENCE, stream.message()).await.expect("the stream ends") {
@@ -83,7 +97,7 @@ async fn rest<T>(stream: &mut Streaming<T>) -> (Vec<T>, Result<(), Status>) {
     (came, end)
 }
 
-fn assert_cut_short(end: Result<(), Status>, go_on: &str) {
+pub(crate) fn assert_cut_short(end: Result<(), Status>, go_on: &str) {
     let status = end.expect_err("it was cut short");
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.message().contains(go_on), "{status:?}");
@@ -111,14 +125,7 @@ pub(crate) async fn all_streams_end_and_are_taken_up_elsewhere(config: Config) {
     let acme = call_of("acme");
     let (mut client, running) = serve(dir.path(), config.clone()).await;
     leads(&mut client).await;
-    let account = |number| proto::Account {
-        id: id(1, number),
-        ledger: "EUR".into(),
-        code: "cash".into(),
-        ..proto::Account::default()
-    };
-    let accounts = vec![account(1), account(2)];
-    client.create_accounts(acme.request(proto::CreateAccountsRequest { accounts })).await.unwrap();
+    open_accounts(&mut client).await;
 
     // Its caller does not say that these are all.
     let batches = tokio_stream::iter((1..=BATCHES).map(batch)).chain(tokio_stream::pending());

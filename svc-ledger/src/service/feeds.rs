@@ -71,8 +71,7 @@ impl<S: Led> Rpc<S> {
         let place = self.feeds.enter()?;
         let archive = self.store.archive();
         let messages = stream_until(&self.drain, GO_ON, move |to| async move {
-            let watched = watch(&archive, &tenant, from, durable, &to).await.map_err(EngineError::from)?;
-            if let Err(Gone) = watched {
+            if let Err(Gone) = watch(&archive, &tenant, from, durable, &to).await? {
                 return Ok(());
             }
             let text = format!("This ledger is no longer served here: {GO_ON}.");
@@ -104,9 +103,7 @@ impl<S: Led> Rpc<S> {
         let archive = self.store.archive();
         let messages = stream_until(&self.drain, GO_ON, move |messages| async move {
             let frames = Frames::from(&archive, from);
-            export(frames, archive.key(), to, &messages)
-                .await
-                .map_err(|error| EngineError::from(error).into())
+            Ok(export(frames, archive.key(), to, &messages).await?)
         });
         Ok(messages.holding(place))
     }
@@ -119,14 +116,15 @@ async fn watch<A: Archive>(
     from: Timestamp,
     mut durable: watch::Receiver<Sequence>,
     to: &Sender<proto::WatchTransfersResponse>,
-) -> Result<Result<(), Gone>, JournalError> {
+) -> Result<Result<(), Gone>, EngineError> {
     let begin = *durable.borrow();
-    let mut frames = Frames::from(archive, archive.find(from, begin).await?);
+    let from_record = archive.find(from, begin).await.map_err(EngineError::reading)?;
+    let mut frames = Frames::from(archive, from_record);
     let mut chain = None;
     loop {
         let through = *durable.borrow_and_update();
-        while let Some(frame) = frames.next(through).await? {
-            let happened = open(&mut chain, archive.key(), &frame)?;
+        while let Some(frame) = frames.next(through).await.map_err(EngineError::reading)? {
+            let happened = open(&mut chain, archive.key(), &frame).map_err(EngineError::reading)?;
             if tell(to, tenant, from, &happened).await.is_err() {
                 return Ok(Err(Gone));
             }
@@ -143,11 +141,11 @@ async fn export<R: FrameReader>(
     key: &JournalKey,
     to: Sequence,
     messages: &Sender<proto::ExportJournalResponse>,
-) -> Result<(), JournalError> {
+) -> Result<(), EngineError> {
     let (mut records, mut bytes, mut chain) = (Vec::new(), 0, None);
-    while let Some(frame) = frames.next(to).await? {
-        let chain = standing(&mut chain, key, &frame)?;
-        chain.verify(&frame.bytes)?;
+    while let Some(frame) = frames.next(to).await.map_err(EngineError::reading)? {
+        let chain = standing(&mut chain, key, &frame).map_err(EngineError::reading)?;
+        chain.verify(&frame.bytes).map_err(EngineError::reading)?;
         for record in parts(frame, chain.link().hash.to_vec().into()) {
             if bytes + record.frame.len() > EXPORT_BYTES && !records.is_empty() {
                 let records = std::mem::take(&mut records);

@@ -70,7 +70,7 @@ type Found<T> = (Vec<T>, String);
 
 /// A tenant's questions to a store.
 pub(super) struct Questions<'a, S> {
-    pub(super) store: &'a S,
+    pub(super) store: S,
     pub(super) ledgers: &'a Ledgers,
     pub(super) tenant: TenantId,
     pub(super) now: Timestamp,

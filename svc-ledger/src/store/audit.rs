@@ -100,7 +100,7 @@ impl<R: FrameReader> Replay<R> {
                     self.auditor.offence(|| error.to_string());
                     return Ok(false);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(EngineError::reading(error)),
             };
             for event in happened.events.iter() {
                 self.auditor.event(event);

@@ -110,9 +110,15 @@ impl EmbeddedStore {
 impl Led for EmbeddedStore {
     type Index = SqliteIndex;
     type Archive = JournalReader;
+    /// There is one: nobody else can write while this process lives.
+    type Term = ();
 
-    fn engine(&self) -> Result<Engine<SqliteIndex>, EngineError> {
-        Ok(self.engine.clone())
+    fn lead(&self) -> Result<(Engine<SqliteIndex>, ()), EngineError> {
+        Ok((self.engine.clone(), ()))
+    }
+
+    fn confirm(&self, (): ()) -> Result<(), EngineError> {
+        Ok(())
     }
 
     fn archive(&self) -> JournalReader {
@@ -312,6 +318,27 @@ mod tests {
         }
         let report = store.audit().await.unwrap();
         assert_eq!((report.accounts, report.offences), (3_200, vec![]));
+    }
+
+    /// A file that somebody else wrote into while it was open.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_damaged_index_ends_the_ledger_and_is_made_anew_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path()).await.unwrap();
+        contract::before_a_restart(&store).await;
+        store.engine.index().await.unwrap();
+        let other = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+        assert!(other.execute("UPDATE movements SET body = x'00'", []).unwrap() > 0);
+        drop(other);
+        let stopped = store.stopped();
+        let filter = crate::store::index_contract::any("acme");
+        let told = store.find_transfers(filter).await.unwrap_err();
+        assert!(matches!(told, EngineError::Index(_)), "{told:?}");
+        assert_eq!(stopped.await, told);
+        let again = store.open_accounts(vec![account(7)], Timestamp::from_nanos(1_000)).await.unwrap_err();
+        assert_eq!(again, told, "nothing more is served");
+        store.close().await;
+        contract::after_a_restart(&EmbeddedStore::open(dir.path()).await.unwrap()).await;
     }
 
     #[tokio::test]

@@ -64,12 +64,58 @@ pub trait Led: Clone + Send + Sync + 'static {
     type Index: Index;
     /// Reads the journal.
     type Archive: Archive;
+    /// In which an engine speaks for the ledger; another engine does in another one.
+    type Term: Copy + Send + Sync + 'static;
+
+    /// The engine and its term, or [`EngineError::NotLeader`].
+    fn lead(&self) -> Result<(Engine<Self::Index>, Self::Term), EngineError>;
+
+    /// Whether what was read in a term may be said now: nobody else can have written since. It may also where nothing
+    /// new is begun any more; [`EngineError::NotLeader`] otherwise.
+    fn confirm(&self, term: Self::Term) -> Result<(), EngineError>;
 
     /// The engine, or [`EngineError::NotLeader`].
-    fn engine(&self) -> Result<Engine<Self::Index>, EngineError>;
+    fn engine(&self) -> Result<Engine<Self::Index>, EngineError> {
+        self.lead().map(|(engine, _)| engine)
+    }
 
     /// The journal, for reading.
     fn archive(&self) -> Self::Archive;
+}
+
+/// A store for all steps of one question. They ask the engine that led when it began, which does not end before the
+/// last of them: a question that is under way when its replica is told to stop is answered.
+#[derive(Clone)]
+pub struct Pinned<L: Led> {
+    led: L,
+    engine: Engine<L::Index>,
+    term: L::Term,
+}
+
+impl<L: Led> Pinned<L> {
+    /// On the engine that leads now, or [`EngineError::NotLeader`].
+    pub fn on(led: &L) -> Result<Self, EngineError> {
+        let (engine, term) = led.lead()?;
+        Ok(Self { led: led.clone(), engine, term })
+    }
+}
+
+impl<L: Led> Led for Pinned<L> {
+    type Index = L::Index;
+    type Archive = L::Archive;
+    type Term = L::Term;
+
+    fn lead(&self) -> Result<(Engine<L::Index>, L::Term), EngineError> {
+        Ok((self.engine.clone(), self.term))
+    }
+
+    fn confirm(&self, term: L::Term) -> Result<(), EngineError> {
+        self.led.confirm(term)
+    }
+
+    fn archive(&self) -> L::Archive {
+        self.led.archive()
+    }
 }
 
 /// What a ledger does. Every answer to a write is given after it is durable, and so is all that a read shows.
@@ -150,15 +196,18 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn audit(&self) -> impl Future<Output = Result<AuditReport, EngineError>> + Send;
 }
 
-/// Every read: it is answered only where the engine that was asked may still speak for the ledger afterwards. While
-/// the answer was waited for, another replica may have taken over and written.
+/// Every read: it is answered only where the engine that was asked could speak for the ledger until its answer was
+/// there. While that was waited for, another replica may have taken over and written.
 async fn read<L: Led, T, F>(led: &L, ask: impl FnOnce(Engine<L::Index>) -> F) -> Result<T, EngineError>
 where
     F: Future<Output = Result<T, EngineError>>,
 {
-    let engine = led.engine()?;
+    let (engine, term) = led.lead()?;
     let answer = ask(engine.clone()).await;
-    if led.engine()?.is(&engine) { answer } else { Err(EngineError::NotLeader { leader: String::new() }) }
+    // A place that is given up in a clean stop is held until its engine is gone.
+    let confirmed = led.confirm(term);
+    drop(engine);
+    confirmed.and(answer)
 }
 
 impl<L: Led> Store for L {

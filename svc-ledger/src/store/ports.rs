@@ -146,6 +146,12 @@ pub trait Index: Clone + Send + Sync + 'static {
         self.clone()
     }
 
+    /// Told that what it holds is damaged. Whether a new start makes it anew from the journal: then its engine stops,
+    /// as nothing else mends it, and all that is asked of it would fail until then.
+    fn give_up(&self) -> bool {
+        false
+    }
+
     /// Takes up what follows, in order, in one commit: all or nothing. Records that it holds already are
     /// passed over; one that leaves a gap, and another record in the place of the last one, are refused.
     fn apply(&self, records: Vec<Happened>) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -309,7 +315,7 @@ pub struct Snapshot {
     pub sequence: Sequence,
     /// That record's hash; zeros for the empty journal.
     pub hash: Hash,
-    /// The latest time of any event.
+    /// The latest time of any event, or the later one until which times were closed.
     pub last: Timestamp,
     /// All accounts.
     pub accounts: Vec<Account>,

@@ -81,6 +81,14 @@ impl<I: Index> Recovery<I> {
         self
     }
 
+    /// Refuses a snapshot that does not fit together, for one that was kept where anybody can change it.
+    pub fn refuse_contradictions(&self) -> Result<(), RecoveryError> {
+        match self.book.contradiction() {
+            None => Ok(()),
+            Some(what) => Err(StoreError::Corrupt(format!("what is stored was changed: {what}")).into()),
+        }
+    }
+
     /// The first record that is needed. It may be one that both hold: its hash tells whether they belong to
     /// this journal.
     pub fn from(&self) -> Sequence {

@@ -108,7 +108,7 @@ fn exported<A: Archive>(archive: &A, to: Sequence) -> Messages<proto::ExportJour
     let archive = archive.clone();
     stream_until(&Drain::new(), "", move |messages| async move {
         let frames = Frames::from(&archive, 1);
-        export(frames, archive.key(), to, &messages).await.map_err(|error| EngineError::from(error).into())
+        Ok(export(frames, archive.key(), to, &messages).await?)
     })
 }
 
@@ -128,7 +128,7 @@ async fn what_nobody_takes_is_not_read() {
     let mut messages = exported(&journal, total);
     // One message waits, one is being sent, and a page is at hand.
     let held = journal.settled().await;
-    assert!(held <= 3 * (PAGE_BYTES + longest), "{held} bytes are held for one reader");
+    assert!((1..=3 * (PAGE_BYTES + longest)).contains(&held), "{held} bytes are held for one reader");
     let mut came = Vec::new();
     while let Some(message) = next(&mut messages).await {
         let records = message.unwrap().records;
@@ -145,17 +145,55 @@ async fn what_nobody_takes_is_not_read() {
         assert!(!record.continues);
     }
 
-    let journal = Counting::new(frames);
+    let journal = Counting::new(frames.clone());
     let (durable, following) = watch::channel(total);
-    let archive = journal.clone();
-    let watching = stream_until(&Drain::new(), "", move |to| async move {
-        let tenant = "acme".parse().unwrap();
-        let watched = watch(&archive, &tenant, Timestamp::EPOCH, following, &to).await;
-        watched.map(|_| ()).map_err(|error| EngineError::from(error).into())
-    });
+    let mut messages = watched(&journal, following);
     let held = journal.settled().await;
-    assert!(held <= 3 * (PAGE_BYTES + longest), "{held} bytes are held for one watcher");
-    drop((watching, durable));
+    assert!((1..=3 * (PAGE_BYTES + longest)).contains(&held), "{held} bytes are held for one watcher");
+    let (mut came, expected) = (Vec::new(), movements_of_acme(&frames));
+    while came.len() < expected.len() {
+        came.extend(times(next(&mut messages).await.unwrap().unwrap()));
+    }
+    assert_eq!(came, expected, "all of it, once and in order");
+    assert_eq!(journal.settled().await, all, "each frame is read once");
+    drop(durable);
+    assert!(next(&mut messages).await.is_none(), "there is no more");
+}
+
+fn watched(
+    journal: &Counting,
+    durable: watch::Receiver<Sequence>,
+) -> Messages<proto::WatchTransfersResponse> {
+    let archive = journal.clone();
+    stream_until(&Drain::new(), "", move |to| async move {
+        let tenant = "acme".parse().unwrap();
+        let watched = watch(&archive, &tenant, Timestamp::EPOCH, durable, &to).await;
+        watched.map(|_| ()).map_err(Fault::from)
+    })
+}
+
+/// When each movement of the tenant happened.
+fn movements_of_acme(frames: &[Frame]) -> Vec<i64> {
+    let mut chain = Chain::new(samples::key(1), Link::EMPTY);
+    let mut times = Vec::new();
+    for frame in frames {
+        times.extend(chain.open(&frame.bytes).unwrap().events.iter().filter_map(|event| match event {
+            Event::Made { transfer: by, .. } | Event::Expired { pending: by, .. } => {
+                event.timestamp().filter(|_| by.tenant.as_str() == "acme").map(Timestamp::as_nanos)
+            }
+            _ => None,
+        }));
+    }
+    times
+}
+
+fn times(message: proto::WatchTransfersResponse) -> Vec<i64> {
+    use proto::watch_transfers_response::movement::Movement;
+    let time = |movement: proto::watch_transfers_response::Movement| match movement.movement.unwrap() {
+        Movement::Transfer(transfer) => transfer.timestamp_ns,
+        Movement::Lapse(lapse) => lapse.timestamp_ns,
+    };
+    message.movements.into_iter().map(time).collect()
 }
 
 /// A runtime with one thread for what blocks. It ends without waiting for that thread, so that a test that fails
@@ -218,12 +256,24 @@ async fn a_frame_that_fits_into_no_message_comes_in_parts() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_not_exported() {
+async fn a_damaged_record_is_told_to_nobody_and_nobody_is_asked_to_come_again() {
     let mut frames = records([5; 3]);
     let mut bytes = frames[1].bytes.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     frames[1].bytes = bytes.into();
-    let mut messages = exported(&Counting::new(frames), 3);
-    assert_eq!(next(&mut messages).await.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
+    let journal = Counting::new(frames);
+    let (_durable, following) = watch::channel(3);
+    let mut watching = watched(&journal, following);
+    let refused = loop {
+        // What is before it comes first.
+        match next(&mut watching).await.unwrap() {
+            Ok(_) => {}
+            Err(refused) => break refused,
+        }
+    };
+    for refused in [refused, next(&mut exported(&journal, 3)).await.unwrap().unwrap_err()] {
+        let fault = Fault::from_status(&refused);
+        assert_eq!((fault.reason(), fault.retry_after()), (Reason::DataLoss, None));
+    }
 }

@@ -101,6 +101,15 @@ impl Postgres {
         self.given_up.send_replace(epoch);
     }
 
+    /// Whether an epoch is the last one that began, as the server says; `false` where it does not say.
+    async fn is_led_in(&self, epoch: Epoch) -> bool {
+        let seen = match self.reader().await {
+            Ok(client) => leadership::look(&client).await,
+            Err(error) => Err(error),
+        };
+        seen.is_ok_and(|seen| seen.epoch == epoch)
+    }
+
     /// The journal, to write in the epoch that this replica leads.
     pub async fn journal(&self, epoch: Epoch) -> Result<PostgresJournal, StoreError> {
         PostgresJournal::open(&self.server, epoch, self.place()).await

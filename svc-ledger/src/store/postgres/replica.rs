@@ -36,14 +36,20 @@ impl PostgresStore {
 impl Led for PostgresStore {
     type Index = PostgresIndex;
     type Archive = Postgres;
+    type Term = Epoch;
 
-    /// Asked for each call, and again before a read is answered.
-    fn engine(&self) -> Result<Engine<PostgresIndex>, EngineError> {
+    fn lead(&self) -> Result<(Engine<PostgresIndex>, Epoch), EngineError> {
         let place = self.postgres.place();
         match &*self.leading.borrow() {
-            Some((epoch, engine)) if place.leads_in(*epoch) => Ok(engine.clone()),
+            Some((epoch, engine)) if place.leads_in(*epoch) => Ok((engine.clone(), *epoch)),
             _ => Err(EngineError::NotLeader { leader: place.leader() }),
         }
+    }
+
+    /// Whoever drains keeps its place until all that it has begun is answered.
+    fn confirm(&self, epoch: Epoch) -> Result<(), EngineError> {
+        let place = self.postgres.place();
+        if place.leads_in(epoch) { Ok(()) } else { Err(EngineError::NotLeader { leader: place.leader() }) }
     }
 
     /// Can be read also where this replica does not lead.
@@ -100,10 +106,20 @@ async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Dra
                 Some(Err(_)) | None => return,
             }
         };
-        let starting = Box::pin(start(postgres, epoch, index_first));
+        let mut losing = role.clone();
+        let starting = async {
+            tokio::select! {
+                started = Box::pin(start(postgres, epoch, index_first)) => started,
+                _ = losing.wait_for(|role| *role != Role::Leading { epoch }) => Err(Failure::Replaced),
+            }
+        };
         let Some(started) = drain.unless_started(starting).await else { return };
         let engine = match started {
             Ok(engine) => engine,
+            Err(Failure::Replaced) => {
+                tracing::warn!(epoch, "the ledger was no longer to be served before it was read");
+                continue;
+            }
             Err(Failure::Passing(error)) => {
                 tracing::error!(%error, "the ledger could not be read; it is tried again");
                 if drain.unless_started(tokio::time::sleep(RETRY_AFTER)).await.is_none() {
@@ -141,23 +157,37 @@ async fn work(postgres: &Postgres, leading: &watch::Sender<Leading>, drain: &Dra
 }
 
 /// Why an engine could not be started.
-enum Failure {
-    /// The server failed, or another one took over.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Another one took over.
+    Replaced,
+    /// The server failed, or may have.
     Passing(String),
     /// What is stored is damaged or of somebody else.
     Lasting(String),
 }
 
-async fn start(
+pub(super) async fn start(
     postgres: &Postgres,
     epoch: Epoch,
     index_first: bool,
 ) -> Result<Engine<PostgresIndex>, Failure> {
-    let beginning = postgres.begin(epoch, index_first).await.map_err(|error| match error {
+    let error = match postgres.begin(epoch, index_first).await {
+        Ok(beginning) => {
+            return Engine::start(beginning).map_err(|error| Failure::Passing(error.to_string()));
+        }
+        Err(error) => error,
+    };
+    let is_damage = matches!(
+        error,
         RecoveryError::Journal(JournalError::Damaged { .. } | JournalError::Foreign(_))
-        | RecoveryError::Ahead { .. }
-        | RecoveryError::Index(mesh::StoreError::Corrupt(_)) => Failure::Lasting(error.to_string()),
-        RecoveryError::Journal(_) | RecoveryError::Index(_) => Failure::Passing(error.to_string()),
-    })?;
-    Engine::start(beginning).map_err(|error| Failure::Passing(error.to_string()))
+            | RecoveryError::Ahead { .. }
+            | RecoveryError::Index(mesh::StoreError::Corrupt(_))
+    );
+    // What is read while another one writes does not fit together, which says nothing of what is stored. It is asked
+    // after all was read: if the epoch still is ours, nobody else wrote by then.
+    if is_damage && postgres.is_led_in(epoch).await {
+        return Err(Failure::Lasting(error.to_string()));
+    }
+    Err(Failure::Passing(error.to_string()))
 }

@@ -32,6 +32,7 @@ impl Postgres {
         let (journal, head, snapshot) = tokio::try_join!(self.journal(epoch), self.head(), self.snapshot())?;
         let (accounts, reservations) = (snapshot.accounts.len(), snapshot.reservations.len());
         let recovery = Recovery::begin(snapshot, index).await?;
+        recovery.refuse_contradictions()?;
         let mut recovery = if index_first { recovery } else { recovery.leave_the_rest() };
         let from = recovery.from();
         let mut chain = Chain::new(self.key.clone(), self.link_before(from).await?);

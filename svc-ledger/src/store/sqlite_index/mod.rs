@@ -166,19 +166,32 @@ impl Shared {
 
     /// Leaves a note when the file turns out to be damaged, so that the next start makes it anew.
     fn noting_damage<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(error) = &result
-            && is_damage(error)
-        {
+        result.map_err(|error| {
+            if !is_damage(&error) {
+                return error;
+            }
             tracing::error!(%error, "the index is damaged: the next start makes it anew from the journal");
-            self.paths.note_damage()?;
+            self.note_damage();
+            StoreError::Corrupt(error.to_string())
+        })
+    }
+
+    fn note_damage(&self) {
+        if let Err(error) = self.paths.note_damage() {
+            let file = self.paths.file.display();
+            tracing::error!(%error, "it could not be noted that the index is damaged: delete {file} before the next start");
         }
-        result
     }
 }
 
 impl Index for SqliteIndex {
     fn for_writes(&self) -> Self {
         Self { decides: true, ..self.clone() }
+    }
+
+    fn give_up(&self) -> bool {
+        self.shared.note_damage();
+        true
     }
 
     async fn applied(&self) -> Result<Watermark, StoreError> {

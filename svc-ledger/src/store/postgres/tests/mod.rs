@@ -6,6 +6,7 @@ mod indexing;
 mod interrupted;
 mod killing;
 mod opening;
+mod overtaken;
 mod protection;
 mod racing;
 mod reading;

@@ -3,6 +3,7 @@
 use std::{
     fmt::Debug,
     future::{Future, ready},
+    time::Duration,
 };
 
 use mesh::{Fault, Reason};
@@ -18,7 +19,7 @@ use crate::{
     domain::{AccountId, TransferId},
     engine::{Engine, EngineError},
     store::{
-        Store as _,
+        Led as _, Pinned, Store as _,
         index_contract::any,
         ports::{AccountFilter, BalanceFilter, Period, Window},
         postgres::PostgresStore,
@@ -148,9 +149,12 @@ async fn a_read_that_waits_over_an_epoch_is_not_answered_although_the_replica_le
     let read = begun(&served.store, |store| async move { store.accounts(acme(), vec![first()]).await }).await;
 
     served.store.postgres.give_up(1);
-    while served.until_it_leads().await.is(&engine) {
-        tokio::task::yield_now().await;
-    }
+    let again = async {
+        while !served.store.lead().is_ok_and(|(_, epoch)| epoch > 1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("it leads again");
     hold.rollback().await.unwrap();
     for call in [retried, read] {
         let told = told(call).await;
@@ -160,4 +164,41 @@ async fn a_read_that_waits_over_an_epoch_is_not_answered_although_the_replica_le
     assert_eq!(again[0].balances.debits_posted, 1);
     drop(engine);
     served.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_when_a_replica_is_told_to_stop_is_answered() {
+    let mut fixture = Fixture::new().await;
+    fixture.config.lease_ms = LEASE_MS;
+    let served = Served::start(&fixture, "first").await;
+    let engine = served.until_it_leads().await;
+    engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+    make(&engine, 10).await;
+    engine.index().await.unwrap();
+    drop(engine);
+    let mut client = fixture.client().await;
+    let hold = client.transaction().await.unwrap();
+    hold.execute("LOCK TABLE transfers", &[]).await.unwrap();
+    let waiting = begun(&served.store, |store| async move { store.find_transfers(any("acme")).await }).await;
+    fixture.until_blocked(1).await;
+    // One that has several steps, and is between two of them.
+    let question = Pinned::on(&served.store).unwrap();
+
+    served.drain.start();
+    let told_to_stop = async {
+        while served.store.lead().is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, told_to_stop).await.expect("nothing new is begun");
+    hold.rollback().await.unwrap();
+    let found = told(waiting).await.unwrap();
+    assert!(found.contains("amount: 1"), "{found}");
+    assert_eq!(question.accounts(acme(), vec![first()]).await.unwrap()[0].balances.debits_posted, 1);
+    assert_eq!(question.find_transfers(any("acme")).await.unwrap().items.len(), 1);
+    let lease = served.store.postgres.lease();
+    assert_eq!(lease.epoch(), Some(1), "the place is kept until the last is answered");
+    drop(question);
+    served.leave().await;
+    assert_eq!(lease.epoch(), None);
 }

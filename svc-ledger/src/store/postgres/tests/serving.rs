@@ -10,7 +10,7 @@ use super::{
     killing::{NOW, account, acme, transfer},
 };
 use crate::{
-    domain::{AccountId, TransferCode, TransferId},
+    domain::{AccountId, NewTransfer, TransferCode, TransferFlags, TransferId},
     engine::{Engine, EngineError},
     store::{
         Led as _, contract,
@@ -183,4 +183,39 @@ async fn a_damaged_journal_is_not_served() {
     timeout(PATIENCE, served.running).await.expect("it ends by itself").unwrap();
     assert!(served.store.engine().is_err());
     assert_eq!(fixture.count("SELECT count(*) FROM leadership WHERE released").await, 1);
+}
+
+/// Nothing protects these tables from whoever owns them; they change all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn balances_and_reservations_that_were_changed_by_hand_are_not_served() {
+    let fixture = Fixture::new().await;
+    let served = Served::start(&fixture, "first").await;
+    let engine = served.until_it_leads().await;
+    engine.open_accounts(vec![account(1), account(2)], NOW).await.unwrap();
+    make(&engine, 10).await;
+    let pending = NewTransfer { flags: TransferFlags::PENDING, ..transfer(11) };
+    assert_eq!(engine.transfer(vec![pending], NOW).await.unwrap()[0].code, TransferCode::Created);
+    engine.index().await.unwrap();
+    drop(engine);
+    served.leave().await;
+    let both = "debits_pending = debits_pending + 1, credits_pending = credits_pending + 1";
+    for (change, back) in [
+        (
+            "UPDATE accounts SET debits_posted = debits_posted + 1",
+            "UPDATE accounts SET debits_posted = debits_posted - 1",
+        ),
+        (
+            &*format!("UPDATE accounts SET {both}"),
+            &*format!("UPDATE accounts SET {}", both.replace('+', "-")),
+        ),
+        ("UPDATE reservations SET state = 1", "UPDATE reservations SET state = 0"),
+    ] {
+        fixture.run(change).await;
+        let served = Served::start(&fixture, "second").await;
+        timeout(PATIENCE, served.running).await.expect("it ends by itself").unwrap();
+        fixture.run(back).await;
+    }
+    let served = Served::start(&fixture, "second").await;
+    make(&served.until_it_leads().await, 12).await;
+    served.leave().await;
 }
