@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod identity;
 pub mod limit;
 pub mod linkerd;
+pub mod memory;
 pub mod metrics;
 pub mod panic_guard;
 pub mod pki;

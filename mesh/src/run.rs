@@ -9,7 +9,7 @@ use crate::{
     clock::{RandomIds, SystemClock},
     config::{ConfigArgs, HELP, Loaded, Sources, Tree},
     drain::Drain,
-    server,
+    memory, server,
     service::{Launch, Service, StartError, start},
     telemetry::Telemetry,
     transport::Transport,
@@ -57,6 +57,7 @@ where
     runtime()?.block_on(async {
         let telemetry = Telemetry::start(&mesh.telemetry, S::NAME)
             .map_err(|error| StartError::Config(error.to_string()))?;
+        memory::protect(&mesh.memory).map_err(|error| StartError::Config(error.to_string()))?;
         let listen =
             |what, address| server::bind(address).map_err(StartError::io(format!("{what} {address}")));
         // Before any id is used: it says of which mesh they are.

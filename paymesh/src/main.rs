@@ -64,7 +64,9 @@ fn dev(args: &DevArgs) -> Outcome {
     }
     let options = DevOptions { data_dir: args.data_dir.clone(), api_keys: args.api_keys.clone(), sources };
     mesh::run::runtime()?.block_on(async {
-        let telemetry = Telemetry::start(&options.load()?.common("telemetry")?, "paymesh-dev")?;
+        let loaded = options.load()?;
+        let telemetry = Telemetry::start(&loaded.common("telemetry")?, "paymesh-dev")?;
+        mesh::memory::protect(&loaded.common("memory")?)?;
         let signal = mesh::run::wait_for_signal();
         tokio::pin!(signal);
         let mesh = tokio::select! {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     linkerd::LinkerdConfig,
+    memory::MemoryConfig,
     service::{Service, Settings},
     telemetry::TelemetryConfig,
     tls::IdentityConfig,
@@ -50,6 +51,9 @@ pub struct MeshConfig {
     /// Logs, traces, metrics.
     #[serde(default)]
     pub telemetry: TelemetryConfig,
+    /// What of the process's memory may reach a disk.
+    #[serde(default)]
+    pub memory: MemoryConfig,
 }
 
 type Check = fn(&Loaded) -> Result<Checked, Problems>;

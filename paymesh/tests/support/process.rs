@@ -66,6 +66,11 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL. False if it had ended by itself before.
     pub(crate) fn kill(&mut self) -> bool {
         self.child.kill().unwrap();

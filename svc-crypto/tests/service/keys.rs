@@ -155,7 +155,7 @@ async fn keys_are_listed_page_by_page() {
 }
 
 /// As the documentation tells importers to wrap a key for ECDH_P256_AES_KWP.
-fn wrap(spki: &[u8], secret: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(spki: &[u8], secret: &[u8]) -> Vec<u8> {
     let random = SystemRandom::new();
     let theirs = &spki[spki.len() - 65..];
     let ours = agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random).unwrap();

@@ -18,3 +18,4 @@ mod rotation;
 mod tokens;
 mod vault;
 mod verbs;
+mod wycheproof;
