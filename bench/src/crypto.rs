@@ -55,6 +55,9 @@ pub(crate) struct CryptoArgs {
     /// How long to measure each, in seconds, after a second of warm-up
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     duration: u64,
+    /// This many calls of each case instead, all of which count (not of `local` and `keys`)
+    #[arg(long, conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    calls: Option<u64>,
     /// How often to measure each, in turn; the median of the rounds' ratios is reported
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
@@ -195,7 +198,10 @@ impl Bench<'_> {
     }
 
     fn bound(&self) -> Bound {
-        Bound::Time { warm_up: WARM_UP, measured: Duration::from_secs(self.args.duration) }
+        match self.args.calls {
+            Some(calls) => Bound::Count(calls),
+            None => Bound::Time { warm_up: WARM_UP, measured: Duration::from_secs(self.args.duration) },
+        }
     }
 
     fn of(&self, name: &str) -> Vec<Figures> {
