@@ -201,7 +201,10 @@ mod tests {
     use super::*;
     use crate::{
         domain::{AccountFlags, AccountId, Given, NewAccount, Reference},
-        store::{Store as _, contract},
+        store::{
+            Store as _, contract,
+            ports::{AccountFilter, Period, Window},
+        },
     };
 
     async fn fresh() -> (EmbeddedStore, tempfile::TempDir) {
@@ -339,6 +342,25 @@ mod tests {
         assert_eq!(again, told, "nothing more is served");
         store.close().await;
         contract::after_a_restart(&EmbeddedStore::open(dir.path()).await.unwrap()).await;
+    }
+
+    /// Something stands where the journal's next record belongs.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_index_that_contradicts_the_journal_ends_the_ledger_and_is_made_anew_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path()).await.unwrap();
+        let other = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+        other.execute("INSERT INTO accounts VALUES (1000, zeroblob(16), 0, 0, 0, 0, 0, '')", []).unwrap();
+        drop(other);
+        grow(&store, 1, 2).await;
+        let stopped = tokio::time::timeout(Duration::from_secs(10), store.stopped()).await;
+        assert!(matches!(stopped, Ok(EngineError::Index(_))), "{stopped:?}");
+        store.close().await;
+        let store = EmbeddedStore::open(dir.path()).await.unwrap();
+        let everything = Period { from: Timestamp::EPOCH, to: Timestamp::from_nanos(2_000) };
+        let window = Window { newest_first: false, limit: 10 };
+        let filter = AccountFilter::any("acme".parse().unwrap(), everything, window);
+        assert_eq!(store.find_accounts(filter).await.unwrap().items.len(), 2, "what was durable is there");
     }
 
     #[tokio::test]

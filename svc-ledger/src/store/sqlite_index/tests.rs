@@ -182,7 +182,7 @@ async fn time_does_not_run_backwards() {
     records.reverse();
     index.apply(vec![records[0].clone()]).await.unwrap();
     let refused = index.apply(vec![records[1].clone()]).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Commit(_)), "{refused}");
+    assert!(matches!(refused, StoreError::Corrupt(_)), "{refused}");
 }
 
 #[tokio::test]

@@ -250,7 +250,7 @@ impl<'a> Tables<'a> {
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         if batch.latest_time.is_some_and(|latest| latest >= timestamp) {
-            return Err(refused("a movement comes before one that is held".into()));
+            return Err(StoreError::Corrupt("a movement comes before one that is held".into()));
         }
         batch.latest_time = Some(timestamp);
         posting::put_entries(&mut batch.entries, timestamp, movement);
@@ -293,10 +293,13 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The engine takes no id and no time twice: who applies such a record applies another journal's.
+/// The engine takes no id and no time twice, and records come verified and in their order: it is the index that is
+/// not as it was left.
 fn constrained(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => refused(format!("a record contradicts the index: {error}")),
+        Some(ErrorCode::ConstraintViolation) => {
+            StoreError::Corrupt(format!("a record contradicts the index: {error}"))
+        }
         _ => error.into(),
     }
 }
