@@ -1,6 +1,9 @@
 //! Many questions, one call: how they are packed, and how each gets its own answer. Knows no verb.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use mesh::{Call, Fault, Reason, Upstream};
 use paymesh_proto::crypto::v1::{
@@ -13,6 +16,8 @@ use prost::Message as _;
 const CALL_MAX: Duration = Duration::from_secs(5);
 /// The most bytes of operations in one call: with what their envelopes add, the answer stays below 4 MiB too.
 const CALL_BYTES_MAX: usize = 3 << 20;
+/// How many calls a batch that is too large for one is made of at once.
+const PARTS_AT_ONCE: usize = 4;
 
 /// One operation, and on whose behalf.
 #[derive(Debug)]
@@ -27,15 +32,21 @@ pub(crate) async fn carry_out(
     questions: Vec<Question>,
 ) -> Vec<Result<Answer, Fault>> {
     let mut answers = Vec::with_capacity(questions.len());
-    for part in parts(questions) {
-        let count = part.len();
-        match ask(client.clone(), part).await {
-            Ok(outcomes) if outcomes.len() == count => answers.extend(outcomes.into_iter().map(answer)),
-            Ok(_) => answers.extend((0..count).map(|_| Err(nonsense()))),
-            Err(fault) => answers.extend((0..count).map(|_| Err(fault.clone()))),
+    let mut parts = parts(questions).into_iter();
+    let mut under_way = VecDeque::new();
+    loop {
+        while under_way.len() < PARTS_AT_ONCE
+            && let Some(part) = parts.next()
+        {
+            under_way.push_back((part.len(), tokio::spawn(ask(client.clone(), part))));
+        }
+        let Some((count, asked)) = under_way.pop_front() else { return answers };
+        match asked.await {
+            Ok(Ok(outcomes)) if outcomes.len() == count => answers.extend(outcomes.into_iter().map(answer)),
+            Ok(Err(fault)) => answers.extend((0..count).map(|_| Err(fault.clone()))),
+            Ok(Ok(_)) | Err(_) => answers.extend((0..count).map(|_| Err(nonsense()))),
         }
     }
-    answers
 }
 
 /// On behalf of the first caller: with one in flight, its request id and trace go all the way.
@@ -45,6 +56,9 @@ async fn ask(
 ) -> Result<Vec<Outcome>, Fault> {
     let now = Instant::now();
     let longest = questions.iter().map(|question| time_left(&question.call, now)).max().unwrap_or(CALL_MAX);
+    if longest.is_zero() {
+        return Err(Fault::new(Reason::DeadlineExceeded, "The call's time was over before it was sent."));
+    }
     let first = questions.first().map(|question| question.call.clone());
     let operations = questions.into_iter().map(|question| question.operation).collect();
     let Some(first) = first else { return Ok(Vec::new()) };
@@ -86,12 +100,13 @@ fn answer(outcome: Outcome) -> Result<Answer, Fault> {
     }
 }
 
-fn refused(Refusal { reason, message, field }: Refusal) -> Fault {
-    match Reason::from_name(&reason) {
+fn refused(Refusal { reason, message, field, retry_after_s }: Refusal) -> Fault {
+    let fault = match Reason::from_name(&reason) {
         Some(Reason::InvalidRequest) if !field.is_empty() => Fault::invalid(field, message),
         Some(reason) => Fault::new(reason, message),
-        None => nonsense(),
-    }
+        None => return nonsense(),
+    };
+    if retry_after_s == 0 { fault } else { fault.retry_after_s(retry_after_s) }
 }
 
 /// The service does not keep to its contract.
@@ -131,12 +146,14 @@ mod tests {
             reason: reason.into(),
             message: "must be shorter".into(),
             field: field.into(),
+            retry_after_s: 3,
         };
         let invalid = refused(refusal("INVALID_REQUEST", "aad"));
         assert_eq!(
             (invalid.reason(), invalid.violations()[0].field.as_str()),
             (Reason::InvalidRequest, "aad")
         );
+        assert_eq!(refused(refusal("OVERLOADED", "")).retry_after(), Some(3));
         assert_eq!(refused(refusal("DECRYPTION_FAILED", "")).reason(), Reason::DecryptionFailed);
         assert_eq!(refused(refusal("SOMETHING_NEW", "")).reason(), Reason::Internal);
     }

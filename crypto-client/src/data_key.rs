@@ -23,17 +23,10 @@ pub(crate) struct HeldDataKey {
 
 impl HeldDataKey {
     /// Takes over what the service gave to who asked at `asked_at`; `None` if it is no data key.
-    pub(crate) fn new(given: DataKey, asked_at: Instant) -> Option<Self> {
+    pub(crate) fn new(given: &DataKey, asked_at: Instant) -> Option<Self> {
         let ttl: Duration = given.ttl?.try_into().ok()?;
-        // The service's bytes are wiped where they arrived: nobody else holds them.
-        let secret = match given.plaintext.try_into_mut() {
-            Ok(mut plaintext) => {
-                let secret = KeyBytes::from_slice(&plaintext);
-                plaintext.fill(0);
-                secret
-            }
-            Err(shared) => KeyBytes::from_slice(&shared),
-        }?;
+        // The message that it came in is freed, not wiped: the connection's buffers are not ours.
+        let secret = KeyBytes::from_slice(&given.plaintext)?;
         Some(Self {
             key: LocalKey::new(&secret, &given.wrapped).ok()?,
             until: asked_at.checked_add(ttl)?,
@@ -72,12 +65,15 @@ impl HeldDataKey {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use crypto_envelope::envelope::{KeyRef, Salt, SealingKey};
 
     use super::*;
 
-    fn held(messages_max: u64, bytes_max: u64, now: Instant) -> HeldDataKey {
+    /// How long a key of these tests may be used.
+    pub(crate) const TTL: Duration = Duration::from_secs(300);
+
+    pub(crate) fn held(messages_max: u64, bytes_max: u64, now: Instant) -> HeldDataKey {
         let reference = KeyRef { id: "01933c5e-8f7a-7c3e-9d5b-2a4f6e8c0d1b".parse().unwrap(), version: 1 };
         let wrapping = SealingKey::new(reference, &KeyBytes::take(&mut [1; 32]));
         let wrapped = wrapping.seal(Salt::new([2; 32]), local::DATA_KEY_AAD, &[3; 32]).unwrap();
@@ -85,11 +81,11 @@ mod tests {
             plaintext: vec![3; 32].into(),
             wrapped: wrapped.into(),
             key_version: 1,
-            ttl: Duration::from_secs(300).try_into().ok(),
+            ttl: TTL.try_into().ok(),
             messages_max,
             bytes_max,
         };
-        HeldDataKey::new(given, now).unwrap()
+        HeldDataKey::new(&given, now).unwrap()
     }
 
     #[test]
@@ -115,7 +111,7 @@ mod tests {
     fn a_data_key_is_not_used_after_its_time() {
         let now = Instant::now();
         let key = held(9, 10, now);
-        let late = now + Duration::from_secs(300);
+        let late = now + TTL;
         assert!(key.opens(late - Duration::from_millis(1)));
         assert!(!key.opens(late) && !key.seals(late) && !key.take(1, late));
     }

@@ -3,7 +3,7 @@
 //! | offset | bytes | field      | content                                                       |
 //! |-------:|------:|------------|---------------------------------------------------------------|
 //! |      0 |    25 | prefix     | with suite 4, and the key id and version of the wrapped key   |
-//! |     25 |     2 | length     | w, how long the wrapped data key is                           |
+//! |     25 |     2 | length     | w, how long the wrapped data key is: 137                      |
 //! |     27 |     w | wrapped    | the data key, an envelope of suite 1                          |
 //! |   27+w |    32 | commitment | says which data key this is for                               |
 //! |   59+w |    12 | nonce      | random, fresh for each message                                |
@@ -29,9 +29,9 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     canonical,
-    envelope::{EnvelopeError, KeyRef, TAG_BYTES, key_of},
+    envelope::{EnvelopeError, KeyRef, OVERHEAD_BYTES, TAG_BYTES, key_of},
     prefix::{PREFIX_BYTES, Prefix, Suite},
-    secret::{KeyBytes, SecretBytes},
+    secret::{KEY_BYTES, KeyBytes, SecretBytes},
 };
 
 /// How long a nonce is.
@@ -41,6 +41,9 @@ pub const DATA_KEY_AAD: &[u8] = b"paymesh local 1";
 /// The most messages that one data key may seal, whatever the service allows: beyond it random nonces repeat too
 /// likely (NIST SP 800-38D, section 8.3).
 pub const MESSAGES_MAX: u64 = 1 << 32;
+
+/// How long a wrapped data key is: an envelope of suite 1 over a key.
+pub const WRAPPED_BYTES: usize = OVERHEAD_BYTES + KEY_BYTES;
 
 const LENGTH_AT: usize = PREFIX_BYTES;
 const WRAPPED_AT: usize = LENGTH_AT + 2;
@@ -73,8 +76,9 @@ impl LocalKey {
     /// # Errors
     /// `wrapped` is no wrapped data key.
     pub fn new(data_key: &KeyBytes, wrapped: &[u8]) -> Result<Self, EnvelopeError> {
+        let wrapped: &[u8; WRAPPED_BYTES] = wrapped.try_into().map_err(|_| EnvelopeError)?;
         let key = key_of(wrapped).ok_or(EnvelopeError)?;
-        let length = u16::try_from(wrapped.len()).map_err(|_| EnvelopeError)?;
+        let length = u16::try_from(WRAPPED_BYTES).map_err(|_| EnvelopeError)?;
         let prefix = Prefix { suite: Suite::Local, key };
         let prk = prefix.extract(data_key);
         let cipher = aead::UnboundKey::new(&aead::AES_256_GCM, &*prk.expand::<32>(&[KEY_LABEL]))
@@ -143,7 +147,7 @@ pub fn wrapped_of(envelope: &[u8]) -> Option<&[u8]> {
     let prefix = Prefix::read(envelope).filter(|prefix| prefix.suite == Suite::Local)?;
     let length = u16::from_be_bytes(*envelope.get(LENGTH_AT..)?.first_chunk()?);
     let (wrapped, rest) = envelope.get(WRAPPED_AT..)?.split_at_checked(length.into())?;
-    let whole = rest.len() >= COMMITMENT_BYTES + NONCE_BYTES + TAG_BYTES;
+    let whole = wrapped.len() == WRAPPED_BYTES && rest.len() >= COMMITMENT_BYTES + NONCE_BYTES + TAG_BYTES;
     (whole && key_of(wrapped) == Some(prefix.key)).then_some(wrapped)
 }
 

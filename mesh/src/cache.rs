@@ -60,6 +60,24 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         generations.old.remove(key);
     }
 
+    /// Lets go of an entry if it is still the one that is meant.
+    pub fn remove_if(&self, key: &K, is_meant: impl Fn(&V) -> bool) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let Generations { young, old } = &mut *generations;
+        for generation in [young, old] {
+            if generation.get(key).is_some_and(&is_meant) {
+                generation.remove(key);
+            }
+        }
+    }
+
+    /// Lets go of all entries but those that are still good.
+    pub fn retain(&self, is_good: impl Fn(&V) -> bool) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.young.retain(|_, value| is_good(value));
+        generations.old.retain(|_, value| is_good(value));
+    }
+
     /// Begins a generation: what was not used in the one before goes.
     pub fn age(&self) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,6 +118,19 @@ mod tests {
         assert_eq!(cache.get(&1), None);
         cache.insert(0, "changed");
         assert_eq!(cache.get(&0), Some("changed"));
+    }
+
+    #[test]
+    fn entries_go_by_what_they_are() {
+        let cache = Cache::new(10);
+        for n in 0..6 {
+            cache.insert(n, n);
+        }
+        cache.remove_if(&1, |value| *value == 7);
+        cache.remove_if(&2, |value| *value == 2);
+        assert_eq!((cache.get(&1), cache.get(&2)), (Some(1), None));
+        cache.retain(|value| value % 2 == 0);
+        assert_eq!([0, 1, 3, 4, 5].map(|n| cache.get(&n)), [Some(0), None, None, Some(4), None]);
     }
 
     #[test]

@@ -596,5 +596,6 @@ fn refusal(fault: &Fault) -> proto::Refusal {
         reason: fault.reason().as_str().to_owned(),
         message: text.unwrap_or_else(|| fault.message().to_owned()),
         field,
+        retry_after_s: fault.retry_after().unwrap_or_default(),
     }
 }

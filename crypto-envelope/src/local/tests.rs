@@ -133,5 +133,8 @@ fn what_names_another_key_than_its_wrapped_one_is_none() {
     let other = Prefix { suite: Suite::Local, key: KeyRef { version: 4, ..WRAPPER } };
     envelope[..PREFIX_BYTES].copy_from_slice(&other.bytes());
     assert_eq!(wrapped_of(&envelope), None);
+    let mut longer = wrapped(WRAPPER, [1; 32]);
+    longer.push(0);
+    assert!(LocalKey::new(&KeyBytes::take(&mut [1; 32]), &longer).is_err());
     assert!(LocalKey::new(&KeyBytes::take(&mut [1; 32]), b"no envelope").is_err());
 }
