@@ -9,6 +9,7 @@ use std::{
 use crate::{
     common::{World, authorize, call, card, digits},
     crypto::encrypt,
+    postgres::Database,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use mesh::{
@@ -102,6 +103,40 @@ async fn no_card_number_and_no_plaintext_is_on_the_disk() {
     for text in CANARIES.into_iter().chain([HOLDER]) {
         assert_absent(dir.path(), text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_card_number_and_no_plaintext_is_in_the_tables() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), Database::new());
+    let world = World::start_with(dir.path(), database.config()).await;
+    for number in CANARIES {
+        let mut request =
+            call("acme", digits(CardInput { holder_name: HOLDER.into(), cvc: "123".into(), ..card(number) }));
+        request.metadata_mut().insert("idempotency-key", number[..6].parse().unwrap());
+        world.vault("edge-gateway").tokenize(request).await.unwrap();
+        let misplaced = DetokenizeRequest { token: number.into(), ..Default::default() };
+        world.vault("svc-payments").detokenize(call("acme", misplaced)).await.unwrap_err();
+    }
+    world.make_key("acme", "payments.notes", Algorithm::Aes256Gcm).await;
+    let request = encrypt("payments.notes", HOLDER.as_bytes(), b"aad");
+    world.crypto("svc-payments").encrypt(call("acme", request)).await.unwrap();
+
+    let client = database.schema.client().await;
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()";
+    let mut rows = 0;
+    for table in client.query(tables, &[]).await.unwrap() {
+        let table: String = table.get(0);
+        for row in client.query(&format!("SELECT t::text FROM {table} AS t"), &[]).await.unwrap() {
+            let row: String = row.get(0);
+            rows += 1;
+            for text in CANARIES.into_iter().chain([HOLDER]) {
+                for form in forms(text) {
+                    assert!(!row.contains(&String::from_utf8(form).unwrap()), "{table} holds {text}");
+                }
+            }
+        }
+    }
+    assert!(rows > 15, "{rows} rows are too few to have looked at everything");
 }
 
 const CODE: &str = "7316";

@@ -140,6 +140,81 @@ async fn a_replica_that_is_cut_off_does_not_go_on_with_what_it_knew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_hears_of_nothing_does_not_go_on_with_what_it_knew() {
+    let database = Database::new();
+    let mut config = database.config();
+    config.postgres.as_mut().unwrap().query_timeout_ms = 1_000;
+    let replica = Replica::start(config).await;
+    replica.world.make_key("acme", KEY, Algorithm::Aes256Gcm).await;
+    replica.encrypt().await.unwrap();
+    // Nobody can ask for keys or their changes; the audit log is none the worse for it.
+    let mut client = database.schema.client().await;
+    let holding = client.transaction().await.unwrap();
+    holding.batch_execute("LOCK TABLE named_key IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    tokio::time::sleep_until(Instant::now() + TRUSTED_FOR).await;
+    assert_eq!(reason(replica.encrypt().await), Reason::Unavailable);
+    holding.rollback().await.unwrap();
+    replica.world.until(async || replica.encrypt().await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ends_every_session_is_connected_to_anew() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    let client = database.schema.client().await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE $1";
+    let sessions = format!("paymesh-crypto {}%", database.schema.name());
+    let ending = async {
+        let mut ended = 0;
+        while ended < 12 {
+            ended += client.query_one(end, &[&sessions]).await.unwrap().get::<_, i64>(0);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let using = |replica: &Replica| {
+        let (mut crypto, mut keys) = (replica.world.crypto("svc-payments"), replica.world.keys("operator"));
+        async move {
+            let mut sealed = Vec::new();
+            for n in 0..120 {
+                match crypto.encrypt(call("acme", encrypt(KEY, b"text", b""))).await {
+                    Ok(answer) => sealed.push(answer.into_inner().ciphertext),
+                    Err(status) => assert_eq!(reason::<()>(Err(status)), Reason::Unavailable),
+                }
+                if n % 20 == 0 {
+                    // Whether it was done is not known where it was cut short.
+                    let rotate = RotateKeyRequest { name: KEY.into(), expected_version: 0 };
+                    let _ = keys.rotate_key(call("acme", rotate)).await;
+                }
+            }
+            sealed
+        }
+    };
+    let ((), of_a, of_b) = tokio::join!(ending, using(&a), using(&b));
+    assert!(of_a.len() + of_b.len() > 20);
+    for (replica, sealed) in [(&b, of_a), (&a, of_b)] {
+        replica.world.until(async || replica.encrypt().await.is_ok()).await;
+        for sealed in sealed {
+            let opened =
+                replica.world.crypto("svc-payments").decrypt(call("acme", decrypt(KEY, &sealed, b""))).await;
+            assert_eq!(&opened.unwrap().into_inner().plaintext[..], b"text");
+        }
+    }
+    verified(&a).await;
+}
+
+/// Has the audit log verified.
+async fn verified(replica: &Replica) {
+    let verify = call("acme", VerifyAuditLogRequest::default());
+    let mut said = replica.world.audit("operator").verify_audit_log(verify).await.unwrap().into_inner();
+    loop {
+        let said = said.message().await.unwrap().unwrap();
+        if said.done {
+            return assert_eq!(said.offence, "");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_leave_one_audit_log() {
     let database = Database::new();
     let (a, b) = two(&database).await;
@@ -153,16 +228,8 @@ async fn all_leave_one_audit_log() {
     };
     tokio::join!(encrypting(&a), encrypting(&b), encrypting(&a), encrypting(&b));
     for replica in [&a, &b] {
+        verified(replica).await;
         let mut audit = replica.world.audit("operator");
-        let verify = VerifyAuditLogRequest::default();
-        let mut said = audit.verify_audit_log(call("acme", verify)).await.unwrap().into_inner();
-        let verified = loop {
-            let said = said.message().await.unwrap().unwrap();
-            if said.done {
-                break said;
-            }
-        };
-        assert_eq!(verified.offence, "");
         let list = ListAuditRecordsRequest { verb: "encrypt".into(), page_size: 1_000, ..Default::default() };
         let listed = audit.list_audit_records(call("acme", list)).await.unwrap().into_inner().records;
         assert_eq!(listed.iter().map(|record| record.count).sum::<u32>(), 160);
