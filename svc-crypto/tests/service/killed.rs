@@ -39,7 +39,7 @@ const READY: &str = "listening ";
 
 const CALLERS: u64 = 6;
 /// Keys that are given up, and destroyed in the end.
-const GIVEN_UP: usize = 40;
+const GIVEN_UP: usize = 60;
 /// After the waiting period.
 const LATER: i64 = 40;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -335,16 +335,23 @@ async fn destroyed(config: &Config, at_rest: impl AsyncFn(&Path) -> AtRest) {
         }
         gone
     };
-    let mut cut_short = 0;
+    let (mut cut_short, mut gone) = (0, 0);
     for _ in 0..kills() {
-        // It destroys what is due as soon as it runs.
+        // It destroys what is due as soon as it runs; it is killed some keys later.
         let mut child = run.spawn(LATER);
-        tokio::time::sleep(Duration::from_millis(run.rng.below(400))).await;
+        let until = (gone + 1 + usize::try_from(run.rng.below(5)).unwrap()).min(GIVEN_UP);
+        let reached = async {
+            while whole(&run).await < until {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within(reached, "what is due is destroyed").await;
         child.kill().unwrap();
         child.wait().unwrap();
-        let gone = whole(&run).await;
-        cut_short += u64::from(gone > 0 && gone < GIVEN_UP);
+        gone = whole(&run).await;
+        cut_short += u64::from(gone < GIVEN_UP);
     }
+    assert!(cut_short > 0, "no kill came amid the destructions");
     let mut life = run.start(LATER);
     let done = async {
         while whole(&run).await < GIVEN_UP {
