@@ -104,7 +104,7 @@ async fn converse(
     drain: &Drain,
 ) {
     let (service, turns) = (connection.service(), connection.turns());
-    let connection = http2().serve_connection(TokioIo::new(Gathered::new(stream)), connection);
+    let connection = http2().serve_connection(TokioIo::new(Gathered::new(turns.seen_on(stream))), connection);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

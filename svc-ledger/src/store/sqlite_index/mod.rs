@@ -170,17 +170,21 @@ impl Shared {
             if !is_damage(&error) {
                 return error;
             }
-            tracing::error!(%error, "the index is damaged: the next start makes it anew from the journal");
-            self.note_damage();
+            tracing::error!(%error, "the index is damaged");
+            // Where that fails, it says so; whoever asks whether it was noted does it again.
+            let _ = self.note_damage();
             StoreError::Corrupt(error.to_string())
         })
     }
 
-    fn note_damage(&self) {
-        if let Err(error) = self.paths.note_damage() {
+    /// Whether it is noted.
+    fn note_damage(&self) -> bool {
+        let noted = self.paths.note_damage();
+        if let Err(error) = &noted {
             let file = self.paths.file.display();
             tracing::error!(%error, "it could not be noted that the index is damaged: delete {file} before the next start");
         }
+        noted.is_ok()
     }
 }
 
@@ -190,8 +194,7 @@ impl Index for SqliteIndex {
     }
 
     fn give_up(&self) -> bool {
-        self.shared.note_damage();
-        true
+        self.shared.note_damage()
     }
 
     async fn applied(&self) -> Result<Watermark, StoreError> {

@@ -172,6 +172,16 @@ async fn damage_that_a_question_meets_has_the_file_made_anew_at_the_next_start()
     assert_eq!(held(&index).await, made(&records), "once");
 }
 
+#[test]
+fn no_new_index_is_promised_where_the_damage_cannot_be_noted() {
+    let (index, dir) = fresh(SHORT);
+    // A directory stands where the note belongs.
+    fs::create_dir(dir.path().join("index.db.damaged")).unwrap();
+    assert!(!index.give_up());
+    fs::remove_dir(dir.path().join("index.db.damaged")).unwrap();
+    assert!(index.give_up());
+}
+
 #[tokio::test]
 async fn time_does_not_run_backwards() {
     let (index, _dir) = fresh(SHORT);
