@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "paymesh/crypto/v1/crypto.proto",
     "paymesh/crypto/v1/keys.proto",
     "paymesh/crypto/v1/audit.proto",
+    "paymesh/crypto/v1/root.proto",
     "paymesh/ledger/v1/ledger.proto",
     "paymesh/payments/v1/payments.proto",
     "paymesh/payments/v1/webhooks.proto",
@@ -51,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".paymesh.crypto.v1.LargeRequest",
             ".paymesh.crypto.v1.LargeRequest.part",
             ".paymesh.crypto.v1.LargeResponse",
+            ".paymesh.crypto.v1.UnsealRequest",
             ".paymesh.payments.v1.ReceiveWebhookRequest",
         ])
         .extern_path(".google.api", "crate::google_api")

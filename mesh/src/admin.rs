@@ -15,11 +15,18 @@ use crate::{
     drain::Drain,
     log_filter::{FILTER_BYTES_MAX, HOLD_S_MAX, LogFilter},
     metrics::Metrics,
+    routes::Stages,
     server,
 };
 
-/// Serves until `stopped`; a draining service is alive but not ready.
-pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, drain: Drain, stopped: Drain) {
+/// Serves until `stopped`; a service that drains, or does not serve everything yet, is alive but not ready.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    routes: Arc<Stages>,
+    drain: Drain,
+    stopped: Drain,
+) {
     let metrics = Arc::new(metrics);
     while let Some(accepted) = stopped.unless_started(listener.accept()).await {
         let (stream, peer) = match accepted {
@@ -30,12 +37,13 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, drain: Drain,
             }
         };
         let (metrics, drain, stopped) = (Arc::clone(&metrics), drain.clone(), stopped.clone());
+        let routes = Arc::clone(&routes);
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| async {
                 let response = if request.uri().path() == "/log" {
                     log(request, peer, LogFilter::of_the_process()).await
                 } else {
-                    answer(&request, &metrics, &drain)
+                    answer(&request, &metrics, &routes, &drain)
                 };
                 Ok::<_, Infallible>(response)
             });
@@ -47,7 +55,12 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, drain: Drain,
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, drain: &Drain) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    metrics: &Metrics,
+    routes: &Stages,
+    drain: &Drain,
+) -> Response<Full<Bytes>> {
     let open_metrics = asks_for_open_metrics(request.headers());
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") if open_metrics => (StatusCode::OK, metrics.open_metrics()),
@@ -55,6 +68,9 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, drain: &Drain) -> Resp
         (&Method::GET, "/healthz") => (StatusCode::OK, "alive\n".to_owned()),
         (&Method::GET, "/readyz") if drain.has_started() => {
             (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+        }
+        (&Method::GET, "/readyz") if !routes.is_ready() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "waiting\n".to_owned())
         }
         (&Method::GET, "/readyz") => (StatusCode::OK, "ready\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz or /log\n".to_owned()),

@@ -53,6 +53,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         value
     }
 
+    /// All that is kept, in no order, without making anything younger.
+    pub fn entries(&self) -> Vec<(K, V)> {
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = generations.young.iter().chain(&generations.old);
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// Lets go of an entry.
     pub fn remove(&self, key: &K) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,6 +89,16 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     pub fn age(&self) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.old = std::mem::take(&mut generations.young);
+    }
+
+    /// Puts another value in the place of an entry that is kept, without making it younger.
+    pub fn replace(&self, key: &K, value: V) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = generations.young.get_mut(key) {
+            *entry = value;
+        } else if let Some(entry) = generations.old.get_mut(key) {
+            *entry = value;
+        }
     }
 
     /// Keeps an entry.
@@ -118,6 +135,11 @@ mod tests {
         assert_eq!(cache.get(&1), None);
         cache.insert(0, "changed");
         assert_eq!(cache.get(&0), Some("changed"));
+        cache.replace(&0, "replaced");
+        cache.replace(&1, "not kept");
+        assert_eq!((cache.get(&0), cache.get(&1)), (Some("replaced"), None));
+        cache.insert(0, "changed");
+        assert!(cache.entries().contains(&(0, "changed")) && cache.entries().len() <= 10);
     }
 
     #[test]

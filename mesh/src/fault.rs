@@ -132,6 +132,8 @@ reasons! {
     HeadersTooLarge => "HEADERS_TOO_LARGE", InvalidArgument, 431;
     /// Not done in the time that the caller gave.
     DeadlineExceeded => "DEADLINE_EXCEEDED", DeadlineExceeded, 504;
+    /// The keys' root of trust has not answered since the start, so nothing can be encrypted or decrypted yet.
+    VaultSealed => "VAULT_SEALED", Unavailable, 503;
     /// A service that is needed cannot be reached now.
     Unavailable => "UNAVAILABLE", Unavailable, 503;
     /// The RPC is not offered.
@@ -286,7 +288,8 @@ impl From<Fault> for Status {
             details.set_retry_info(Some(std::time::Duration::from_secs(seconds.into())));
         }
         let mut status = Status::with_error_details(fault.reason.grpc_code(), fault.message, details);
-        if let (Reason::Overloaded | Reason::Unavailable, Some(seconds)) = (fault.reason, fault.retry_after_s)
+        if let (Reason::Overloaded | Reason::Unavailable | Reason::VaultSealed, Some(seconds)) =
+            (fault.reason, fault.retry_after_s)
         {
             status.metadata_mut().insert(RETRY_PUSHBACK, (u64::from(seconds) * 1_000).into());
         }

@@ -1,11 +1,18 @@
-//! Which handler answers which RPC: a table by the RPC's place in the contract, made once at the start.
+//! Which handler answers which RPC: a table by the RPC's place in the contract, made once at the start, and for a
+//! service that has to wait for something before it can work, once more when that has come.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use http::{Request, Response};
 use tonic::{body::Body, codegen::BoxFuture, server::NamedService};
 
-use crate::{body::RequestBody, policy::Rpc};
+use crate::{body::RequestBody, fault::Fault, policy::Rpc};
 
 /// What a handler answers with.
 pub(crate) type Handling = BoxFuture<Response<Body>, Infallible>;
@@ -69,9 +76,52 @@ impl Routes {
         }
     }
 
-    /// Hands a request to its handler; `None` if nothing here serves the RPC.
-    pub(crate) fn call(&self, rpc: Rpc, request: Request<RequestBody>) -> Option<Handling> {
+    fn handler(&self, rpc: Rpc) -> Option<&dyn AnyHandler> {
         let place = (*self.by_rpc.get(rpc.index())?)?;
-        Some(self.handlers.get(place)?.call(request))
+        Some(&**self.handlers.get(place)?)
+    }
+}
+
+/// What is served from the start, and what is served later.
+pub(crate) struct Stages {
+    now: Routes,
+    later: OnceLock<Routes>,
+    /// The gRPC services that are served later, and what their callers are told until then.
+    awaited: Option<(Vec<&'static str>, fn() -> Fault)>,
+    ready: AtomicBool,
+}
+
+impl Stages {
+    /// These, and where something is `awaited`, later more.
+    pub(crate) fn new(now: Routes, awaited: Option<(Vec<&'static str>, fn() -> Fault)>) -> Self {
+        Self { now, later: OnceLock::new(), ready: AtomicBool::new(awaited.is_none()), awaited }
+    }
+
+    /// What was awaited has come. Only the first time counts.
+    pub(crate) fn open(&self, routes: Routes) {
+        let _ = self.later.set(routes);
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is awaited any more.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Hands a request to its handler; `None` if nothing here serves the RPC.
+    ///
+    /// # Errors
+    /// What callers are told of an RPC that is served later.
+    pub(crate) fn call(&self, rpc: Rpc, request: Request<RequestBody>) -> Result<Option<Handling>, Fault> {
+        let later = || self.later.get()?.handler(rpc);
+        if let Some(handler) = self.now.handler(rpc).or_else(later) {
+            return Ok(Some(handler.call(request)));
+        }
+        match &self.awaited {
+            Some((services, refusal)) if services.contains(&rpc.service()) && !self.is_ready() => {
+                Err(refusal())
+            }
+            _ => Ok(None),
+        }
     }
 }

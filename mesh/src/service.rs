@@ -22,13 +22,14 @@ use crate::{
     client::{ClientMetrics, Upstream, UpstreamParts, UpstreamSettings, Windows},
     clock::{Clock, Ids},
     drain::Drain,
+    fault::Fault,
     identity::{SpiffeId, SpiffeIdError},
     limit::window::Bounds,
     metrics::Metrics,
     panic_guard,
     policy::{Policies, PolicyConfig},
     refusals::Refusals,
-    routes::{Handler, Routes},
+    routes::{Handler, Routes, Stages},
     server,
     stack::Stack,
     store::StoreError,
@@ -116,6 +117,14 @@ pub struct Parts {
     routes: Routes,
     names: Vec<&'static str>,
     workers: Vec<(&'static str, Worker)>,
+    later: Option<Later>,
+}
+
+/// What a service has to wait for before it can serve all that it should.
+struct Later {
+    services: &'static [&'static str],
+    refusal: fn() -> Fault,
+    parts: Pin<Box<dyn Future<Output = Result<Parts, StartError>> + Send>>,
 }
 
 impl Parts {
@@ -136,6 +145,20 @@ impl Parts {
     #[must_use]
     pub fn worker(mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
         self.workers.push((name, Box::pin(work)));
+        self
+    }
+
+    /// Serves these gRPC services only once `parts` are there, and runs their workers. Until then the process is
+    /// not ready, its health is NOT_SERVING, and callers of those services are refused with `refusal`. If `parts`
+    /// fails, so does the service. What `parts` itself would have served later is not served.
+    #[must_use]
+    pub fn later(
+        mut self,
+        services: &'static [&'static str],
+        refusal: fn() -> Fault,
+        parts: impl Future<Output = Result<Self, StartError>> + Send + 'static,
+    ) -> Self {
+        self.later = Some(Later { services, refusal, parts: Box::pin(parts) });
         self
     }
 }
@@ -201,6 +224,7 @@ impl Settings {
 }
 
 /// What the mesh gives to a service while it is being built.
+#[derive(Clone)]
 pub struct ServiceContext {
     settings: Settings,
     transport: Transport,
@@ -364,13 +388,25 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         ids: Arc::clone(&ids),
         drain: drain.clone(),
     };
-    let Parts { routes, names, workers } = S::build(config, &context).await?;
+    let Parts { routes, mut names, workers, later } = S::build(config, &context).await?;
 
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     for name in &names {
         health.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
     }
+    let (awaited, parts) = later
+        .map_or((None, None), |later| (Some((later.services.to_vec(), later.refusal)), Some(later.parts)));
+    // Those whose health changes when what is awaited has come.
+    let waiting: Vec<&'static str> =
+        std::iter::once("").chain(awaited.iter().flat_map(|(services, _)| services.clone())).collect();
+    let begins_as = match awaited {
+        None => tonic_health::ServingStatus::Serving,
+        Some(_) => tonic_health::ServingStatus::NotServing,
+    };
+    for name in &waiting {
+        health.set_service_status(*name, begins_as).await;
+    }
+    names.extend(waiting.iter().filter(|name| !name.is_empty()));
     let mut routes = routes;
     routes.add::<HealthServer<_>>(health_service);
     if context.settings.reflection {
@@ -379,9 +415,10 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let parting = Drain::new();
     let admission = Arc::new(Admission::new(context.settings.bounds()));
     metrics.register_collector(Arc::clone(&admission));
+    let routes = Arc::new(Stages::new(routes, awaited));
     let stack = Arc::new(Stack {
         service: S::NAME,
-        routes,
+        routes: Arc::clone(&routes),
         policies: policies.clone(),
         metrics: metrics.clone(),
         clock,
@@ -396,6 +433,11 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     let (mut tasks, failed) = (JoinSet::new(), Drain::new());
     let mut workers = workers;
     workers.push(("policy", Box::pin(policies.keep(reload, drain.clone()))));
+    if let Some(parts) = parts {
+        let (routes, health) = (Arc::clone(&routes), health.clone());
+        let opening = open(S::NAME, parts, routes, health, waiting, drain.clone(), failed.clone());
+        workers.push(("opening", Box::pin(opening)));
+    }
     for (name, worker) in workers {
         tasks.spawn(supervise(S::NAME, name, worker, drain.clone(), failed.clone()));
     }
@@ -409,7 +451,7 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
         );
     }
     let stopped = Drain::new();
-    let admin = admin::serve(admin, metrics.clone(), drain.clone(), stopped.clone());
+    let admin = admin::serve(admin, metrics.clone(), routes, drain.clone(), stopped.clone());
     tasks.spawn(supervise(S::NAME, "admin", Box::pin(admin), drain.clone(), failed.clone()));
     let serving = server::serve(rpc, accepting, stack, drain.clone());
     let (draining, stops) = (drain.clone(), stopped.start_on_drop());
@@ -427,6 +469,40 @@ pub async fn start<S: Service>(config: S::Config, launch: Launch) -> Result<Runn
     tasks.spawn(supervise(S::NAME, "server", Box::pin(serving), drain.clone(), failed.clone()));
     tracing::info!(service = S::NAME, %address, %admin_address, "serving");
     Ok(Running { name: S::NAME, address, admin_address, drain, failed, tasks, _lock: lock })
+}
+
+/// Waits for what is served later, serves it, and stays as long as its workers do.
+async fn open(
+    service: &'static str,
+    parts: Pin<Box<dyn Future<Output = Result<Parts, StartError>> + Send>>,
+    routes: Arc<Stages>,
+    health: tonic_health::server::HealthReporter,
+    waiting: Vec<&'static str>,
+    drain: Drain,
+    failed: Drain,
+) {
+    let Some(parts) = drain.unless_started(parts).await else { return };
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(error) => {
+            tracing::error!(service, %error, "what was waited for cannot be used");
+            return;
+        }
+    };
+    let mut tasks = JoinSet::new();
+    for (name, worker) in parts.workers {
+        tasks.spawn(supervise(service, name, worker, drain.clone(), failed.clone()));
+    }
+    routes.open(parts.routes);
+    for name in waiting {
+        // In a drain that has begun meanwhile, this does not come last.
+        if !drain.has_started() {
+            health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+        }
+    }
+    tracing::info!(service, "serving what was waited for");
+    drain.started().await;
+    while tasks.join_next().await.is_some() {}
 }
 
 /// Work that ends, or panics, before anyone told it to is a failure of the whole service: it stops taking

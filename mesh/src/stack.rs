@@ -35,7 +35,7 @@ use crate::{
     panic_guard,
     policy::{PeerPolicy, Policies, Rpc, Verdict},
     refusals::Refusals,
-    routes::{self, Routes},
+    routes::{self, Stages},
     scope::{Scope, within},
     streamed::Streamed,
     telemetry,
@@ -45,7 +45,7 @@ use crate::{
 /// What all connections of a service share.
 pub(crate) struct Stack {
     pub(crate) service: &'static str,
-    pub(crate) routes: Routes,
+    pub(crate) routes: Arc<Stages>,
     pub(crate) policies: Policies,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
@@ -136,7 +136,7 @@ impl Connection {
         request.extensions_mut().insert(call);
         let called = within(&mut scope, || {
             let _entered = span.enter();
-            panic_guard::catch(|| self.stack.routes.call(rpc, request)).map_err(|_| panicked())
+            panic_guard::catch(|| self.stack.routes.call(rpc, request)).unwrap_or_else(|_| Err(panicked()))
         });
         match called {
             Ok(Some(handling)) => {

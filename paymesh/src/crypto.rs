@@ -1,6 +1,7 @@
 //! `paymesh crypto`: what an operator asks of svc-crypto.
 
 pub mod args;
+pub mod root;
 
 use std::{
     io::{self, Write},
@@ -12,6 +13,7 @@ use paymesh_proto::crypto::v1::{
     AuditRecord, ListAuditRecordsRequest, VerifyAuditLogRequest, VerifyAuditLogResponse,
     audit_service_client::AuditServiceClient,
 };
+use svc_crypto::config::Config;
 use tonic::Status;
 
 use crate::{
@@ -31,9 +33,12 @@ pub enum CryptoError {
     /// The service refused, or could not be reached.
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    /// The answer cannot be written.
+    /// The answer cannot be written, or what is asked for not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The root key was not split.
+    #[error(transparent)]
+    Split(#[from] svc_crypto::root::SplitKeyError),
 }
 
 impl From<mesh::StartError> for CryptoError {
@@ -104,11 +109,11 @@ async fn verify_stopped(
     progress: &mut (impl FnMut(u64, u64) + Send),
 ) -> Result<VerifyAuditLogResponse, CryptoError> {
     let data_dir = args.mesh.data_dir.join("svc-crypto");
-    let verified =
-        svc_crypto::audit::verify_stopped(&data_dir, args.root_key_file.as_deref(), args.known_end, |end| {
-            progress(end.sequence, 0);
-            true
-        });
+    let config = Config { root_key_file: args.root_key_file.clone(), ..Config::default() };
+    let verified = svc_crypto::audit::verify_stopped(&data_dir, &config, args.known_end, |end| {
+        progress(end.sequence, 0);
+        true
+    });
     let (end, offence) = verified.await?;
     let offence = offence.map(|offence| offence.to_string()).unwrap_or_default();
     let (records, end) = (end.sequence, end.to_string());

@@ -1,6 +1,6 @@
 //! The `paymesh` command.
 
-use paymesh_proto::ledger::v1::AuditResponse;
+use paymesh_proto::{crypto::v1::RotateRootResponse, ledger::v1::AuditResponse};
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
@@ -11,7 +11,7 @@ use paymesh::{
     certs, config,
     crypto::{
         self,
-        args::{AuditCommand, CryptoCommand},
+        args::{AuditCommand, CryptoCommand, RootCommand},
     },
     demo,
     describe::Description,
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Audit(args)) => audit(&args),
         Some(Command::Crypto(CryptoCommand::Audit(command))) => crypto(&command),
+        Some(Command::Crypto(CryptoCommand::Root(command))) => crypto_root(&command),
         Some(Command::Policy(args)) => policy(&args.command),
         Some(Command::Certs(args)) => certs::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Some(Command::Config(command)) => config::run(&command).and_then(|(text, code)| {
@@ -139,6 +140,20 @@ fn audit(args: &AuditArgs) -> Outcome {
         println!("offence    {offence}");
     }
     Ok(ExitCode::FAILURE)
+}
+
+fn crypto_root(command: &RootCommand) -> Outcome {
+    let mut answer = Vec::new();
+    let progress = |said: &RotateRootResponse| eprint!("\r{} of {} keys", said.keys, said.keys_total);
+    let read_share = || {
+        eprintln!("Share:");
+        std::io::stdin().lines().next().unwrap_or_else(|| Ok(String::new()))
+    };
+    let ran = crypto::root::run(command, &mut answer, read_share, progress);
+    let code = mesh::run::runtime()?.block_on(ran)?;
+    eprint!("\r");
+    std::io::stdout().lock().write_all(&answer)?;
+    Ok(code)
 }
 
 fn crypto(command: &AuditCommand) -> Outcome {

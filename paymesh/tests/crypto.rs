@@ -48,3 +48,46 @@ async fn the_audit_log_is_listed_and_verified_running_and_stopped() {
     let (changed, well) = said(dir, &["verify", "--offline"]).await;
     assert!(!well && changed.contains("offence    record 1 does not have the hash"), "{changed}");
 }
+
+/// What `paymesh crypto root` prints, and whether all is well.
+async fn root_said(options: &[&str], share: &str) -> (String, bool) {
+    let line = ["paymesh", "crypto", "root"].into_iter().chain(options.iter().copied());
+    let cli = Cli::try_parse_from(line).unwrap();
+    let Some(Command::Crypto(CryptoCommand::Root(command))) = cli.command else { panic!("another command") };
+    let mut out = Vec::new();
+    let code = crypto::root::run(&command, &mut out, || Ok(share.to_owned()), |_| {}).await.unwrap();
+    (String::from_utf8(out).unwrap(), code == ExitCode::SUCCESS)
+}
+
+#[tokio::test]
+async fn the_root_is_told_rotated_and_split() {
+    let mesh = Mesh::start_for(&["acme"]).await;
+    token(&mesh.rest_of("acme"), VISA).await;
+    let dir = mesh.dir.path().to_str().unwrap();
+    let (status, well) = root_said(&["status", "--data-dir", dir], "").await;
+    assert!(well && status.contains("keys       2 under file:"), "{status}");
+    assert!(status.ends_with("The current root is the only one that is needed.\n"), "{status}");
+    let (rotated, well) = root_said(&["rotate", "--data-dir", dir], "").await;
+    assert!(well && rotated.starts_with("keys       2\nrewrapped  0\nunder      file:"), "{rotated}");
+
+    let key = mesh.dir.path().join("svc-crypto/root.key");
+    let split = ["split", "--shares", "3", "--threshold", "2", "--root-key-file", key.to_str().unwrap()];
+    let (shares, _) = root_said(&split, "").await;
+    let lines: Vec<&str> = shares.lines().collect();
+    let root_id = lines[0].strip_prefix("root_id    ").unwrap();
+    assert!(status.contains(root_id), "it is the root in use");
+    assert_eq!(lines.len(), 4);
+    let (new, _) = root_said(&["split", "--shares", "2", "--threshold", "2", "--new"], "").await;
+    assert!(!new.contains(root_id));
+    assert!(
+        Cli::try_parse_from(["paymesh", "crypto", "root", "split", "--shares", "2", "--threshold", "2"])
+            .is_err()
+    );
+    let unseal = Cli::try_parse_from(["paymesh", "crypto", "root", "unseal", "--data-dir", dir]).unwrap();
+    let Some(Command::Crypto(CryptoCommand::Root(command))) = unseal.command else {
+        panic!("another command")
+    };
+    let refused = crypto::root::run(&command, &mut Vec::new(), || Ok(lines[1].to_owned()), |_| {}).await;
+    assert!(refused.unwrap_err().to_string().contains("share"), "this mesh's root is in a file");
+    mesh.dev.stop().await;
+}

@@ -43,9 +43,12 @@ const fn row(rpc: &'static str, may: &'static str, shows: Shows) -> Row {
     Row { rpc, may, shows }
 }
 
-const ROWS: [Row; 77] = [
+const ROWS: [Row; 80] = [
     row("paymesh.crypto.v1.AuditService/VerifyAuditLog", "O", Shows::Nothing),
     row("paymesh.crypto.v1.AuditService/ListAuditRecords", "O", Shows::Nothing),
+    row("paymesh.crypto.v1.RootService/GetRootStatus", "O", Shows::Nothing),
+    row("paymesh.crypto.v1.RootService/RotateRoot", "O", Shows::Nothing),
+    row("paymesh.crypto.v1.RootService/Unseal", "O", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Encrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Decrypt", "P", Shows::Nothing),
     row("paymesh.crypto.v1.CryptoService/Rewrap", "P", Shows::Nothing),

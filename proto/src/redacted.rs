@@ -28,6 +28,7 @@ redacted!(
     crate::crypto::v1::LargeRequest,
     crate::crypto::v1::large_request::Part,
     crate::crypto::v1::LargeResponse,
+    crate::crypto::v1::UnsealRequest,
     crate::payments::v1::ReceiveWebhookRequest,
 );
 

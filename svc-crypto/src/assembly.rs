@@ -4,22 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use mesh::{Parts, ServiceContext, SpiffeId, StartError, Watched};
 use paymesh_proto::crypto::v1::{
-    audit_service_server::AuditServiceServer, crypto_service_server::CryptoServiceServer,
-    key_service_server::KeyServiceServer, vault_service_server::VaultServiceServer,
+    audit_service_server::{self, AuditServiceServer},
+    crypto_service_server::{self, CryptoServiceServer},
+    key_service_server::{self, KeyServiceServer},
+    vault_service_server::{self, VaultServiceServer},
 };
 
 use crate::{
     audit::{HeadFile, Recorder},
     codes::{self, HeldCodes},
     config::Config,
-    domain::{audit::ChainKey, grant::Grants, keys::Root, quota::Quota, verification::Codes},
+    domain::{audit::ChainKey, grant::Grants, quota::Quota, verification::Codes},
     grants,
     imports::Imports,
     keyring::{Keyring, NamedKeys},
     management::Management,
     operations::Operations,
     replicas::Follower,
-    service::{AuditHandler, Audited, CryptoHandler, KeysHandler, VaultHandler},
+    root::Roots,
+    service::{AuditHandler, Audited, CryptoHandler, KeysHandler, LaterRecorder, VaultHandler},
     store::{AuditLog, Store},
 };
 
@@ -29,6 +32,14 @@ const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// How often the file of grants is looked at.
 const GRANTS_LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What is served here, once the root of trust has answered.
+pub(crate) const SEALED: [&str; 4] = [
+    vault_service_server::SERVICE_NAME,
+    crypto_service_server::SERVICE_NAME,
+    key_service_server::SERVICE_NAME,
+    audit_service_server::SERVICE_NAME,
+];
+
 /// What the service stands on.
 pub(crate) struct Stores<S, L> {
     /// Keys and cards.
@@ -36,27 +47,34 @@ pub(crate) struct Stores<S, L> {
     /// The audit log.
     pub(crate) log: L,
     /// What wraps tenants' keys.
-    pub(crate) root: Root,
+    pub(crate) roots: Roots,
     /// What the audit log's hashes are made with.
     pub(crate) chain_key: ChainKey,
     /// How long keys in memory are good for where other replicas change them too.
     pub(crate) trusted_for: Option<Duration>,
 }
 
-/// The service's parts on these stores; `name` is its own.
+/// The service's parts on these stores; `name` is its own. `later` is told the audit log.
 ///
 /// # Errors
 /// A file that cannot be used, or an audit log that does not hold what is known of it.
 pub(crate) async fn assemble<S: Store, L: AuditLog>(
     stores: Stores<S, L>,
+    later: Arc<LaterRecorder>,
     name: &str,
     config: &Config,
     context: &ServiceContext,
 ) -> Result<Parts, StartError> {
-    let Stores { store, log, root, chain_key, trusted_for } = stores;
+    let Stores { store, log, roots, chain_key, trusted_for } = stores;
     let (clock, ids) = (context.clock(), context.ids());
-    let keyring =
-        Keyring::new(store.clone(), root, Arc::clone(&clock), Arc::clone(&ids), config.keys_cached_max);
+    let keyring = Keyring::new(
+        store.clone(),
+        roots,
+        Arc::clone(&clock),
+        Arc::clone(&ids),
+        config.keys_cached_max,
+        config.tenant_keys_held_for(),
+    );
     let keyring = Arc::new(keyring);
     let head = HeadFile::of(context.data_dir());
     let known = head.read().map_err(|error| StartError::Config(error.to_string()))?;
@@ -65,6 +83,7 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
     let (recorder, end) =
         Recorder::start(log.clone(), known, Arc::clone(&clock), deadline, context.metrics())
             .map_err(StartError::io("a thread for the audit log"))?;
+    later.open(recorder.clone()).await.map_err(|fault| StartError::Config(fault.to_string()))?;
     let audit = AuditHandler::new(log.clone(), chain_key, end.clone());
     let grants = grants_of(config)?;
     let (kept_for, idle) = (config.keys_cached_for(), config.keys_idle_for());
@@ -101,7 +120,7 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
     let codes = Arc::new(HeldCodes::new(Codes::new(config.cvc_held_max, lifetime)));
     let wiping = codes::wiping(Arc::clone(&codes), Arc::clone(&clock), context.drain());
     let quota = Quota::per_minute(config.detokenize_per_minute);
-    let vault = VaultHandler::new(store, keyring, codes, quota, clock, ids);
+    let vault = VaultHandler::new(store, Arc::clone(&keyring), codes, quota, clock, ids);
     let vault = Audited::new(vault, recorder);
     let crypto = CryptoHandler::new(Arc::new(operations));
     let parts = Parts::new()
@@ -116,6 +135,7 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
         .worker("audit head", head.keep(end, context.drain()))
         .worker("verification code wiping", wiping)
         .worker("key rotation and destruction", management.keep_due(context.drain()))
+        .worker("tenants' keys", keyring.keep(context.drain()))
         .worker("idle keys", named.forget_idle_every(idle, context.drain()))
         .worker("grants", grants.keep(GRANTS_LOOK_EVERY, context.drain()));
     Ok(match follower {

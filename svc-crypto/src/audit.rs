@@ -9,7 +9,10 @@ pub use head::{HeadError, HeadFile};
 
 use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
-use mesh::{BatchError, BatchLimits, Batcher, Clock, Fault, Metrics, Reason, StartError, StoreError};
+use mesh::{
+    BatchError, BatchLimits, Batcher, Clock, Fault, Metrics, RandomIds, Reason, StartError, StoreError,
+    SystemClock,
+};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -17,9 +20,11 @@ use tokio::{
 };
 
 use crate::{
+    config::Config,
     domain::audit::{ChainKey, Entry, Link, Offence, Outcome, Verifier, merge},
-    root,
-    store::{AuditLog, EmbeddedAuditLog},
+    opening::Opening,
+    root::Roots,
+    store::{AuditLog, EmbeddedAuditLog, EmbeddedStore, Store as _},
 };
 
 /// Records that are read at once.
@@ -186,14 +191,14 @@ pub async fn verify(
     Ok((verifier.end(), verifier.finish().err()))
 }
 
-/// Checks the audit log in the data directory of a service that is stopped, under its root key. `known`: a place
-/// that the log is known to have had, beside what `audit.head` knows.
+/// Checks the audit log in the data directory of a service that is stopped, under the roots of trust that `config`
+/// names. `known`: a place that the log is known to have had, beside what `audit.head` knows.
 ///
 /// # Errors
 /// As where the service is started; that it is running, too.
 pub async fn verify_stopped(
     data_dir: &Path,
-    root_key_file: Option<&Path>,
+    config: &Config,
     known: Option<Link>,
     progress: impl FnMut(Link) -> bool,
 ) -> Result<(Link, Option<Offence>), StartError> {
@@ -201,11 +206,12 @@ pub async fn verify_stopped(
     // Nothing is made where nothing is.
     file.metadata().map_err(StartError::io(file.display().to_string()))?;
     let _lock = mesh::service::lock(data_dir)?;
-    let config = |error: &dyn std::error::Error| StartError::Config(error.to_string());
-    let own = root::own_file(data_dir);
-    let root = root::read(root_key_file.unwrap_or(&own)).map_err(|error| config(&error))?;
-    let key = ChainKey::derive(&root);
-    let head = HeadFile::of(data_dir).read().map_err(|error| config(&error))?;
+    let store = EmbeddedStore::open(&data_dir.join("crypto.db"))?;
+    let roots = Roots::open(config, data_dir, store.root().await?.is_some())?;
+    let opening = Opening::new(store, roots, Arc::new(SystemClock), Arc::new(RandomIds));
+    let key = opening.attempt().await?;
+    let key = key.ok_or_else(|| StartError::Config("the root of trust does not answer".to_owned()))?;
+    let head = HeadFile::of(data_dir).read().map_err(|error| StartError::Config(error.to_string()))?;
     let log = EmbeddedAuditLog::open(&file, key.clone())?;
     Ok(verify(&log, key, known.into_iter().chain([head]).collect(), progress).await?)
 }

@@ -5,16 +5,32 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{operations::DataKeyLimits, store::PostgresConfig};
+use crate::{operations::DataKeyLimits, root::RootConfig, store::PostgresConfig};
 
 /// What svc-crypto alone has. Holds no secret: the root key is named by its file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// A file with the root key, 32 bytes: a mounted secret. Absent: `root.key` in the data directory,
-    /// made at the first start.
+    /// A file with the root key, 32 bytes: a mounted secret. Absent, and no other root given: `root.key` in the data
+    /// directory, made at the first start.
     #[schemars(example = "secrets/root.key")]
     pub root_key_file: Option<PathBuf>,
+    /// The root of trust, where it is no file: what wraps tenants' keys.
+    pub root: RootConfig,
+    /// The file of the root key from before, while tenants' keys are wrapped anew under another root
+    /// (docs/crypto-roots.md). What it wrapped is unwrapped with it; nothing new is wrapped.
+    #[schemars(example = "secrets/root-before.key")]
+    pub previous_root_key_file: Option<PathBuf>,
+    /// The same, where the root from before is no file.
+    pub previous_root: RootConfig,
+    /// How long a root of trust may take to wrap or unwrap a key, in milliseconds. Default 5000.
+    #[schemars(range(min = 1))]
+    pub root_timeout_ms: u32,
+    /// How long a tenant's key-encryption key is held in memory, in seconds, without the root of trust having
+    /// unwrapped it anew. That is attempted at half of the time: so long, at least, a root that is away does not
+    /// disturb tenants that were served before. One that refuses does at once. Default 7200.
+    #[schemars(range(min = 2))]
+    pub tenant_keys_held_for_s: u64,
     /// Where keys, cards and the audit log are kept when it is not in this service's own directory. With it, several
     /// replicas may run and all serve; they need the same root key (docs/crypto-postgres.md).
     pub postgres: Option<PostgresConfig>,
@@ -67,6 +83,17 @@ impl Config {
         Duration::from_secs(self.keys_cached_for_s)
     }
 
+    /// Whether there is one root, and at most one from before.
+    pub fn check_roots(&self) -> Result<(), String> {
+        self.root.check("root", self.root_key_file.as_deref())?;
+        self.previous_root.check("previous_root", self.previous_root_key_file.as_deref())
+    }
+
+    /// [`Config::tenant_keys_held_for_s`].
+    pub fn tenant_keys_held_for(&self) -> Duration {
+        Duration::from_secs(self.tenant_keys_held_for_s)
+    }
+
     /// [`Config::keys_idle_for_s`].
     pub fn keys_idle_for(&self) -> Duration {
         Duration::from_secs(self.keys_idle_for_s)
@@ -86,6 +113,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             root_key_file: None,
+            root: RootConfig::default(),
+            previous_root_key_file: None,
+            previous_root: RootConfig::default(),
+            root_timeout_ms: 5_000,
+            tenant_keys_held_for_s: 7_200,
             postgres: None,
             keys_cached_max: 10_000,
             keys_cached_for_s: 300,

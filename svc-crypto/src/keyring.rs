@@ -2,22 +2,24 @@
 //! they are missing, and keeps what is expanded in bounded caches. Decisions are in [`crate::domain::keys`] and
 //! [`crate::domain::key`].
 
+mod kek;
 mod named;
 
 pub use named::{EncryptKeys, Expanded, LiveKey, MacKeys, NamedKeys, SigningKeys};
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mesh::{Cache, Clock, Fault, Ids, Reason, StoreError};
-use money::TenantId;
+use money::{TenantId, Timestamp};
 
 use crate::{
     domain::{
         envelope::{EnvelopeError, KeyRef, SealingKey},
-        keys::{self, MacKey, Purpose, Ring, Root, Slot},
+        keys::{self, MacKey, Purpose, Ring, Slot},
         secret::KeyBytes,
     },
     random::{Random, RandomError},
+    root::{RootError, Roots},
     store::Store,
 };
 
@@ -28,13 +30,16 @@ pub enum KeyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A key on record does not open under its parent.
-    #[error("a wrapped key of {tenant} for {purpose:?} does not open under its parent")]
+    #[error("a wrapped key of {owner:?} for {purpose:?} does not open under its parent")]
     Wrapped {
-        /// Whose key.
-        tenant: TenantId,
+        /// Whose key, see [`Slot::owner`].
+        owner: String,
         /// What it is for.
         purpose: Purpose,
     },
+    /// The root of trust does not unwrap it.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// A new key could not be wrapped.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -43,10 +48,18 @@ pub enum KeyError {
     Random(#[from] RandomError),
 }
 
+impl KeyError {
+    /// The key in this place does not open under its parent.
+    pub fn wrapped(slot: &Slot) -> Self {
+        Self::Wrapped { owner: slot.owner().to_owned(), purpose: slot.purpose }
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Store(error) => error.into(),
+            KeyError::Root(error) => error.into(),
             other => {
                 tracing::error!(error = %other, "a key is not to be had");
                 Fault::new(Reason::Internal, "The service could not use its keys.")
@@ -79,20 +92,28 @@ pub struct VaultKeys {
 /// The service's own keys, and what wraps all others.
 pub struct Keyring<S> {
     store: S,
-    root: Root,
+    roots: Roots,
     random: Random,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
-    keks: Cache<TenantId, Arc<Ring>>,
-    vaults: Cache<TenantId, Arc<VaultKeys>>,
+    held_for: Duration,
+    keks: Cache<TenantId, Arc<kek::Entry>>,
+    vaults: Cache<TenantId, (Timestamp, Arc<VaultKeys>)>,
 }
 
 impl<S: Store> Keyring<S> {
-    /// Keys from `store` under `root`; each cache keeps at most `cached_max`.
-    pub fn new(store: S, root: Root, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>, cached_max: usize) -> Self {
+    /// Keys from `store` under `roots`; each cache keeps at most `cached_max`, and each for at most `held_for`.
+    pub fn new(
+        store: S,
+        roots: Roots,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        cached_max: usize,
+        held_for: Duration,
+    ) -> Self {
         let random = Random::default();
         let (keks, vaults) = (Cache::new(cached_max), Cache::new(cached_max));
-        Self { store, root, random, clock, ids, keks, vaults }
+        Self { store, roots, random, clock, ids, held_for, keks, vaults }
     }
 
     /// The tenant's keys for the card vault.
@@ -101,7 +122,9 @@ impl<S: Store> Keyring<S> {
         tenant: &TenantId,
         missing: Missing,
     ) -> Result<Option<Arc<VaultKeys>>, KeyError> {
-        if let Some(keys) = self.vaults.get(tenant) {
+        let now = self.clock.now();
+        let known = self.vaults.get(tenant).filter(|(since, _)| age(*since, now) < self.held_for);
+        if let Some((_, keys)) = known {
             return Ok(Some(keys));
         }
         let Some(kek) = self.kek(tenant, missing).await? else { return Ok(None) };
@@ -122,22 +145,8 @@ impl<S: Store> Keyring<S> {
             return Ok(None);
         };
         let keys = Arc::new(VaultKeys { card, index, fingerprint, request });
-        self.vaults.insert(tenant.clone(), Arc::clone(&keys));
+        self.vaults.insert(tenant.clone(), (now, Arc::clone(&keys)));
         Ok(Some(keys))
-    }
-
-    /// What wraps the tenant's keys.
-    pub async fn kek(&self, tenant: &TenantId, missing: Missing) -> Result<Option<Arc<Ring>>, KeyError> {
-        if let Some(ring) = self.keks.get(tenant) {
-            return Ok(Some(ring));
-        }
-        let slot = Slot::own(tenant.clone(), Purpose::TenantKek);
-        let Some(ring) = self.load(&slot, &self.root.ring, missing).await?.as_deref().map(ring_of) else {
-            return Ok(None);
-        };
-        let ring = Arc::new(ring);
-        self.keks.insert(tenant.clone(), Arc::clone(&ring));
-        Ok(Some(ring))
     }
 
     /// All versions of a key, unwrapped; `None` if there is none and none is to be made.
@@ -159,10 +168,8 @@ impl<S: Store> Keyring<S> {
             return Ok(None);
         }
         let unwrapped = versions.iter().map(|version| {
-            let key = keys::unwrap_symmetric(parent, slot, version).map_err(|EnvelopeError| {
-                KeyError::Wrapped { tenant: slot.tenant.clone(), purpose: slot.purpose }
-            })?;
-            Ok((version.reference, key))
+            let key = keys::unwrap_symmetric(parent, slot, version);
+            Ok((version.reference, key.map_err(|EnvelopeError| KeyError::wrapped(slot))?))
         });
         unwrapped.collect::<Result<_, KeyError>>().map(Some)
     }
@@ -175,4 +182,9 @@ fn ring_of(versions: &[(KeyRef, KeyBytes)]) -> Ring {
 /// The first version: tags are compared with tags of before, so their key stays.
 fn mac_of(versions: Option<Vec<(KeyRef, KeyBytes)>>) -> Option<MacKey> {
     versions?.first().map(|(_, key)| MacKey::new(key))
+}
+
+fn age(since: Timestamp, now: Timestamp) -> Duration {
+    let nanos = now.as_nanos().saturating_sub(since.as_nanos());
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }

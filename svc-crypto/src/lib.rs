@@ -12,7 +12,9 @@
 //! # Map
 //! - [`domain`]: cards, tokens, keys, the envelope's format. Pure.
 //! - [`store`]: what is kept, and the suite that every store must pass.
-//! - [`keyring`], [`root`], [`random`]: keys from the root down, on demand.
+//! - [`root`], [`opening`], [`rotation`]: what wraps tenants' keys, how the service opens once it answers, and how it
+//!   is replaced.
+//! - [`keyring`], [`random`]: keys from the root down, on demand.
 //! - `assembly`: what is handed to whom.
 //! - [`audit`]: what was done, on record before it is answered.
 //! - [`replicas`]: what others change.
@@ -30,27 +32,30 @@ pub mod imports;
 pub mod keyring;
 pub mod management;
 pub mod material;
+pub mod opening;
 pub mod operations;
 pub mod random;
 pub mod replicas;
 pub mod root;
+pub mod rotation;
 pub mod service;
 pub mod store;
 #[cfg(test)]
 mod testing;
 
+use std::{sync::Arc, time::Duration};
+
 use mesh::{Parts, Service, ServiceContext, StartError};
+use paymesh_proto::crypto::v1::root_service_server::RootServiceServer;
 
 use crate::{
-    assembly::{Stores, assemble},
+    assembly::{SEALED, Stores, assemble},
     config::Config,
-    domain::{
-        audit::ChainKey,
-        keys::{self, Root},
-    },
-    random::Random,
-    root::RootError,
-    store::{EmbeddedAuditLog, EmbeddedStore, PostgresConfig, PostgresStore, Store},
+    domain::audit::ChainKey,
+    opening::{Opening, sealed},
+    root::Roots,
+    service::{LaterRecorder, RootHandler},
+    store::{AuditLog, EmbeddedAuditLog, EmbeddedStore, PostgresConfig, PostgresStore, Store},
 };
 
 /// The service, as the mesh starts it.
@@ -61,63 +66,73 @@ impl Service for Crypto {
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), String> {
+        config.check_roots()?;
         config.postgres.as_ref().map_or(Ok(()), PostgresConfig::check)
     }
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
         // Boxed, as a start is a large future.
-        match &config.postgres {
-            Some(postgres) => Box::pin(in_postgres(postgres, &config, context)).await,
-            None => Box::pin(in_files(&config, context)).await,
+        match config.postgres.clone() {
+            Some(postgres) => Box::pin(in_postgres(&postgres, config, context)).await,
+            None => Box::pin(in_files(config, context)).await,
         }
     }
 }
 
-async fn in_files(config: &Config, context: &ServiceContext) -> Result<Parts, StartError> {
+async fn in_files(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {
     let store = EmbeddedStore::open(&context.data_dir().join("crypto.db"))?;
-    let (root, chain_key) = open_root(config, context, &store).await?;
-    let log = EmbeddedAuditLog::open(&context.data_dir().join("audit.db"), chain_key.clone())?;
     let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
-    let stores = Stores { store, log, root, chain_key, trusted_for: None };
-    let parts = assemble(stores, Crypto::NAME, config, context).await?;
+    let file = context.data_dir().join("audit.db");
+    let log = move |key| Ok(EmbeddedAuditLog::open(&file, key)?);
+    let parts = serve(store, log, None, config, context).await?;
     Ok(parts.worker("idempotency pruning", pruning))
 }
 
 async fn in_postgres(
     postgres: &PostgresConfig,
-    config: &Config,
+    config: Config,
     context: &ServiceContext,
 ) -> Result<Parts, StartError> {
     let store = PostgresStore::open(postgres).await?;
-    let (root, chain_key) = open_root(config, context, &store).await?;
-    let log = store.audit_log(chain_key.clone());
     let pruned = store.clone();
     let prune = move |now| {
         let store = pruned.clone();
         async move { store.prune(now).await }
     };
     let pruning = mesh::idempotency::pruning_with(prune, context.clock(), context.drain());
-    let stores = Stores { store, log, root, chain_key, trusted_for: Some(postgres.keys_trusted_for()) };
-    let parts = assemble(stores, Crypto::NAME, config, context).await?;
+    let logs = store.clone();
+    let log = move |key| Ok(logs.audit_log(key));
+    let parts = serve(store, log, Some(postgres.keys_trusted_for()), config, context).await?;
     Ok(parts.worker("idempotency pruning", pruning))
 }
 
-/// The root key, checked against the one that the store was made under, and the audit log's key that goes with it.
-async fn open_root(
-    config: &Config,
+/// The service on this store, whose audit log `log` opens: all of it where the root of trust answers now, else when it
+/// does.
+async fn serve<S: Store, L: AuditLog>(
+    store: S,
+    log: impl FnOnce(ChainKey) -> Result<L, StartError> + Send + 'static,
+    trusted_for: Option<Duration>,
+    config: Config,
     context: &ServiceContext,
-    store: &impl Store,
-) -> Result<(Root, ChainKey), StartError> {
-    let known = store.root().await?;
-    let bytes = match &config.root_key_file {
-        Some(path) => root::read(path),
-        None => root::read_or_make(context.data_dir(), known.is_some(), &Random::default()),
+) -> Result<Parts, StartError> {
+    let roots = Roots::open(&config, context.data_dir(), store.root().await?.is_some())?;
+    let opening = Opening::new(store.clone(), roots.clone(), context.clock(), context.ids());
+    let recorder = Arc::new(LaterRecorder::default());
+    let root = RootHandler::new(store.clone(), roots.clone(), Arc::clone(&recorder));
+    let shares = roots.clone().keep_shares(context.drain());
+    let from_the_start =
+        |parts: Parts| parts.serve(RootServiceServer::new(root)).worker("root shares", shares);
+    let owned = context.clone();
+    let opened = move |chain_key: ChainKey| async move {
+        let log = log(chain_key.clone())?;
+        let stores = Stores { store, log, roots, chain_key, trusted_for };
+        assemble(stores, recorder, Crypto::NAME, &config, &owned).await
     };
-    let bytes = bytes.map_err(|error| StartError::Config(error.to_string()))?;
-    let root = keys::root(&bytes);
-    if store.adopt_root(root.id).await? == root.id {
-        Ok((root, ChainKey::derive(&bytes)))
-    } else {
-        Err(StartError::Config(RootError::Other.to_string()))
+    match opening.attempt().await? {
+        Some(chain_key) => Ok(from_the_start(opened(chain_key).await?)),
+        None => {
+            let later = async move { opened(opening.wait().await?).await };
+            Ok(from_the_start(Parts::new()).later(&SEALED, sealed, later))
+        }
     }
 }

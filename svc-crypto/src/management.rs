@@ -136,7 +136,7 @@ impl<S: Store> Management<S> {
                 Some(key) if key.algorithm != algorithm => return Err(ChangeError::OtherAlgorithm.into()),
                 Some(key) => {
                     let version =
-                        self.version(&key.slot(), key.id, key.newest_version() + 1, material).await?;
+                        self.version(tenant, &key.slot(), key.id, key.newest_version() + 1, material).await?;
                     key.rotate(None, version, self.clock.now())?
                 }
             };
@@ -266,30 +266,27 @@ impl<S: Store> Management<S> {
         let now = self.clock.now();
         let id = self.ids.uuid_v7(now);
         let slot = Slot::named(tenant.clone(), algorithm.purpose(), name.clone());
-        let first = self.version(&slot, id, 1, material).await?;
+        let first = self.version(tenant, &slot, id, 1, material).await?;
         let (tenant, name) = (tenant.clone(), name.clone());
         Ok(Key::create(NewKey { tenant, name, id, algorithm, rotation_period, first }, now)?)
     }
 
     async fn fresh_version(&self, key: &Key) -> Result<NewVersion, ManageError> {
         let material = material::fresh(key.algorithm, &self.random).map_err(KeyError::from)?;
-        self.version(&key.slot(), key.id, key.newest_version() + 1, &material).await
+        self.version(&key.tenant, &key.slot(), key.id, key.newest_version() + 1, &material).await
     }
 
     /// Wraps a version for its place.
     async fn version(
         &self,
+        tenant: &TenantId,
         slot: &Slot,
         id: Uuid,
         version: u32,
         material: &Material,
     ) -> Result<NewVersion, ManageError> {
         // A tenant's first key makes what wraps it.
-        let kek = self
-            .ring
-            .kek(&slot.tenant, Missing::Make)
-            .await?
-            .ok_or_else(|| KeyError::Wrapped { tenant: slot.tenant.clone(), purpose: slot.purpose })?;
+        let kek = self.ring.kek(tenant, Missing::Make).await?.ok_or_else(|| KeyError::wrapped(slot))?;
         let salt = self.random.salt().map_err(KeyError::from)?;
         let wrapped = keys::wrap(&kek, slot, KeyRef { id, version }, material.secret.expose(), salt)
             .map_err(KeyError::from)?

@@ -65,7 +65,8 @@ impl Random {
         Ok(bytes)
     }
 
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+    /// Fills a buffer.
+    pub fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
         self.0.fill(bytes).map_err(|ring::error::Unspecified| RandomError)
     }
 }

@@ -202,6 +202,7 @@ mod tests {
                 &of_crypto("DecryptLarge"),
                 &of_crypto("EncryptLarge"),
                 &of_crypto("Stream"),
+                "paymesh.crypto.v1.RootService/RotateRoot",
                 &of_ledger("Audit"),
                 &of_ledger("ExportJournal"),
                 &of_ledger("StreamTransfers"),

@@ -65,6 +65,7 @@ pub(super) const GRANTS: &[Grant] = &[
             "paymesh.crypto.v1.VaultService/BatchDeleteTokens",
             "paymesh.crypto.v1.KeyService/*",
             "paymesh.crypto.v1.AuditService/*",
+            "paymesh.crypto.v1.RootService/*",
             "paymesh.ledger.v1.LedgerService/*",
             "paymesh.payments.v1.PaymentService/*",
             "paymesh.fraud.v1.FraudService/*",

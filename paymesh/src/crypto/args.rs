@@ -21,6 +21,50 @@ pub enum CryptoCommand {
     /// Verify or list the audit log: who did what with which key or card.
     #[command(subcommand, after_help = EXAMPLES)]
     Audit(AuditCommand),
+    /// The root of trust: what wraps all keys.
+    #[command(subcommand, after_help = ROOT_EXAMPLES)]
+    Root(RootCommand),
+}
+
+const ROOT_EXAMPLES: &str = "Examples:
+  paymesh crypto root status                          who wrapped how many keys, and which roots are needed
+  paymesh crypto root rotate                          wraps every key under the root in use; may be broken off
+  paymesh crypto root split --shares 5 --threshold 3 --root-key-file root.key
+  paymesh crypto root unseal < share                  gives a share to a service that is sealed
+
+Which roots there are, and how one is replaced: docs/crypto-roots.md.";
+
+/// What can be done with the root of trust.
+#[derive(Debug, Subcommand)]
+pub enum RootCommand {
+    /// Say which root is in use, which wrapped what is on record, and whether another is still needed. Exits with
+    /// 1 where the vault is sealed.
+    Status(Mesh),
+    /// Wrap every key anew that is not wrapped under the root in use and the newest version of its key. May be
+    /// broken off, and asked for again.
+    Rotate(Mesh),
+    /// Split a root key into shares and print them, one to a line, after the key's id. Asks no service.
+    Split(SplitArgs),
+    /// Give one share, from the standard input, to a service that is sealed.
+    Unseal(Mesh),
+}
+
+/// Options of `paymesh crypto root split`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, args = ["root_key_file", "new"])]
+pub struct SplitArgs {
+    /// The root key to split: 32 bytes.
+    #[arg(long, value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+    /// Split a key that is made for it and that nobody has.
+    #[arg(long)]
+    pub new: bool,
+    /// How many shares.
+    #[arg(long, value_name = "N")]
+    pub shares: u8,
+    /// How many of them put the key together.
+    #[arg(long, value_name = "K")]
+    pub threshold: u8,
 }
 
 /// What can be done with the audit log.

@@ -210,14 +210,15 @@ impl ChainKey {
         Self(MacKey::new(key))
     }
 
-    /// The key that goes with a root key: HKDF-SHA-256 (RFC 5869) of it, with a label of its own.
-    pub fn derive(root: &KeyBytes) -> Self {
+    /// The key of a log that was begun when it was not yet a random key of its own, which the root wraps, but derived
+    /// from a root key: HKDF-SHA-256 (RFC 5869) of that, with a label of its own.
+    pub fn derived_from(root: &KeyBytes) -> KeyBytes {
         let extract = hmac::Key::new(hmac::HMAC_SHA256, CHAIN_LABEL);
         let prk = hmac::sign(&extract, root.expose());
         let expanded = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, prk.as_ref()), CHAIN_INFO);
         let mut key = [0; 32];
         key.copy_from_slice(expanded.as_ref());
-        Self::new(&KeyBytes::take(&mut key))
+        KeyBytes::take(&mut key)
     }
 
     /// A record's hash: HMAC-SHA-256 of the [`canonical`] list of a label, the hash before it and

@@ -2,8 +2,10 @@
 //! seals and opens.
 //!
 //! ```text
-//! root key ─ wraps ─▶ a tenant's key-encryption key ─ wraps ─▶ the tenant's keys, each in versions
+//! root of trust ─ wraps ─┬─▶ a tenant's key-encryption key ─ wraps ─▶ the tenant's keys, each in versions
+//!                        └─▶ the key of the audit log's chain
 //! ```
+//! What the root wraps is told apart by [`super::rooted`]; all else is as follows.
 //! A wrapped key is an [envelope] sealed by its parent, bound to the place it belongs
 //! to: a wrapped key that is moved to another tenant, purpose, name or version does not open.
 
@@ -48,11 +50,13 @@ pub enum Purpose {
     CardFingerprint,
     /// Compares requests that come again under one idempotency key.
     RequestFingerprint,
+    /// Makes the hashes of the audit log's chain. The service's own, of no tenant.
+    AuditChain,
 }
 
 impl Purpose {
     /// Every purpose there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TenantKek,
         Self::Data,
         Self::Deterministic,
@@ -64,7 +68,11 @@ impl Purpose {
         Self::CardIndex,
         Self::CardFingerprint,
         Self::RequestFingerprint,
+        Self::AuditChain,
     ];
+
+    /// Those of keys that the root of trust wraps.
+    pub const UNDER_ROOT: [Self; 2] = [Self::TenantKek, Self::AuditChain];
 
     /// The number that stands for it in a store and in a wrapped key's context. Never reused.
     pub fn code(self) -> u8 {
@@ -80,6 +88,7 @@ impl Purpose {
             Self::SignEd25519 => 9,
             Self::SignEcdsaP256 => 10,
             Self::FormatPreserving => 11,
+            Self::AuditChain => 12,
         }
     }
 
@@ -118,23 +127,33 @@ impl KeyName {
 /// Where a key belongs: everything that identifies it but its version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Slot {
-    /// Whose key it is.
-    pub tenant: TenantId,
+    /// Whose key it is; `None`: the service's own.
+    pub tenant: Option<TenantId>,
     /// What it is for.
     pub purpose: Purpose,
-    /// Empty for the service's own keys, of which a tenant has one per purpose.
+    /// `None` for keys that the service makes by itself, of which a tenant has one per purpose.
     name: Option<KeyName>,
 }
 
 impl Slot {
     /// A key that callers name.
     pub fn named(tenant: TenantId, purpose: Purpose, name: KeyName) -> Self {
-        Self { tenant, purpose, name: Some(name) }
+        Self { tenant: Some(tenant), purpose, name: Some(name) }
     }
 
-    /// The service's own key for this purpose.
+    /// The service's own key for this purpose of a tenant.
     pub fn own(tenant: TenantId, purpose: Purpose) -> Self {
-        Self { tenant, purpose, name: None }
+        Self { tenant: Some(tenant), purpose, name: None }
+    }
+
+    /// The service's own key for this purpose, of no tenant.
+    pub fn of_service(purpose: Purpose) -> Self {
+        Self { tenant: None, purpose, name: None }
+    }
+
+    /// Whose key it is, as it is kept: the tenant, or empty, which no tenant's name is.
+    pub fn owner(&self) -> &str {
+        self.tenant.as_ref().map_or("", TenantId::as_str)
     }
 
     /// The name, empty for the service's own keys.
@@ -143,10 +162,10 @@ impl Slot {
     }
 
     /// Everything that a wrapped key is bound to.
-    fn context(&self, reference: KeyRef) -> Vec<u8> {
+    pub fn context(&self, reference: KeyRef) -> Vec<u8> {
         canonical::encode(&[
             WRAP_LABEL,
-            self.tenant.as_str().as_bytes(),
+            self.owner().as_bytes(),
             &[self.purpose.code()],
             self.name().as_bytes(),
             reference.id.as_bytes(),
@@ -186,8 +205,8 @@ pub fn unwrap_symmetric(parent: &Ring, slot: &Slot, key: &WrappedKey) -> Result<
     KeyBytes::from_slice(unwrap(parent, slot, key)?.expose()).ok_or(EnvelopeError)
 }
 
-/// The root of the hierarchy, from its bytes. Its id is derived from them, so that a store can tell
-/// whether it is given the root it was made under.
+/// The root of the hierarchy where it is 32 bytes in memory, from a file or from shares. Its id is derived from
+/// them, so that a store can tell whether it is given the root it was made under.
 pub fn root(bytes: &KeyBytes) -> Root {
     let key = hmac::Key::new(hmac::HMAC_SHA256, bytes.expose());
     let tag = hmac::sign(&key, ROOT_ID_LABEL);
@@ -197,7 +216,7 @@ pub fn root(bytes: &KeyBytes) -> Root {
     Root { id, ring: Ring::new([SealingKey::new(KeyRef { id, version: 1 }, bytes)]) }
 }
 
-/// The top of the hierarchy. Cannot be printed.
+/// The top of the hierarchy, held in memory. Cannot be printed.
 pub struct Root {
     /// Derived from the key; says nothing of it.
     pub id: Uuid,

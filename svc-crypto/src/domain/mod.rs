@@ -16,6 +16,8 @@ pub mod keys;
 pub mod large;
 pub mod mac;
 pub mod quota;
+pub mod rooted;
+pub mod shares;
 pub mod signing;
 pub mod spki;
 pub mod token;

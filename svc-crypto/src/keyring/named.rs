@@ -11,7 +11,7 @@ use mesh::{Cache, Clock, Drain};
 use money::{TenantId, Timestamp};
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::{KeyError, Keyring, Missing};
+use super::{KeyError, Keyring, Missing, age};
 use crate::{
     domain::{
         algorithm::Algorithm,
@@ -261,7 +261,7 @@ impl<S: Store> NamedKeys<S> {
         if !matches!(key.state, State::Destroyed { .. }) {
             let kek = self.ring.kek(&key.tenant, Missing::Leave).await?;
             let slot = key.slot();
-            let wrapped = || KeyError::Wrapped { tenant: key.tenant.clone(), purpose: slot.purpose };
+            let wrapped = || KeyError::wrapped(&slot);
             let kek = kek.ok_or_else(wrapped)?;
             for version in &key.versions {
                 let stored = key.wrapped(version);
@@ -286,9 +286,4 @@ impl<E: Into<KeyError>> From<E> for Missed {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
-}
-
-fn age(since: Timestamp, now: Timestamp) -> Duration {
-    let nanos = now.as_nanos().saturating_sub(since.as_nanos());
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }

@@ -4,6 +4,7 @@ mod audit;
 mod convert;
 mod crypto;
 mod keys;
+mod root;
 mod streams;
 mod vault;
 mod vault_audit;
@@ -13,6 +14,7 @@ use mesh::{BatchLimits, Fault, Reason};
 pub use audit::AuditHandler;
 pub use crypto::CryptoHandler;
 pub use keys::KeysHandler;
+pub use root::{LaterRecorder, RootHandler};
 pub use vault::VaultHandler;
 pub use vault_audit::Audited;
 

@@ -17,7 +17,9 @@ use crate::domain::{
 macro_rules! suite {
     ($open:expr) => {
         $crate::store::contract::suite!($open;
-            a_root_is_adopted_once,
+            a_root_is_adopted_and_another_beside_it_until_it_is_settled,
+            what_a_root_wraps_is_listed_once_and_in_order,
+            a_key_is_wrapped_anew_only_where_nobody_else_did,
             of_keys_made_at_once_one_wins,
             the_services_own_keys_are_apart_by_tenant_and_purpose,
             a_card_has_one_token_and_keeps_its_latest_expiry,
@@ -60,9 +62,11 @@ pub(crate) use suite;
 mod audit;
 mod cards;
 mod named;
+mod root;
 pub(crate) use audit::*;
 pub(crate) use cards::*;
 pub(crate) use named::*;
+pub(crate) use root::*;
 
 fn tenant(name: &str) -> TenantId {
     name.parse().unwrap()
@@ -110,15 +114,6 @@ fn with_key(put: PutCard, key: &str, fingerprint: Fingerprint) -> PutCard {
 
 fn key(n: u8, version: u32) -> WrappedKey {
     WrappedKey { reference: KeyRef { id: Uuid::from_u128(n.into()), version }, wrapped: vec![n; 40] }
-}
-
-pub(crate) async fn a_root_is_adopted_once<S: Store>(open: impl Fn() -> S) {
-    let store = open();
-    assert_eq!(store.root().await.unwrap(), None);
-    assert_eq!(store.adopt_root(Uuid::from_u128(1)).await.unwrap(), Uuid::from_u128(1));
-    assert_eq!(store.adopt_root(Uuid::from_u128(2)).await.unwrap(), Uuid::from_u128(1));
-    drop(store);
-    assert_eq!(open().root().await.unwrap(), Some(Uuid::from_u128(1)));
 }
 
 pub(crate) async fn of_keys_made_at_once_one_wins<S: Store>(open: impl Fn() -> S) {

@@ -3,6 +3,7 @@
 mod audit;
 mod cards;
 mod named;
+mod root;
 
 use std::path::Path;
 
@@ -11,10 +12,10 @@ use mesh::{
     idempotency::{self, Fingerprint, Known, Reuse, Scope},
 };
 use money::{TenantId, Timestamp, TokenRef};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{Change, Deletion, Kept, Put, PutCard, PutError, Store, StoredCard};
+use super::{Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedKey, Store, StoredCard};
 use crate::domain::{
     envelope::KeyRef,
     key::{Key, State},
@@ -59,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
     idempotency::SCHEMA,
     named::SCHEMA,
     cards::SCHEMA,
+    root::SCHEMA,
 ];
 
 /// Keeps everything in one file. When a deletion or a destruction is answered, no byte of what went is left on the disk.
@@ -81,20 +83,31 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    async fn root(&self) -> Result<Option<Uuid>, StoreError> {
-        self.engine.read(select_root).await
+    async fn root(&self) -> Result<Option<RootRecord>, StoreError> {
+        self.engine.read(root::select).await
     }
 
-    async fn adopt_root(&self, id: Uuid) -> Result<Uuid, StoreError> {
-        self.engine
-            .write(move |connection| {
-                if let Some(known) = select_root(connection)? {
-                    return Ok(known);
-                }
-                connection.execute("INSERT INTO root (only, id) VALUES (1, ?1)", params![id.as_bytes()])?;
-                Ok(id)
-            })
-            .await
+    async fn adopt_root(&self, id: Uuid) -> Result<RootRecord, StoreError> {
+        self.engine.write(move |connection| root::adopt(connection, id)).await
+    }
+
+    async fn settle_root(&self, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
+        let record = self.engine.write(move |connection| root::settle(connection, id)).await?;
+        // The log may still hold what was overwritten.
+        self.engine.checkpoint().await?;
+        Ok(record)
+    }
+
+    async fn keys_under_root(
+        &self,
+        after: Option<RootedKey>,
+        limit: usize,
+    ) -> Result<Vec<RootedKey>, StoreError> {
+        self.engine.read(move |connection| root::keys(connection, after.as_ref(), limit)).await
+    }
+
+    async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, StoreError> {
+        self.engine.write(move |connection| root::rewrap(connection, &from, &wrapped)).await
     }
 
     async fn named_key(&self, tenant: TenantId, name: KeyName) -> Result<Option<Key>, StoreError> {
@@ -196,17 +209,11 @@ impl Store for EmbeddedStore {
     }
 }
 
-fn select_root(connection: &Connection) -> Result<Option<Uuid>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT id FROM root")?;
-    let id: Option<[u8; 16]> = select.query_row([], |row| row.get(0)).optional()?;
-    Ok(id.map(Uuid::from_bytes))
-}
-
 fn select_key(connection: &Connection, slot: &Slot) -> Result<Vec<WrappedKey>, StoreError> {
     let mut select = connection.prepare_cached(
         "SELECT version, id, wrapped FROM key WHERE tenant = ?1 AND purpose = ?2 AND name = ?3 ORDER BY version",
     )?;
-    let rows = select.query_map(params![slot.tenant.as_str(), slot.purpose.code(), slot.name()], |row| {
+    let rows = select.query_map(params![slot.owner(), slot.purpose.code(), slot.name()], |row| {
         let reference = KeyRef { version: row.get(0)?, id: Uuid::from_bytes(row.get(1)?) };
         Ok(WrappedKey { reference, wrapped: row.get(2)? })
     })?;
@@ -224,7 +231,7 @@ fn insert_key(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     insert.execute(params![
-        slot.tenant.as_str(),
+        slot.owner(),
         slot.purpose.code(),
         slot.name(),
         key.reference.version,

@@ -4,6 +4,7 @@
 mod audit;
 mod embedded;
 mod postgres;
+mod root;
 mod rows;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ use uuid::Uuid;
 pub use audit::{AuditLog, Found, Usage};
 pub use embedded::{EmbeddedAuditLog, EmbeddedStore};
 pub use postgres::{PostgresAuditLog, PostgresConfig, PostgresStore};
+pub use root::{RootRecord, RootedKey};
 
 use crate::domain::{
     envelope::EnvelopeError,
@@ -32,11 +34,31 @@ use crate::random::RandomError;
 
 /// Where the service keeps its state. Every answer speaks of what is durable.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// The id of the root key that everything here is wrapped under; `None` as long as there is none.
-    fn root(&self) -> impl Future<Output = Result<Option<Uuid>, StoreError>> + Send;
+    /// The roots of trust that keys here are wrapped under; `None` as long as there is none.
+    fn root(&self) -> impl Future<Output = Result<Option<RootRecord>, StoreError>> + Send;
 
-    /// Puts the root's id on record unless there is one, and gives the one on record.
-    fn adopt_root(&self, id: Uuid) -> impl Future<Output = Result<Uuid, StoreError>> + Send;
+    /// Puts a root's id on record, see [`RootRecord::adopt`], and gives the record as it is then.
+    fn adopt_root(&self, id: Uuid) -> impl Future<Output = Result<RootRecord, StoreError>> + Send;
+
+    /// Everything is wrapped under this root now: the other is taken off the record, where this one is on it. Gives
+    /// the record as it is then. When this answers, nothing that the other wrapped is left on the disk.
+    fn settle_root(&self, id: Uuid) -> impl Future<Output = Result<Option<RootRecord>, StoreError>> + Send;
+
+    /// The keys that a root wraps ([`crate::domain::keys::Purpose::UNDER_ROOT`]) by owner, purpose and version, from the one after
+    /// `after`, at most `limit`.
+    fn keys_under_root(
+        &self,
+        after: Option<RootedKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<RootedKey>, StoreError>> + Send;
+
+    /// Puts `wrapped` in the place of what is on record of a key that a root wraps, if that is still what `from`
+    /// says. Whether it was.
+    fn rewrap_key(
+        &self,
+        from: RootedKey,
+        wrapped: Vec<u8>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// A named key, with all of its versions.
     fn named_key(

@@ -215,17 +215,17 @@ async fn a_log_that_is_cut_while_the_service_is_stopped_keeps_it_from_starting()
         world.tokenize("acme", card(VISA)).await.unwrap();
     }
     let data = dir.path().join("svc-crypto");
-    let running = verify_stopped(&data, None, None, |_| true).await.unwrap_err().to_string();
+    let running = verify_stopped(&data, &Config::default(), None, |_| true).await.unwrap_err().to_string();
     assert!(running.contains("another process is running"), "{running}");
     world.service.stop().await;
 
-    let (end, offence) = verify_stopped(&data, None, None, |_| true).await.unwrap();
+    let (end, offence) = verify_stopped(&data, &Config::default(), None, |_| true).await.unwrap();
     assert_eq!((end.sequence, offence), (4, None));
     assert_eq!(fs::read_to_string(data.join("audit.head")).unwrap(), format!("{end}\n"));
     let cutting = Connection::open(file(dir.path())).unwrap();
     cutting.execute_batch("DELETE FROM record WHERE sequence > 2").unwrap();
     drop(cutting);
-    let (_, offence) = verify_stopped(&data, None, None, |_| true).await.unwrap();
+    let (_, offence) = verify_stopped(&data, &Config::default(), None, |_| true).await.unwrap();
     assert_eq!(offence, Some(Offence::Cut { last: 2, known: 4 }));
     let mut harness = mesh::Harness::new(dir.path()).unwrap();
     let refused = harness.start::<Crypto>(Config::default()).await.err().unwrap().to_string();
@@ -236,13 +236,14 @@ async fn a_log_that_is_cut_while_the_service_is_stopped_keeps_it_from_starting()
 
     // Without that file nobody can tell, but for whoever noted the end elsewhere.
     fs::remove_file(data.join("audit.head")).unwrap();
-    assert_eq!(verify_stopped(&data, None, None, |_| true).await.unwrap().1, None);
-    let (_, offence) = verify_stopped(&data, None, Some(end), |_| true).await.unwrap();
+    assert_eq!(verify_stopped(&data, &Config::default(), None, |_| true).await.unwrap().1, None);
+    let (_, offence) = verify_stopped(&data, &Config::default(), Some(end), |_| true).await.unwrap();
     assert_eq!(offence, Some(Offence::Cut { last: 2, known: 4 }));
 
-    // A log goes with its root key.
+    // A log goes with the root that wraps its key.
     let other = dir.path().join("other.key");
     fs::write(&other, [7; 32]).unwrap();
-    let (_, offence) = verify_stopped(&data, Some(&other), None, |_| true).await.unwrap();
-    assert_eq!(offence, Some(Offence::Hash { sequence: 1 }));
+    let config = Config { root_key_file: Some(other), ..Config::default() };
+    let refused = verify_stopped(&data, &config, None, |_| true).await.unwrap_err().to_string();
+    assert!(refused.contains("not the one that the store was made under"), "{refused}");
 }

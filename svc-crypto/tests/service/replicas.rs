@@ -286,5 +286,5 @@ async fn a_replica_with_another_root_key_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut harness = Harness::new(dir.path()).unwrap();
     let refused = harness.start::<Crypto>(database.config_of_another_root()).await.err().unwrap();
-    assert!(refused.to_string().contains("root key"), "{refused}");
+    assert!(refused.to_string().contains("the root of trust is not the one"), "{refused}");
 }

@@ -95,7 +95,7 @@ fn build() -> Result<(), String> {
     }
 }
 
-fn go_is_new_enough() -> bool {
+pub(super) fn go_is_new_enough() -> bool {
     answers(Command::new("go").arg("version"))
         && output_of(Command::new("go").arg("version"))
             .and_then(|said| go_minor(&said))

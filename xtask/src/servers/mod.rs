@@ -7,6 +7,8 @@ mod collector;
 mod host;
 mod postgres;
 mod redis;
+mod softhsm;
+mod vault;
 mod wire;
 
 use std::fmt;
@@ -28,7 +30,7 @@ use postgres::apt_get;
 ///   environment  its variable is set: that server is used as it is, and must answer
 ///   installed    its programs are installed: started on a free port, in a directory of its own
 ///   docker       Docker runs here: started in a container
-///   packages     nothing is installed: apt-get (Debian, as root) or, for the collector, Go; then started
+///   packages     nothing is installed: apt-get (Debian, as root) or, for the collector and Vault, Go; then started
 /// A started server is stopped by its pid, and its directory removed, when this command ends, by
 /// itself, by Ctrl-C, or killed.
 ///
@@ -39,7 +41,11 @@ use postgres::apt_get;
 /// PAYMESH_TEST_REDIS_TLS_URL (the same over TLS, and the file of its CA, such as
 /// rediss://:password@localhost:6380#/tmp/ca.pem),
 /// PAYMESH_TEST_OTEL_COLLECTOR (an OpenTelemetry collector and the file that its file exporter writes,
-/// such as <http://127.0.0.1:4317#/tmp/otlp.jsonl>).
+/// such as <http://127.0.0.1:4317#/tmp/otlp.jsonl>),
+/// SOFTHSM2_CONF (SoftHSM's configuration, with a comment that says where its module is, such as
+/// `# module = /usr/lib/softhsm/libsofthsm2.so`; tests make tokens there),
+/// PAYMESH_TEST_VAULT_URL (HashiCorp Vault or OpenBao over TLS, and a directory with ca.pem, root-token and
+/// unseal-key, such as <https://localhost:8200#/tmp/vault>; tests make mounts, policies and tokens there, and seal it).
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ServersArgs {
@@ -160,10 +166,17 @@ pub(crate) struct Ready {
 }
 
 /// Every server that tests need, in the order in which they are started.
-fn servers(durable: bool) -> [&'static dyn Server; 4] {
+fn servers(durable: bool) -> [&'static dyn Server; 6] {
     let postgres =
         if durable { &postgres::Postgres { durable: true } } else { &postgres::Postgres { durable: false } };
-    [postgres, &redis::Redis { tls: false }, &redis::Redis { tls: true }, &collector::Collector]
+    [
+        postgres,
+        &redis::Redis { tls: false },
+        &redis::Redis { tls: true },
+        &collector::Collector,
+        &softhsm::SoftHsm,
+        &vault::Vault,
+    ]
 }
 
 /// Finds or starts all of them.

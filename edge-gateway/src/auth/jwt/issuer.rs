@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use mesh::{Drain, StartError};
+use mesh::{Drain, StartError, outbound::Target};
 use money::Timestamp;
 use serde::Deserialize;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    fetch::{FetchError, Fetcher, Target},
+    fetch::{FetchError, Fetcher},
     jwk::KeySet,
     token::{ClaimRules, Claims, Token, TokenError},
 };

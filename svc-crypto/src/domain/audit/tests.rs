@@ -226,7 +226,7 @@ fn a_filter_lets_through_what_it_names() {
 fn the_format_is_as_documented() {
     let document = include_str!("../../../../docs/crypto-audit.md");
     let root: Vec<u8> = (0..32).collect();
-    let key = ChainKey::derive(&KeyBytes::from_slice(&root).unwrap());
+    let key = ChainKey::new(&ChainKey::derived_from(&KeyBytes::from_slice(&root).unwrap()));
     let mut refused = act(Verb::Detokenize);
     refused.subject = Subject::Token(token(0xb1));
     refused.key = None;

@@ -1,6 +1,6 @@
 //! Keys, cards and the audit log in PostgreSQL, for any number of replicas.
 //!
-//! - `named`, `own`, `cards`, `idempotency`: the tables, each with what is asked of it.
+//! - `named`, `own`, `root`, `cards`, `idempotency`: the tables, each with what is asked of it.
 //! - `audit`: the log, one chain that all replicas append to.
 //! - `config`: the way to the server, over [`mesh::postgres`].
 //!
@@ -14,6 +14,7 @@ mod config;
 mod idempotency;
 mod named;
 mod own;
+mod root;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use super::{Change, Deletion, Kept, Put, PutCard, PutError, Store, StoredCard};
+use super::{Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedKey, Store, StoredCard};
 use crate::domain::{
     audit::ChainKey,
     key::Key,
@@ -40,7 +41,7 @@ use crate::domain::{
 pub use self::{audit::PostgresAuditLog, config::PostgresConfig};
 
 /// Applied in order, each once and each in a transaction of its own. One that was released never changes.
-const MIGRATIONS: &[&str] = &[include_str!("schema/001_crypto.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/001_crypto.sql"), include_str!("schema/002_roots.sql")];
 
 /// Keeps keys and cards in one schema. Cheap to clone.
 #[derive(Clone)]
@@ -124,12 +125,28 @@ async fn within<T, E: From<StoreError>>(
 }
 
 impl Store for PostgresStore {
-    async fn root(&self) -> Result<Option<Uuid>, StoreError> {
-        self.within(async { own::root(&self.client().await?).await }).await
+    async fn root(&self) -> Result<Option<RootRecord>, StoreError> {
+        self.within(async { root::select(&self.client().await?).await }).await
     }
 
-    async fn adopt_root(&self, id: Uuid) -> Result<Uuid, StoreError> {
-        self.within(async { own::adopt_root(&self.client().await?, id).await }).await
+    async fn adopt_root(&self, id: Uuid) -> Result<RootRecord, StoreError> {
+        self.within(async { root::adopt(&mut self.client().await?, id).await }).await
+    }
+
+    async fn settle_root(&self, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
+        self.within(async { root::settle(&mut self.client().await?, id).await }).await
+    }
+
+    async fn keys_under_root(
+        &self,
+        after: Option<RootedKey>,
+        limit: usize,
+    ) -> Result<Vec<RootedKey>, StoreError> {
+        self.within(async { root::keys(&self.client().await?, after.as_ref(), limit).await }).await
+    }
+
+    async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, StoreError> {
+        self.within(async { root::rewrap(&self.client().await?, &from, &wrapped).await }).await
     }
 
     async fn named_key(&self, tenant: TenantId, name: KeyName) -> Result<Option<Key>, StoreError> {

@@ -1,26 +1,15 @@
-//! The service's own keys in PostgreSQL, and which root key wraps them.
+//! The service's own keys in PostgreSQL.
 
 use deadpool_postgres::GenericClient;
 use mesh::StoreError;
 use money::Timestamp;
 use tokio_postgres::Row;
-use uuid::Uuid;
 
-use super::{execute, row, rows};
+use super::{execute, rows};
 use crate::domain::{
     envelope::KeyRef,
     keys::{Slot, WrappedKey},
 };
-
-pub(super) async fn root(client: &impl GenericClient) -> Result<Option<Uuid>, StoreError> {
-    Ok(row(client, "SELECT id FROM root", &[]).await?.map(|row| row.get(0)))
-}
-
-pub(super) async fn adopt_root(client: &impl GenericClient, id: Uuid) -> Result<Uuid, StoreError> {
-    execute(client, "INSERT INTO root (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await?;
-    let known = root(client).await?;
-    known.ok_or_else(|| StoreError::Corrupt("the root's id was taken away".to_owned()))
-}
 
 /// A version's number as it is read.
 pub(super) fn version_of(number: i64) -> Result<u32, StoreError> {
@@ -32,7 +21,7 @@ pub(super) async fn select(client: &impl GenericClient, slot: &Slot) -> Result<V
     let statement = "SELECT version, id, wrapped FROM key
         WHERE tenant = $1 AND purpose = $2 AND name = $3 ORDER BY version";
     let purpose = i16::from(slot.purpose.code());
-    let found = rows(client, statement, &[&slot.tenant.as_str(), &purpose, &slot.name()]).await?;
+    let found = rows(client, statement, &[&slot.owner(), &purpose, &slot.name()]).await?;
     let wrapped = |row: &Row| {
         let reference = KeyRef { version: version_of(row.get(0))?, id: row.get(1) };
         Ok(WrappedKey { reference, wrapped: row.get(2) })
@@ -53,7 +42,7 @@ pub(super) async fn make(
     let WrappedKey { reference: KeyRef { id, version }, wrapped } = first;
     let (purpose, version, at) = (i16::from(slot.purpose.code()), i64::from(*version), now.as_nanos());
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&slot.tenant.as_str(), &purpose, &slot.name(), &version, id, wrapped, &at];
+        [&slot.owner(), &purpose, &slot.name(), &version, id, wrapped, &at];
     execute(client, statement, &values).await?;
     select(client, slot).await
 }

@@ -1,4 +1,5 @@
-//! Where the root key comes from: a file that is given, or one of our own that is made once.
+//! The root of trust that is 32 bytes: in a file that is given, or in one of our own that is made once. Whoever can
+//! read the file can open everything; it wraps in memory, and always answers.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,10 +8,55 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{Failure, RootOfTrust};
 use crate::{
-    domain::secret::{KEY_BYTES, KeyBytes},
+    domain::{
+        audit::ChainKey,
+        keys::{self, Root},
+        rooted::RootName,
+        secret::{KEY_BYTES, KeyBytes},
+    },
     random::{Random, RandomError},
 };
+
+/// A root key in memory.
+pub struct FileRoot {
+    name: RootName,
+    root: Root,
+    random: Random,
+    chain_key: KeyBytes,
+}
+
+impl FileRoot {
+    /// Expands the key.
+    pub fn new(key: &KeyBytes) -> Self {
+        let root = keys::root(key);
+        let name = RootName::of_file(root.id);
+        Self { name, root, random: Random::default(), chain_key: ChainKey::derived_from(key) }
+    }
+}
+
+#[tonic::async_trait]
+impl RootOfTrust for FileRoot {
+    fn name(&self) -> &RootName {
+        &self.name
+    }
+
+    async fn wrap(&self, context: &[u8], key: &KeyBytes) -> Result<Vec<u8>, Failure> {
+        let salt = self.random.salt().map_err(|error| Failure::Unreachable(error.to_string().into()))?;
+        let sealed = self.root.ring.seal(salt, context, key.expose());
+        Ok(sealed.map_err(|error| Failure::Refused(error.to_string().into()))?.1)
+    }
+
+    async fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<KeyBytes, Failure> {
+        let opened = self.root.ring.open(wrapped, context).map_err(|_| Failure::Tampered)?.1;
+        KeyBytes::from_slice(opened.expose()).ok_or(Failure::Tampered)
+    }
+
+    fn derived_chain_key(&self) -> Option<KeyBytes> {
+        Some(self.chain_key.clone())
+    }
+}
 
 /// The name of our own file in the data directory.
 const FILE_NAME: &str = "root.key";
@@ -19,7 +65,7 @@ const FILE_MODE: u32 = 0o600;
 
 /// Why there is no root key. Names files, never their content.
 #[derive(Debug, thiserror::Error)]
-pub enum RootError {
+pub enum FileError {
     /// The file is not a key.
     #[error("{file}: must be the root key, exactly {KEY_BYTES} bytes")]
     Length {
@@ -32,9 +78,6 @@ pub enum RootError {
         /// Which file.
         file: String,
     },
-    /// The root key is not the one that the store was made under.
-    #[error("the root key is not the one that the store was made under")]
-    Other,
     /// A file could not be read or made.
     #[error("{file}: {source}")]
     Io {
@@ -49,10 +92,10 @@ pub enum RootError {
 }
 
 /// Reads the root key from a file that is given, such as a mounted secret.
-pub fn read(path: &Path) -> Result<KeyBytes, RootError> {
+pub fn read(path: &Path) -> Result<KeyBytes, FileError> {
     read_file(path)
         .map_err(error_at(path))?
-        .ok_or_else(|| RootError::Length { file: path.display().to_string() })
+        .ok_or_else(|| FileError::Length { file: path.display().to_string() })
 }
 
 /// The file of our own root key in a data directory.
@@ -62,11 +105,11 @@ pub fn own_file(data_dir: &Path) -> PathBuf {
 
 /// Reads our own root key from the data directory. Makes it if there is none, unless the store
 /// already has keys (`expected`).
-pub fn read_or_make(data_dir: &Path, expected: bool, random: &Random) -> Result<KeyBytes, RootError> {
+pub fn read_or_make(data_dir: &Path, expected: bool, random: &Random) -> Result<KeyBytes, FileError> {
     let path = own_file(data_dir);
     match path.try_exists() {
         Ok(true) => {}
-        Ok(false) if expected => return Err(RootError::Missing { file: path.display().to_string() }),
+        Ok(false) if expected => return Err(FileError::Missing { file: path.display().to_string() }),
         Ok(false) => make(data_dir, &path, &random.key()?).map_err(error_at(&path))?,
         Err(error) => return Err(error_at(&path)(error)),
     }
@@ -79,9 +122,9 @@ pub fn read_or_make(data_dir: &Path, expected: bool, random: &Random) -> Result<
     Ok(key)
 }
 
-fn error_at(path: &Path) -> impl FnOnce(io::Error) -> RootError + use<> {
+fn error_at(path: &Path) -> impl FnOnce(io::Error) -> FileError + use<> {
     let file = path.display().to_string();
-    move |source| RootError::Io { file, source }
+    move |source| FileError::Io { file, source }
 }
 
 /// `None` if it has another length than a key.
@@ -152,12 +195,12 @@ mod tests {
     fn a_lost_root_is_not_made_anew_and_a_damaged_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let random = Random::default();
-        assert!(matches!(read_or_make(dir.path(), true, &random), Err(RootError::Missing { .. })));
+        assert!(matches!(read_or_make(dir.path(), true, &random), Err(FileError::Missing { .. })));
         for length in [0, 31, 33] {
             fs::write(dir.path().join(FILE_NAME), vec![7; length]).unwrap();
             let refused = read_or_make(dir.path(), false, &random);
-            assert!(matches!(refused, Err(RootError::Length { .. })), "{length}");
+            assert!(matches!(refused, Err(FileError::Length { .. })), "{length}");
         }
-        assert!(matches!(read(&dir.path().join("absent")), Err(RootError::Io { .. })));
+        assert!(matches!(read(&dir.path().join("absent")), Err(FileError::Io { .. })));
     }
 }
