@@ -114,3 +114,6 @@ enum Missed {
     None,
     Failed(KeyError),
 }
+
+#[cfg(test)]
+mod tests;
