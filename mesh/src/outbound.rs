@@ -66,7 +66,8 @@ impl Outbound {
     /// The answer to a request, whose URI says whom to ask, whatever its status is.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, OutboundError> {
         let target = Target::of(request.uri()).ok_or(OutboundError::Url)?;
-        let sent = tokio::time::timeout(self.timeout, self.send_to(&target, request));
+        // Boxed, as a connection with its handshake is a large future.
+        let sent = tokio::time::timeout(self.timeout, Box::pin(self.send_to(&target, request)));
         sent.await.map_err(|_| OutboundError::Time)?
     }
 

@@ -82,18 +82,21 @@ impl Routes {
     }
 }
 
+/// Services that are served later, and what their callers are told until then.
+pub(crate) type Awaited = (Vec<&'static str>, fn() -> Fault);
+
 /// What is served from the start, and what is served later.
 pub(crate) struct Stages {
     now: Routes,
     later: OnceLock<Routes>,
     /// The gRPC services that are served later, and what their callers are told until then.
-    awaited: Option<(Vec<&'static str>, fn() -> Fault)>,
+    awaited: Option<Awaited>,
     ready: AtomicBool,
 }
 
 impl Stages {
     /// These, and where something is `awaited`, later more.
-    pub(crate) fn new(now: Routes, awaited: Option<(Vec<&'static str>, fn() -> Fault)>) -> Self {
+    pub(crate) fn new(now: Routes, awaited: Option<Awaited>) -> Self {
         Self { now, later: OnceLock::new(), ready: AtomicBool::new(awaited.is_none()), awaited }
     }
 

@@ -84,7 +84,7 @@ async fn in_files(config: Config, context: &ServiceContext) -> Result<Parts, Sta
     let pruning = mesh::idempotency::pruning(store.engine(), context.clock(), context.drain());
     let file = context.data_dir().join("audit.db");
     let log = move |key| Ok(EmbeddedAuditLog::open(&file, key)?);
-    let parts = serve(store, log, None, config, context).await?;
+    let parts = Box::pin(serve(store, log, None, config, context)).await?;
     Ok(parts.worker("idempotency pruning", pruning))
 }
 
@@ -102,7 +102,8 @@ async fn in_postgres(
     let pruning = mesh::idempotency::pruning_with(prune, context.clock(), context.drain());
     let logs = store.clone();
     let log = move |key| Ok(logs.audit_log(key));
-    let parts = serve(store, log, Some(postgres.keys_trusted_for()), config, context).await?;
+    let trusted_for = Some(postgres.keys_trusted_for());
+    let parts = Box::pin(serve(store, log, trusted_for, config, context)).await?;
     Ok(parts.worker("idempotency pruning", pruning))
 }
 
@@ -128,11 +129,9 @@ async fn serve<S: Store, L: AuditLog>(
         let stores = Stores { store, log, roots, chain_key, trusted_for };
         assemble(stores, recorder, Crypto::NAME, &config, &owned).await
     };
-    match opening.attempt().await? {
-        Some(chain_key) => Ok(from_the_start(opened(chain_key).await?)),
-        None => {
-            let later = async move { opened(opening.wait().await?).await };
-            Ok(from_the_start(Parts::new()).later(&SEALED, sealed, later))
-        }
+    if let Some(chain_key) = opening.attempt().await? {
+        return Ok(from_the_start(opened(chain_key).await?));
     }
+    let later = async move { opened(opening.wait().await?).await };
+    Ok(from_the_start(Parts::new()).later(&SEALED, sealed, later))
 }

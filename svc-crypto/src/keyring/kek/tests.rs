@@ -83,10 +83,6 @@ impl World {
     }
 }
 
-fn away() -> Option<Failure> {
-    Some(Failure::Unreachable("planted".into()))
-}
-
 #[tokio::test]
 async fn however_many_ask_it_is_unwrapped_once() {
     let world = World::new();
@@ -119,7 +115,7 @@ async fn halfway_it_is_unwrapped_anew_and_a_root_that_is_away_leaves_it_for_the_
     assert_eq!(world.root.unwrapped(), before + 1);
 
     // From here on it would be held for all of its time.
-    world.root.says(away());
+    world.root.says(Some(Failure::Unreachable("planted".into())));
     world.clock.advance_seconds(HELD_FOR_S - 1);
     world.ring.renew().await;
     assert!(world.has("acme").await, "nobody is disturbed");
