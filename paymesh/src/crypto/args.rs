@@ -51,10 +51,9 @@ pub enum RootCommand {
 
 /// Options of `paymesh crypto root split`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, args = ["root_key_file", "new"])]
 pub struct SplitArgs {
     /// The root key to split: 32 bytes.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "new", conflicts_with = "new")]
     pub root_key_file: Option<PathBuf>,
     /// Split a key that is made for it and that nobody has.
     #[arg(long)]

@@ -84,17 +84,18 @@ pub struct KubernetesConfig {
     /// The role to log in to.
     #[schemars(extend("x-required" = true), example = "svc-crypto")]
     pub role: String,
-    /// The service account's token, read anew for each login.
-    pub jwt_file: PathBuf,
+    /// The service account's token, read anew for each login. Absent: where Kubernetes mounts it,
+    /// `/var/run/secrets/kubernetes.io/serviceaccount/token`.
+    #[schemars(example = "/var/run/secrets/tokens/vault")]
+    pub jwt_file: Option<PathBuf>,
 }
+
+/// Where Kubernetes mounts a service account's token.
+const JWT_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 impl Default for KubernetesConfig {
     fn default() -> Self {
-        Self {
-            mount: "kubernetes".to_owned(),
-            role: String::new(),
-            jwt_file: PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-        }
+        Self { mount: "kubernetes".to_owned(), role: String::new(), jwt_file: None }
     }
 }
 
@@ -138,7 +139,7 @@ impl Transit {
                 Login::Kubernetes {
                     path: format!("/v1/auth/{}/login", kubernetes.mount),
                     role: kubernetes.role.clone(),
-                    jwt_file: kubernetes.jwt_file.clone(),
+                    jwt_file: kubernetes.jwt_file.clone().unwrap_or_else(|| JWT_FILE.into()),
                     session: Session::default(),
                 }
             }
