@@ -113,7 +113,10 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
         recorder.clone(),
         SpiffeId::of(name).map_err(|error| StartError::Config(error.to_string()))?,
     );
-    let management = Arc::new(management);
+    let management = Arc::new(match trusted_for {
+        Some(trusted_for) => management.with_replicas(trusted_for),
+        None => management,
+    });
     let imports = Imports::new(Arc::clone(&clock), Arc::clone(&ids));
     let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone(), log, recorder.clone());
     let lifetime = Duration::from_secs(config.cvc_held_s.into());

@@ -67,7 +67,15 @@ impl Service for Crypto {
 
     fn check(config: &Config) -> Result<(), String> {
         config.check_roots()?;
-        config.postgres.as_ref().map_or(Ok(()), PostgresConfig::check)
+        let Some(postgres) = &config.postgres else { return Ok(()) };
+        if config.root_key_file.is_none() && !config.root.is_given() {
+            return Err(
+                "root_key_file or a root must be given with postgres: a root key that one replica makes for \
+                        itself would be nobody else's, and lost with its directory"
+                    .to_owned(),
+            );
+        }
+        postgres.check()
     }
 
     async fn build(config: Config, context: &ServiceContext) -> Result<Parts, StartError> {

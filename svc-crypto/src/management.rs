@@ -31,6 +31,9 @@ const DUE_MAX: usize = 100;
 /// How often what is due is looked for.
 const DUE_EVERY: Duration = Duration::from_secs(10);
 
+/// By how much replicas' clocks may differ, with the time that a commit takes.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60);
+
 /// Why a key was not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageError {
@@ -43,6 +46,12 @@ pub enum ManageError {
     /// Others changed it each time.
     #[error("others change the key all the time")]
     Contended,
+    /// Not every replica may know the version yet.
+    #[error("the version is too new for a minimum")]
+    TooNew {
+        /// When to try again, in seconds.
+        retry_after_s: u32,
+    },
     /// Keys are not to be had.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -65,6 +74,8 @@ pub struct Management<S> {
     recorder: Recorder,
     /// Who does what happens by itself.
     own: SpiffeId,
+    /// How old a version must be before older ones open nothing any more.
+    settled_after: Option<Duration>,
 }
 
 impl<S: Store> Management<S> {
@@ -79,7 +90,33 @@ impl<S: Store> Management<S> {
         recorder: Recorder,
         own: SpiffeId,
     ) -> Self {
-        Self { store, ring, named, clock, ids, random: Random::default(), recorder, own }
+        let (random, settled_after) = (Random::default(), None);
+        Self { store, ring, named, clock, ids, random, recorder, own, settled_after }
+    }
+
+    /// Other replicas may not know a new version for so long, and seal under the one before.
+    #[must_use]
+    pub fn with_replicas(self, trusted_for: Duration) -> Self {
+        Self { settled_after: Some(trusted_for + CLOCKS_DIFFER_MAX), ..self }
+    }
+
+    /// Refuses a minimum that what another replica seals now may be below.
+    fn check_minimum(&self, key: &Key, next: &Key) -> Result<(), ManageError> {
+        let Some(settled_after) = self.settled_after else { return Ok(()) };
+        let least = next.min_decrypt_version;
+        if least <= key.min_decrypt_version {
+            return Ok(());
+        }
+        let made = next.versions.iter().find(|version| version.version == least);
+        let age =
+            made.map_or(0, |made| self.clock.now().as_nanos().saturating_sub(made.created_at.as_nanos()));
+        let left = settled_after.saturating_sub(Duration::from_nanos(u64::try_from(age).unwrap_or(0)));
+        if left.is_zero() {
+            return Ok(());
+        }
+        Err(ManageError::TooNew {
+            retry_after_s: u32::try_from(left.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+        })
     }
 
     /// A key as it is on record.
@@ -174,6 +211,7 @@ impl<S: Store> Management<S> {
         for _ in 0..ATTEMPTS_MAX {
             let key = self.get(tenant, name).await?;
             let next = change(&key, self.clock.now())?;
+            self.check_minimum(&key, &next)?;
             if next == key || self.keep(&next).await? == Kept::Done {
                 return Ok(next);
             }

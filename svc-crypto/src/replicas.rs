@@ -22,6 +22,8 @@ pub struct Follower<S> {
     trusted_for: Duration,
     /// The last change that was heard of.
     seen: u64,
+    /// Who answered then.
+    session: u64,
     failing: bool,
 }
 
@@ -31,8 +33,8 @@ impl<S: Store> Follower<S> {
     /// # Errors
     /// The store failed.
     pub async fn new(store: S, named: Arc<NamedKeys<S>>, trusted_for: Duration) -> Result<Self, StoreError> {
-        let seen = store.last_change().await?;
-        Ok(Self { store, named, trusted_for, seen, failing: false })
+        let (session, seen) = (store.session().await?, store.last_change().await?);
+        Ok(Self { store, named, trusted_for, seen, session, failing: false })
     }
 
     /// Asks until the drain begins.
@@ -64,6 +66,13 @@ impl<S: Store> Follower<S> {
 
     async fn ask(&mut self) -> Result<(), StoreError> {
         let asked_at = Instant::now();
+        let (session, last) = (self.store.session().await?, self.store.last_change().await?);
+        if session != self.session || last < self.seen {
+            // It may have gone back, and forward again on another way.
+            tracing::warn!("the store may have gone back to an earlier state: all keys are read anew");
+            self.named.forget_all();
+            (self.session, self.seen) = (session, last);
+        }
         loop {
             let changes = self.store.changes(self.seen, CHANGES_MAX).await?;
             for change in &changes {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mesh::{Cache, Clock, Drain};
+use mesh::{Cache, Clock, Drain, StoreError};
 use money::{TenantId, Timestamp};
 use tokio::{sync::OnceCell, time::Instant};
 
@@ -112,6 +112,9 @@ fn expanded(
     })
 }
 
+/// How often a key is read that is too old when it is there.
+const LOADS_MAX: usize = 2;
+
 type Name = (TenantId, KeyName);
 
 /// One key's place in the cache: filled by the first who asks, while others wait for it.
@@ -183,28 +186,39 @@ impl<S: Store> NamedKeys<S> {
     /// Where the store fails, or a key on record does not open.
     pub async fn get(&self, tenant: &TenantId, name: &KeyName) -> Result<Option<Arc<LiveKey>>, KeyError> {
         let place = (tenant.clone(), name.clone());
-        let entry = self.entry(&place);
-        if let Some(key) = entry.key.get() {
-            return Ok(Some(Arc::clone(key)));
-        }
-        let loaded = entry
-            .key
-            .get_or_try_init(|| async {
-                let found = self.store.named_key(tenant.clone(), name.clone()).await.map_err(Missed::from)?;
-                self.expand(found.ok_or(Missed::None)?).await.map(Arc::new).map_err(Missed::from)
-            })
-            .await;
-        match loaded {
-            Ok(key) => Ok(Some(Arc::clone(key))),
-            Err(missed) => {
-                // A name that nobody uses takes no room.
-                self.cache.remove(&place);
-                match missed {
-                    Missed::None => Ok(None),
-                    Missed::Failed(error) => Err(error),
+        for _ in 0..LOADS_MAX {
+            let entry = self.entry(&place);
+            if let Some(key) = entry.key.get() {
+                return Ok(Some(Arc::clone(key)));
+            }
+            let loaded = entry
+                .key
+                .get_or_try_init(|| async {
+                    let found = self.store.named_key(tenant.clone(), name.clone()).await;
+                    let found = found.map_err(Missed::from)?.ok_or(Missed::None)?;
+                    self.expand(found).await.map(Arc::new).map_err(Missed::from)
+                })
+                .await;
+            match loaded {
+                Ok(key) if self.trusts(&entry) => return Ok(Some(Arc::clone(key))),
+                // It took so long that others may have changed it meanwhile.
+                Ok(_) => self.cache.remove(&place),
+                Err(missed) => {
+                    // A name that nobody uses takes no room.
+                    self.cache.remove(&place);
+                    return match missed {
+                        Missed::None => Ok(None),
+                        Missed::Failed(error) => Err(error),
+                    };
                 }
             }
         }
+        Err(StoreError::Server("keys are read too slowly to be good when they are there".to_owned()).into())
+    }
+
+    /// Whether what was read into this place is good now.
+    fn trusts(&self, entry: &Entry) -> bool {
+        self.replicas.as_ref().is_none_or(|replicas| replicas.trusts(entry.read_at, Instant::now()))
     }
 
     /// The same, where this version of it is asked for: one that is kept without it may be older than another
@@ -230,10 +244,7 @@ impl<S: Store> NamedKeys<S> {
     /// The key's place, made anew where what is in it is too old.
     fn entry(&self, place: &Name) -> Arc<Entry> {
         let (now, read_at) = (self.clock.now(), Instant::now());
-        let trusted = |entry: &Arc<Entry>| {
-            self.replicas.as_ref().is_none_or(|replicas| replicas.trusts(entry.read_at, read_at))
-        };
-        let fresh = |entry: &Arc<Entry>| age(entry.since, now) < self.kept_for && trusted(entry);
+        let fresh = |entry: &Arc<Entry>| age(entry.since, now) < self.kept_for && self.trusts(entry);
         self.cache.get_or_insert_with(place, fresh, || {
             Arc::new(Entry { since: now, read_at, key: OnceCell::new() })
         })
@@ -242,6 +253,13 @@ impl<S: Store> NamedKeys<S> {
     /// Lets go of a key: whoever asks from now on sees what is on record now.
     pub fn forget(&self, tenant: &TenantId, name: &KeyName) {
         self.cache.remove(&(tenant.clone(), name.clone()));
+    }
+
+    /// Lets go of all keys.
+    pub fn forget_all(&self) {
+        // Both generations.
+        self.cache.age();
+        self.cache.age();
     }
 
     /// Lets go of the keys that nobody used since this was called the time before last.

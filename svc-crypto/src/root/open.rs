@@ -30,6 +30,11 @@ pub struct RootConfig {
 type Made = (Arc<dyn RootOfTrust>, Option<Arc<SplitRoot>>);
 
 impl RootConfig {
+    /// Whether it names one.
+    pub fn is_given(&self) -> bool {
+        self.count() > 0
+    }
+
     /// How many roots it names.
     fn count(&self) -> usize {
         usize::from(self.transit.is_some())

@@ -330,6 +330,11 @@ fn fault(error: ManageError) -> Fault {
     match error {
         ManageError::NotFound => Fault::new(Reason::KeyNotFound, "There is no such key."),
         ManageError::Contended => Fault::new(Reason::Conflict, "Others change the key; try again."),
+        ManageError::TooNew { retry_after_s } => Fault::new(
+            Reason::Conflict,
+            "The version is so new that another replica may still encrypt under an older one; try again later.",
+        )
+        .retry_after_s(retry_after_s),
         ManageError::Key(error) => error.into(),
         ManageError::Change(error) => match &error {
             ChangeError::OtherAlgorithm | ChangeError::State(_) | ChangeError::NotExpected { .. } => {

@@ -145,6 +145,10 @@ impl Store for EmbeddedStore {
         self.engine.read(named::last_change).await
     }
 
+    async fn session(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {
         self.engine.read(move |connection| select_key(connection, &slot)).await
     }

@@ -98,6 +98,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The number of the last change of a named key; 0 before the first.
     fn last_change(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// Which session with the store answers: another one may speak of an earlier state, after a failover.
+    fn session(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// All versions of one of the service's own keys, oldest first; empty if there is no such key.
     fn key(&self, slot: Slot) -> impl Future<Output = Result<Vec<WrappedKey>, StoreError>> + Send;
 

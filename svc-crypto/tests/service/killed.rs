@@ -54,7 +54,8 @@ fn the_service_that_is_killed() {
     runtime.block_on(async {
         let now = Timestamp::from_nanos(NOW.as_nanos() + days * 86_400 * 1_000_000_000);
         let world = World::begin(Path::new(&dir), config, now).await;
-        let line = format!("{READY}{}\n", world.service.address);
+        // A line of its own, also where the harness has begun one.
+        let line = format!("\n{READY}{}\n", world.service.address);
         std::io::stdout().write_all(line.as_bytes()).unwrap();
         std::future::pending::<()>().await;
     });

@@ -6,7 +6,7 @@ use mesh::{Fault, Reason, testing::Harness};
 use paymesh_proto::crypto::v1::{
     Algorithm, CardInput, DeleteTokenRequest, DisableKeyRequest, EnableKeyRequest,
     GetImportParametersRequest, ImportKeyRequest, ImportMethod, ListAuditRecordsRequest, RotateKeyRequest,
-    VerifyAuditLogRequest,
+    UpdateKeyRequest, VerifyAuditLogRequest,
 };
 use svc_crypto::Crypto;
 use tokio::{
@@ -90,6 +90,36 @@ async fn what_one_encrypts_with_a_new_version_the_other_opens_at_once() {
         let opened = b.world.crypto("svc-payments").decrypt(call("acme", decrypt(KEY, &sealed, b""))).await;
         assert_eq!(&opened.unwrap().into_inner().plaintext[..], b"text", "version {version}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minimum_waits_until_everybody_knows_its_version() {
+    let database = Database::new();
+    let (a, b) = two(&database).await;
+    let rotate = RotateKeyRequest { name: KEY.into(), expected_version: 1 };
+    a.world.keys("operator").rotate_key(call("acme", rotate)).await.unwrap();
+    let raise = || UpdateKeyRequest {
+        name: KEY.into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["min_decrypt_version".into()] }),
+        min_decrypt_version: 2,
+        ..Default::default()
+    };
+    let refused = b.world.keys("operator").update_key(call("acme", raise())).await;
+    assert_eq!(reason(refused), Reason::Conflict);
+    b.world.clock.advance_seconds(62);
+    b.world.keys("operator").update_key(call("acme", raise())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_went_back_is_believed() {
+    let database = Database::new();
+    let (a, _b) = two(&database).await;
+    a.disable().await;
+    assert_eq!(reason(a.encrypt().await), Reason::KeyNotEnabled);
+    // As after a failover to what had been before.
+    let back = "UPDATE named_key SET state = 1, revision = 1, change = 1; UPDATE last_change SET number = 1";
+    database.schema.client().await.batch_execute(back).await.unwrap();
+    a.world.until(async || a.encrypt().await.is_ok()).await;
 }
 
 /// Passes bytes on to the server, while it is open.

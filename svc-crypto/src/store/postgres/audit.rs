@@ -151,10 +151,8 @@ impl PostgresAuditLog {
         begun.map_err(failed)?;
         turn.map_err(failed)?;
         let (end, time, at_known) = end_of(end.map_err(failed)?.as_ref())?;
-        if let Err(lost) = check_known(known, at_known.as_deref(), end) {
-            client.batch_execute("ROLLBACK").await.map_err(failed)?;
-            return Err(lost);
-        }
+        // What ends here goes with its session, and with its turn.
+        check_known(known, at_known.as_deref(), end)?;
         let group = Group::new(self.key.extend(end, time, entries, now).collect())?;
         let (inserted, committed) = tokio::join!(
             biased;
@@ -191,10 +189,6 @@ impl PostgresAuditLog {
                 writer.open = Some(open);
                 writer.alone = (before == known).then_some((end, at));
                 Ok(end)
-            }
-            Err(StoreError::Corrupt(lost)) => {
-                writer.open = Some(open);
-                Err(StoreError::Corrupt(lost))
             }
             Err(error) => Err(error),
         }

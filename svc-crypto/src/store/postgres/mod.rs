@@ -178,6 +178,10 @@ impl Store for PostgresStore {
         self.within(async { named::last_change(&pooled(&self.following).await?).await }).await
     }
 
+    async fn session(&self) -> Result<u64, StoreError> {
+        self.within(async { named::session(&pooled(&self.following).await?).await }).await
+    }
+
     async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {
         self.within(async { own::select(&self.client().await?, &slot).await }).await
     }

@@ -218,3 +218,9 @@ pub(super) async fn last_change(client: &impl GenericClient) -> Result<u64, Stor
     let found = row(client, "SELECT number FROM last_change", &[]).await?;
     from_bigint(found.ok_or_else(unknown)?.get(0))
 }
+
+/// The server's process for this session.
+pub(super) async fn session(client: &impl GenericClient) -> Result<u64, StoreError> {
+    let found = row(client, "SELECT pg_backend_pid()::bigint", &[]).await?;
+    from_bigint(found.ok_or_else(unknown)?.get(0))
+}
