@@ -14,7 +14,12 @@ use crate::{
     audit::{HeadFile, Recorder},
     codes::{self, HeldCodes},
     config::Config,
-    domain::{audit::ChainKey, grant::Grants, quota::Quota, verification::Codes},
+    domain::{
+        audit::{ChainKey, Link, Verifier},
+        grant::Grants,
+        quota::Quota,
+        verification::Codes,
+    },
     grants,
     imports::Imports,
     keyring::{Keyring, NamedKeys},
@@ -78,7 +83,8 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
     let keyring = Arc::new(keyring);
     let head = HeadFile::of(context.data_dir());
     let known = head.read().map_err(|error| StartError::Config(error.to_string()))?;
-    log.end(known).await?;
+    let end = log.end(known).await?;
+    goes_on_with(&log, &chain_key, end).await?;
     let deadline = Duration::from_millis(config.audit_deadline_ms.into());
     let (recorder, end) =
         Recorder::start(log.clone(), known, Arc::clone(&clock), deadline, context.metrics())
@@ -154,4 +160,27 @@ fn grants_of(config: &Config) -> Result<Watched<Grants>, StartError> {
     };
     Watched::load("grants", vec![file.clone()], move || grants::read(&file))
         .map_err(|error| StartError::Config(error.to_string()))
+}
+
+/// A log is gone on with by the key that it was begun with, and by no other: it could never be checked again.
+async fn goes_on_with<L: AuditLog>(log: &L, key: &ChainKey, end: Link) -> Result<(), StartError> {
+    let Some(before_last) = end.sequence.checked_sub(1) else { return Ok(()) };
+    let found = log.records(before_last.saturating_sub(1), 2).await?;
+    let hash_of = |sequence| {
+        let found = found.iter().find(|found| found.sequence == sequence)?;
+        found.chained.as_ref().map(|chained| Link { sequence, hash: chained.hash })
+    };
+    let previous = if before_last == 0 { Some(Link::START) } else { hash_of(before_last) };
+    let last = found.iter().find(|found| found.sequence == end.sequence);
+    let is_right = previous.zip(last).is_some_and(|(previous, last)| {
+        Verifier::after(key.clone(), previous).check(last.sequence, last.chained.as_ref()).is_ok()
+    });
+    if is_right {
+        return Ok(());
+    }
+    Err(StartError::Config(
+        "the last record of the audit log was changed, or chained with another key than the store has: put the store \
+         and the log back from one backup, or move the log and audit.head away to begin another"
+            .to_owned(),
+    ))
 }

@@ -137,9 +137,14 @@ impl<S: Store> Opening<S> {
     }
 
     /// A log that there is goes on with the key that it was begun with.
-    fn first_key(&self, known: Option<RootRecord>) -> Result<KeyBytes, RandomError> {
-        let before = known.and_then(|known| self.roots.find(known.id)?.derived_chain_key());
-        before.map_or_else(|| Random::default().key(), Ok)
+    fn first_key(&self, known: Option<RootRecord>) -> Result<KeyBytes, OpenError> {
+        let before = match known.and_then(|known| self.roots.find(known.id)) {
+            Some(root) => root
+                .derived_chain_key()
+                .map_err(|failure| RootError::Failed { root: root.name().clone(), failure })?,
+            None => None,
+        };
+        before.map_or_else(|| Ok(Random::default().key()?), Ok)
     }
 
     /// From now on keys may be wrapped under the root that wraps.

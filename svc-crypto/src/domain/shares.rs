@@ -63,9 +63,6 @@ pub enum ShareError {
     /// It is of another key.
     #[error("is a share of another root key")]
     OtherRoot,
-    /// It was made together with others.
-    #[error("is of another set of shares than the one before")]
-    OtherSet,
     /// The right number of shares gave another key: one of them was made up.
     #[error("the shares together are not the root key")]
     NotTheKey,
@@ -178,9 +175,25 @@ pub fn split<E: From<SplitError>>(
     Ok((1..=count).map(share).collect())
 }
 
-/// Shares as they come in, until there are enough.
+/// Of how many sets shares are gathered at the same time; with one more the first is let go of.
+const SETS_MAX: usize = 8;
+
+/// Shares as they come in, until there are enough of a set. A key may have been split more than once, and whoever
+/// gives a share of a set that is no longer in use keeps nobody from giving those of another.
 #[derive(Debug, Default)]
-pub struct Gathered(Vec<Share>);
+pub struct Gathered(Vec<Vec<Share>>);
+
+/// What came of a share.
+#[derive(Debug)]
+pub enum Taken {
+    /// More are needed.
+    One {
+        /// How many different ones there are of its set.
+        of_its_set: usize,
+    },
+    /// It was the last that was needed: the key.
+    Last(KeyBytes),
+}
 
 impl Gathered {
     /// None yet.
@@ -188,32 +201,36 @@ impl Gathered {
         Self(Vec::new())
     }
 
-    /// How many different ones there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// Takes a share of the key of this id, and puts the key together if it is the last that was needed. Afterwards
-    /// there are none, whatever came of it.
+    /// there is none of its set, whatever came of it.
     ///
     /// # Errors
-    /// Where it is not of this key, or not of the set of those before; nothing is changed then.
-    /// [`ShareError::NotTheKey`] where enough of them do not give the key.
-    pub fn add(&mut self, share: Share, root: Uuid) -> Result<Option<KeyBytes>, ShareError> {
+    /// Where it is not of this key; nothing is changed then. [`ShareError::NotTheKey`] where enough of them do not
+    /// give the key.
+    pub fn add(&mut self, share: Share, root: Uuid) -> Result<Taken, ShareError> {
         if share.root != root {
             return Err(ShareError::OtherRoot);
         }
-        if self.0.first().is_some_and(|first| (first.set, first.threshold) != (share.set, share.threshold)) {
-            return Err(ShareError::OtherSet);
-        }
         let needed = usize::from(share.threshold);
-        self.0.retain(|known| known.number != share.number);
-        self.0.push(share);
-        if self.0.len() < needed {
-            return Ok(None);
+        let is_its = |set: &Vec<Share>| {
+            set.first().is_some_and(|first| (first.set, first.threshold) == (share.set, share.threshold))
+        };
+        let mut set = match self.0.iter().position(is_its) {
+            Some(at) => self.0.remove(at),
+            None => Vec::new(),
+        };
+        set.retain(|known| known.number != share.number);
+        set.push(share);
+        if set.len() < needed {
+            let of_its_set = set.len();
+            self.0.push(set);
+            if self.0.len() > SETS_MAX {
+                self.0.remove(0);
+            }
+            return Ok(Taken::One { of_its_set });
         }
-        let key = combine(&std::mem::take(&mut self.0));
-        if keys::root(&key).id == root { Ok(Some(key)) } else { Err(ShareError::NotTheKey) }
+        let key = combine(&set);
+        if keys::root(&key).id == root { Ok(Taken::Last(key)) } else { Err(ShareError::NotTheKey) }
     }
 }
 

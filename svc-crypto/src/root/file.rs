@@ -53,8 +53,8 @@ impl RootOfTrust for FileRoot {
         KeyBytes::from_slice(opened.expose()).ok_or(Failure::Tampered)
     }
 
-    fn derived_chain_key(&self) -> Option<KeyBytes> {
-        Some(self.chain_key.clone())
+    fn derived_chain_key(&self) -> Result<Option<KeyBytes>, Failure> {
+        Ok(Some(self.chain_key.clone()))
     }
 }
 

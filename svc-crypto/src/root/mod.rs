@@ -37,8 +37,11 @@ pub trait RootOfTrust: Send + Sync + 'static {
 
     /// The key of an audit log that was begun under this root before such keys were random; `None` where no such
     /// log can be.
-    fn derived_chain_key(&self) -> Option<KeyBytes> {
-        None
+    ///
+    /// # Errors
+    /// It cannot be said as yet: whoever took that for none would begin another log's chain over this one.
+    fn derived_chain_key(&self) -> Result<Option<KeyBytes>, Failure> {
+        Ok(None)
     }
 }
 

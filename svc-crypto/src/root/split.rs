@@ -18,7 +18,7 @@ use crate::{
         keys,
         rooted::RootName,
         secret::{KeyBytes, SecretText},
-        shares::{self, Gathered, Share, ShareError, SplitError},
+        shares::{self, Gathered, Share, ShareError, SplitError, Taken},
     },
     random::{Random, RandomError},
 };
@@ -80,10 +80,12 @@ impl SplitRoot {
         if since.is_some_and(|since| since.elapsed() > HELD_FOR) {
             *gathered = Gathered::new();
         }
+        let taken = gathered.add(share, self.id)?;
+        // Only now: what is refused does not keep the others.
         *since = Some(Instant::now());
-        match gathered.add(share, self.id)? {
-            None => Ok(Given { given: gathered.count(), needed, unsealed: false }),
-            Some(key) => {
+        match taken {
+            Taken::One { of_its_set } => Ok(Given { given: of_its_set, needed, unsealed: false }),
+            Taken::Last(key) => {
                 // Nobody else is here: the lock is held.
                 let _ = self.root.set(FileRoot::new(&key));
                 Ok(Given { given: needed, needed, unsealed: true })
@@ -149,8 +151,8 @@ impl RootOfTrust for SplitRoot {
         self.unsealed()?.unwrap(context, wrapped).await
     }
 
-    fn derived_chain_key(&self) -> Option<KeyBytes> {
-        self.root.get()?.derived_chain_key()
+    fn derived_chain_key(&self) -> Result<Option<KeyBytes>, Failure> {
+        self.unsealed()?.derived_chain_key()
     }
 }
 

@@ -247,3 +247,27 @@ async fn a_log_that_is_cut_while_the_service_is_stopped_keeps_it_from_starting()
     let refused = verify_stopped(&data, &config, None, |_| true).await.unwrap_err().to_string();
     assert!(refused.contains("not the one that the store was made under"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_log_is_not_gone_on_with_under_another_key_than_it_was_begun_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start(dir.path()).await;
+    for _ in 0..2 {
+        world.tokenize("acme", card(VISA)).await.unwrap();
+    }
+    world.service.stop().await;
+    let data = dir.path().join("svc-crypto");
+    // The store and its root are lost, the log is not: a new store would have a new key for the chain.
+    for lost in ["crypto.db", "crypto.db-wal", "crypto.db-shm", "root.key"] {
+        let _ = fs::remove_file(data.join(lost));
+    }
+    let mut harness = mesh::Harness::new(dir.path()).unwrap();
+    let refused = harness.start::<Crypto>(Config::default()).await.err().unwrap().to_string();
+    assert!(refused.contains("chained with another key"), "{refused}");
+    for begun in ["audit.db", "audit.db-wal", "audit.db-shm", "audit.head"] {
+        let _ = fs::remove_file(data.join(begun));
+    }
+    let world = World::start(dir.path()).await;
+    world.tokenize("acme", card(VISA)).await.unwrap();
+    world.service.stop().await;
+}

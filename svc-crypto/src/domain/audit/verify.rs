@@ -70,6 +70,11 @@ impl Verifier {
         Self { key, end: Link::START, at: Timestamp::from_nanos(i64::MIN), known }
     }
 
+    /// From the record after `end` on, for who has no need to doubt what comes before.
+    pub fn after(key: ChainKey, end: Link) -> Self {
+        Self { end, ..Self::new(key, []) }
+    }
+
     /// The last record that was found right.
     pub fn end(&self) -> Link {
         self.end

@@ -27,7 +27,10 @@ fn gathered<'a>(
 ) -> Result<Option<KeyBytes>, ShareError> {
     let (mut gathered, mut last) = (Gathered::new(), Ok(None));
     for share in shares {
-        last = gathered.add(share.clone(), root);
+        last = gathered.add(share.clone(), root).map(|taken| match taken {
+            Taken::One { .. } => None,
+            Taken::Last(key) => Some(key),
+        });
     }
     last
 }
@@ -115,13 +118,28 @@ fn what_is_of_another_key_or_set_or_made_up_gives_none() {
     let foreign = split(&key(8), 2, 3, counting(1)).unwrap();
     assert_eq!(gathered([&foreign[0]], root).unwrap_err(), ShareError::OtherRoot);
     let again = split(&key(7), 2, 3, counting(99)).unwrap();
-    assert_eq!(gathered([&shares[0], &again[1]], root).unwrap_err(), ShareError::OtherSet);
+    assert!(gathered([&shares[0], &again[1]], root).unwrap().is_none());
     let mut forged = shares[1].clone();
     forged.values[0] ^= 1;
     let mut given = Gathered::new();
-    assert!(given.add(shares[0].clone(), root).unwrap().is_none());
+    assert!(matches!(given.add(shares[0].clone(), root), Ok(Taken::One { of_its_set: 1 })));
     assert_eq!(given.add(forged, root).unwrap_err(), ShareError::NotTheKey);
-    assert_eq!(given.count(), 0, "all begin anew");
+    let begun = given.add(shares[0].clone(), root);
+    assert!(matches!(begun, Ok(Taken::One { of_its_set: 1 })), "all of the set begin anew");
+}
+
+#[test]
+fn a_share_of_a_set_that_is_out_of_use_keeps_nobody_from_unsealing() {
+    let root = keys::root(&key(7)).id;
+    let shares = split(&key(7), 2, 3, counting(1)).unwrap();
+    let out_of_use = split(&key(7), 3, 3, counting(99)).unwrap();
+    assert!(gathered([&out_of_use[0], &shares[0], &out_of_use[1], &shares[2]], root).unwrap().is_some());
+
+    let mut given = Gathered::new();
+    for seed in 0..100 {
+        given.add(split(&key(7), 2, 3, counting(seed)).unwrap()[0].clone(), root).unwrap();
+    }
+    assert_eq!(given.0.len(), SETS_MAX, "nobody can fill the memory with sets");
 }
 
 #[test]
