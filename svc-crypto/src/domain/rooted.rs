@@ -2,7 +2,7 @@
 //! the version of its own key, so that it is known whom to ask, and what is still to be wrapped anew when the
 //! root is replaced.
 //!
-//! A root that is a file wraps into an [`envelope`](super::envelope), whose key id is the root's. Everything else is:
+//! A root that is a file wraps into an [`envelope`], whose key id is the root's. Everything else is:
 //!
 //! | bytes | field   | content                                                             |
 //! |------:|---------|---------------------------------------------------------------------|
