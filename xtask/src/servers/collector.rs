@@ -1,27 +1,29 @@
 //! The OpenTelemetry collector: built from the Go modules that `xtask/collector` names, and started with
 //! an OTLP receiver that writes what arrives to a file.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use super::go::{self, GoProgram};
 use super::host::{Host, with_free_port};
-use super::postgres::apt_get;
 use super::{Server, Started, launch};
 use crate::guard::Stop;
-use crate::process::{answers, output_of, root};
 
 /// In its log once it takes requests.
 const READY: &str = "Everything is ready";
-/// Before it, `go` does not fetch the toolchain that a module asks for.
-const GO_MINOR_MIN: u32 = 21;
 /// The client's preface with an empty SETTINGS frame (RFC 9113, sections 3.4 and 6.5).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The type of a SETTINGS frame, which a server sends first.
 const SETTINGS: u8 = 4;
+
+const PROGRAM: GoProgram = GoProgram {
+    name: "collector",
+    files: &["go.sum"],
+    what: "the OpenTelemetry collector, once: takes a minute or two",
+};
 
 /// Where logs, traces and metrics go.
 #[derive(Debug)]
@@ -38,12 +40,11 @@ impl Server for Collector {
     }
 
     fn installations(&self) -> Vec<PathBuf> {
-        let built = directory();
-        if built.join("collector").is_file() { vec![built] } else { Vec::new() }
+        PROGRAM.installations()
     }
 
     fn can_install(&self, host: &Host) -> bool {
-        go_is_new_enough() || host.installs_packages()
+        GoProgram::can_install(host)
     }
 
     fn start_installed(&self, programs: &Path, host: &Host) -> Result<Started, String> {
@@ -55,11 +56,7 @@ impl Server for Collector {
     }
 
     fn install_packages(&self) -> Result<(), String> {
-        if !go_is_new_enough() {
-            apt_get(&["update"])?;
-            apt_get(&["install", "golang-go"])?;
-        }
-        build()
+        PROGRAM.install()
     }
 
     fn check(&self, address: &str) -> Result<String, String> {
@@ -70,42 +67,8 @@ impl Server for Collector {
     }
 
     fn advice(&self) -> &'static str {
-        "install Go 1.21 or later (Debian: apt-get install golang-go), from which it is built"
+        go::ADVICE
     }
-}
-
-/// Where the program is built to, apart for each set of modules.
-fn directory() -> PathBuf {
-    let sums = std::fs::read(root().join("xtask/collector/go.sum")).unwrap_or_default();
-    let mut hasher = DefaultHasher::new();
-    sums.hash(&mut hasher);
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("tools").join(format!("collector-{:016x}", hasher.finish()))
-}
-
-fn build() -> Result<(), String> {
-    let mut command = Command::new("go");
-    command.args(["build", "-trimpath", "-o"]).arg(directory().join("collector")).arg(".");
-    command.current_dir(root().join("xtask/collector")).stdin(Stdio::null()).stdout(std::io::stderr());
-    eprintln!("── servers: building the OpenTelemetry collector, once: takes a minute or two");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("go build: {status}")),
-        Err(error) => Err(format!("go build: {error}")),
-    }
-}
-
-pub(super) fn go_is_new_enough() -> bool {
-    answers(Command::new("go").arg("version"))
-        && output_of(Command::new("go").arg("version"))
-            .and_then(|said| go_minor(&said))
-            .is_some_and(|minor| minor >= GO_MINOR_MIN)
-}
-
-/// 26 of `go version go1.26.8 linux/amd64`.
-fn go_minor(said: &str) -> Option<u32> {
-    let version = said.split_whitespace().nth(2)?.strip_prefix("go1.")?;
-    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn start(programs: &Path, port: u16, host: &Host) -> Result<Started, String> {
@@ -161,13 +124,6 @@ fn ask(host: &str) -> std::io::Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_of_go_is_read() {
-        assert_eq!(go_minor("go version go1.26.8 linux/amd64"), Some(26));
-        assert_eq!(go_minor("go version go1.19 linux/arm64"), Some(19));
-        assert_eq!(go_minor("command not found"), None);
-    }
 
     #[test]
     fn an_address_without_a_file_is_refused() {

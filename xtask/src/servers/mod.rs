@@ -4,6 +4,7 @@
 //! and decided here. Everything started is stopped when this process ends, however it ends.
 
 mod collector;
+mod go;
 mod host;
 mod postgres;
 mod redis;

@@ -1,22 +1,25 @@
 //! A server with the transit engine: built from the Go modules that `xtask/vault` names, and started over TLS with all
 //! of it in memory.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use super::collector::go_is_new_enough;
+use super::go::{self, GoProgram};
 use super::host::{Host, with_free_port};
-use super::postgres::apt_get;
 use super::{Server, Started, launch};
 use crate::certificate::Certificate;
 use crate::guard::Stop;
-use crate::process::root;
 
 /// Says that it takes requests.
 const READY: &str = "ready";
 /// What the server writes for who asks it everything.
 const ROOT_TOKEN: &str = "root-token";
+
+const PROGRAM: GoProgram = GoProgram {
+    name: "vault",
+    files: &["go.sum", "main.go"],
+    what: "Vault's transit engine, once: takes five minutes or so",
+};
 
 /// What wraps keys elsewhere.
 #[derive(Debug)]
@@ -33,12 +36,11 @@ impl Server for Vault {
     }
 
     fn installations(&self) -> Vec<PathBuf> {
-        let built = directory();
-        if built.join("vault").is_file() { vec![built] } else { Vec::new() }
+        PROGRAM.installations()
     }
 
     fn can_install(&self, host: &Host) -> bool {
-        go_is_new_enough() || host.installs_packages()
+        GoProgram::can_install(host)
     }
 
     fn start_installed(&self, programs: &Path, host: &Host) -> Result<Started, String> {
@@ -57,11 +59,7 @@ impl Server for Vault {
     }
 
     fn install_packages(&self) -> Result<(), String> {
-        if !go_is_new_enough() {
-            apt_get(&["update"])?;
-            apt_get(&["install", "golang-go"])?;
-        }
-        build()
+        PROGRAM.install()
     }
 
     fn check(&self, address: &str) -> Result<String, String> {
@@ -80,29 +78,7 @@ impl Server for Vault {
     }
 
     fn advice(&self) -> &'static str {
-        "install Go 1.21 or later (Debian: apt-get install golang-go), from which it is built"
-    }
-}
-
-/// Where the program is built to, apart for each set of modules.
-fn directory() -> PathBuf {
-    let mut hasher = DefaultHasher::new();
-    for name in ["go.sum", "main.go"] {
-        std::fs::read(root().join("xtask/vault").join(name)).unwrap_or_default().hash(&mut hasher);
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("tools").join(format!("vault-{:016x}", hasher.finish()))
-}
-
-fn build() -> Result<(), String> {
-    let mut command = Command::new("go");
-    command.args(["build", "-trimpath", "-o"]).arg(directory().join("vault")).arg(".");
-    command.current_dir(root().join("xtask/vault")).stdin(Stdio::null()).stdout(std::io::stderr());
-    eprintln!("── servers: building Vault's transit engine, once: takes five minutes or so");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("go build: {status}")),
-        Err(error) => Err(format!("go build: {error}")),
+        go::ADVICE
     }
 }
 
