@@ -4,6 +4,7 @@
 //! key) happens before it.
 
 mod large;
+mod mac;
 mod trail;
 
 pub use large::{Large, LargeOperation};
@@ -27,12 +28,11 @@ use crate::{
         grant::Grants,
         key::UseError,
         keys::KeyName,
-        mac::{IndexLength, TAG_BYTES},
         prefix::{Prefix, Suite},
         secret::{KeyBytes, SecretBytes, SecretText},
         signing::{Encoding, SigningError},
     },
-    keyring::{EncryptKeys, Expanded, KeyError, LiveKey, MacKeys, NamedKeys, SigningKeys},
+    keyring::{EncryptKeys, Expanded, KeyError, LiveKey, NamedKeys, SigningKeys},
     random::Random,
     store::Store,
 };
@@ -260,15 +260,15 @@ impl<S: Store> Operations<S> {
             }
             Asked::ComputeMac(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::ComputeMac, session).await?;
-                compute_mac(&key, &request)
+                mac::compute(&key, &request)
             }
             Asked::VerifyMac(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::VerifyMac, session).await?;
-                verify_mac(&key, &request)
+                mac::verify(&key, &request)
             }
             Asked::BlindIndex(request) => {
                 let key = self.key(call, tenant, &request.key_name, Verb::BlindIndex, session).await?;
-                blind_index(&key, &request)
+                mac::index(&key, &request)
             }
             Asked::EncryptDeterministic(request) => {
                 let verb = Verb::EncryptDeterministic;
@@ -534,42 +534,6 @@ fn format(key: &LiveKey, request: &proto::FormatRequest, apply: Format) -> Resul
         .map_err(|error| invalid("text", error.to_string()))?;
     let text = text.expose().to_owned();
     Ok(Answer::Formatted(proto::FormatResponse { text, key_version: version }))
-}
-
-fn mac_key(key: &LiveKey, version: u32) -> Result<&MacKeys, Refused> {
-    match key.version(version) {
-        Some(Expanded::Mac(keys)) => Ok(keys),
-        _ => Err(unreadable()),
-    }
-}
-
-fn compute_mac(key: &LiveKey, request: &proto::ComputeMacRequest) -> Result<Answer, Refused> {
-    check_length("data", request.data.len(), PLAINTEXT_BYTES_MAX)?;
-    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
-    let version = key.key.making(request.key_version)?;
-    let mac = mac_key(key, version)?.tag.tag(&request.aad, &request.data);
-    Ok(Answer::Mac(proto::ComputeMacResponse { mac: mac.to_vec().into(), key_version: version }))
-}
-
-fn verify_mac(key: &LiveKey, request: &proto::VerifyMacRequest) -> Result<Answer, Refused> {
-    check_length("data", request.data.len(), PLAINTEXT_BYTES_MAX)?;
-    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
-    let version = key.key.making(request.key_version)?;
-    let valid = mac_key(key, version)?.tag.verify(&request.aad, &request.data, &request.mac);
-    Ok(Answer::Verified(proto::VerifyResponse { valid, key_version: version }))
-}
-
-fn blind_index(key: &LiveKey, request: &proto::BlindIndexRequest) -> Result<Answer, Refused> {
-    check_length("value", request.value.len(), PLAINTEXT_BYTES_MAX)?;
-    check_length("aad", request.aad.len(), AAD_BYTES_MAX)?;
-    let length = match request.length {
-        0 => TAG_BYTES,
-        length => usize::try_from(length).unwrap_or(usize::MAX),
-    };
-    let length = IndexLength::new(length).map_err(|error| invalid("length", error.to_string()))?;
-    let version = key.key.making(request.key_version)?;
-    let index = mac_key(key, version)?.index.index(&request.aad, &request.value, length);
-    Ok(Answer::Index(proto::BlindIndexResponse { index: index.into(), key_version: version }))
 }
 
 fn invalid(field: &'static str, text: impl Into<String>) -> Refused {

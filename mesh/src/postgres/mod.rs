@@ -33,6 +33,17 @@ pub fn check(url: &str, schema: &str) -> Result<(), String> {
     ))
 }
 
+/// Whether settings of the table `postgres` are within their ranges: each its name, its value, the least and the most.
+///
+/// # Errors
+/// The first that is not, and what would be right.
+pub fn in_ranges(settings: &[(&str, u64, u64, u64)]) -> Result<(), String> {
+    match settings.iter().find(|(_, value, min, max)| !(min..=max).contains(&value)) {
+        Some((key, _, min, max)) => Err(format!("postgres.{key} must be from {min} to {max}")),
+        None => Ok(()),
+    }
+}
+
 /// Whether a name needs no quotes in SQL, and is not one of the server's own.
 fn is_schema(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';

@@ -81,16 +81,12 @@ impl PostgresConfig {
     /// Which setting it is, and what would be right.
     pub fn check(&self) -> Result<(), String> {
         mesh::postgres::check(&self.url, &self.schema)?;
-        let ranges = [
+        mesh::postgres::in_ranges(&[
             ("pool_max", self.pool_max as u64, 1, 1_000),
             ("keys_trusted_for_ms", self.keys_trusted_for_ms, 100, 60_000),
             ("connect_timeout_ms", self.connect_timeout_ms, 1, 600_000),
             ("query_timeout_ms", self.query_timeout_ms, 1, 600_000),
-        ];
-        match ranges.iter().find(|(_, value, min, max)| !(min..=max).contains(&value)) {
-            Some((key, _, min, max)) => Err(format!("postgres.{key} must be from {min} to {max}")),
-            None => Ok(()),
-        }
+        ])
     }
 
     /// [`PostgresConfig::keys_trusted_for_ms`].

@@ -99,16 +99,12 @@ impl PostgresConfig {
         if self.name.is_empty() {
             return Err("postgres.name must name this replica, unlike every other one".to_owned());
         }
-        let ranges = [
+        mesh::postgres::in_ranges(&[
             ("pool_max", self.pool_max as u64, 1, 1_000),
             ("lease_ms", self.lease_ms, 500, 600_000),
             ("connect_timeout_ms", self.connect_timeout_ms, 1, 600_000),
             ("query_timeout_ms", self.query_timeout_ms, 1, 600_000),
-        ];
-        match ranges.iter().find(|(_, value, min, max)| !(min..=max).contains(&value)) {
-            Some((key, _, min, max)) => Err(format!("postgres.{key} must be from {min} to {max}")),
-            None => Ok(()),
-        }
+        ])
     }
 
     pub(super) fn lease(&self) -> Duration {
