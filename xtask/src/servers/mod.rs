@@ -7,6 +7,7 @@ mod collector;
 mod go;
 mod host;
 mod postgres;
+mod rabbitmq;
 mod redis;
 mod softhsm;
 mod vault;
@@ -41,6 +42,8 @@ use postgres::apt_get;
 /// begin with `paymesh:test:` there, and flush its scripts),
 /// PAYMESH_TEST_REDIS_TLS_URL (the same over TLS, and the file of its CA, such as
 /// rediss://:password@localhost:6380#/tmp/ca.pem),
+/// PAYMESH_TEST_RABBITMQ_URL (RabbitMQ 3.10 or later, such as amqp://user:password@127.0.0.1:5672/%2f; tests make
+/// exchanges and queues there whose names begin with `paymesh.test.`),
 /// PAYMESH_TEST_OTEL_COLLECTOR (an OpenTelemetry collector and the file that its file exporter writes,
 /// such as <http://127.0.0.1:4317#/tmp/otlp.jsonl>),
 /// SOFTHSM2_CONF (SoftHSM's configuration, with a comment that says where its module is, such as
@@ -167,13 +170,14 @@ pub(crate) struct Ready {
 }
 
 /// Every server that tests need, in the order in which they are started.
-fn servers(durable: bool) -> [&'static dyn Server; 6] {
+fn servers(durable: bool) -> [&'static dyn Server; 7] {
     let postgres =
         if durable { &postgres::Postgres { durable: true } } else { &postgres::Postgres { durable: false } };
     [
         postgres,
         &redis::Redis { tls: false },
         &redis::Redis { tls: true },
+        &rabbitmq::RabbitMq,
         &collector::Collector,
         &softhsm::SoftHsm,
         &vault::Vault,

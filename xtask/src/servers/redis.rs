@@ -161,7 +161,7 @@ impl Redis {
 }
 
 /// A shell that becomes the program, whose log is on standard output and wanted on standard error.
-fn with_log_on_stderr(program: &Path) -> Command {
+pub(super) fn with_log_on_stderr(program: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "exec \"$0\" \"$@\" >&2"]).arg(program);
     command
