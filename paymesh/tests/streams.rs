@@ -15,7 +15,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use mesh::Clock as _;
 use serde_json::{Value, json};
 use support::{Http, Mesh, SILENT, VISA, get, payment_body, post, token};
-use svc_payments::processor::standard_webhooks::WebhookSecret;
+use webhooks::WebhookSecret;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -32,11 +32,13 @@ use paymesh_proto::payments::v1::{
     payment_service_server::PaymentServiceServer, webhook_service_server::WebhookServiceServer,
 };
 
+use ::webhooks::WebhookSecret;
+
 use crate::{
     clients::Clients,
     config::Config,
     driver::Driver,
-    processor::{simulator::Simulator, standard_webhooks::WebhookSecret},
+    processor::simulator::Simulator,
     service::Payments as Handlers,
     store::{EmbeddedStore, Store as _},
     webhooks::Webhooks,

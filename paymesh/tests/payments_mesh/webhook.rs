@@ -10,7 +10,8 @@ use paymesh_proto::{
         webhook_service_client::WebhookServiceClient,
     },
 };
-use svc_payments::{config::Config, processor::standard_webhooks::WebhookSecret};
+use svc_payments::config::Config;
+use webhooks::WebhookSecret;
 
 use crate::{
     gate::until,

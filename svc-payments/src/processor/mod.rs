@@ -2,11 +2,11 @@
 //! there; an answer that does not come is [`ProcessorOutcome::Unanswered`], never a failure.
 
 pub mod simulator;
-pub mod standard_webhooks;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
 use money::{Currency, PaymentId, RefundId};
+use webhooks::SignatureError;
 
 use crate::domain::operation::ProcessorOutcome;
 
@@ -102,6 +102,12 @@ pub enum WebhookError {
     /// Signed, and not what the processor documents.
     #[error("the webhook's body cannot be read")]
     Body,
+}
+
+impl From<SignatureError> for WebhookError {
+    fn from(SignatureError: SignatureError) -> Self {
+        Self::Signature
+    }
 }
 
 /// The headers of a webhook, by their lower-case names.

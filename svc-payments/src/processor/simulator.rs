@@ -8,10 +8,11 @@ use std::{future::pending, path::Path, sync::Arc};
 
 use mesh::{Clock, Embedded, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use webhooks::WebhookSecret;
 
 use super::{
     Answer, ChargeableCard, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders,
-    WebhookSubject, standard_webhooks::WebhookSecret,
+    WebhookSubject,
 };
 use crate::domain::operation::{Failure, ProcessorOutcome};
 

@@ -20,10 +20,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("paymesh-proto", &[]),
     ("xtask", &[]),
     ("mesh", &["money", "paymesh-proto"]),
+    ("webhooks", &["mesh", "money"]),
     ("edge-gateway", &["mesh", "money", "paymesh-proto"]),
     ("crypto-envelope", &[]),
     ("svc-crypto", &["crypto-envelope", "mesh", "money", "paymesh-proto"]),
-    ("svc-", &["crypto-client", "mesh", "money", "paymesh-proto"]),
+    ("svc-", &["crypto-client", "mesh", "money", "paymesh-proto", "webhooks"]),
 ];
 
 /// What a crate's `Cargo.toml` says, as far as it matters here.
