@@ -136,6 +136,8 @@ reasons! {
     VaultSealed => "VAULT_SEALED", Unavailable, 503;
     /// A service that is needed cannot be reached now.
     Unavailable => "UNAVAILABLE", Unavailable, 503;
+    /// Whether it was done is not known: what is on record tells, once that can be read again.
+    OutcomeUnknown => "OUTCOME_UNKNOWN", Unavailable, 503;
     /// The RPC is not offered.
     Unimplemented => "UNIMPLEMENTED", Unimplemented, 501;
     /// What was kept is damaged: asking again does not help.

@@ -56,6 +56,13 @@ pub enum StoreError {
     Io(#[from] std::io::Error),
 }
 
+impl StoreError {
+    /// Whether nothing of what was asked for was done. After any other error it may have been.
+    pub fn left_nothing(&self) -> bool {
+        matches!(self, Self::Commit(_) | Self::Newer { .. } | Self::Queue(BatchError::Full))
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {

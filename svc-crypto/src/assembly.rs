@@ -27,7 +27,7 @@ use crate::{
     operations::Operations,
     replicas::Follower,
     root::Roots,
-    service::{AuditHandler, Audited, CryptoHandler, KeysHandler, LaterRecorder, VaultHandler},
+    service::{AuditHandler, Audited, CryptoHandler, KeysHandler, LaterRecorder, ToItsEnd, VaultHandler},
     store::{AuditLog, Store},
 };
 
@@ -133,13 +133,13 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
     let vault = Audited::new(vault, recorder);
     let crypto = CryptoHandler::new(Arc::new(operations));
     let parts = Parts::new()
-        .serve(VaultServiceServer::new(vault))
+        .serve(VaultServiceServer::new(ToItsEnd::new(vault)))
         .serve(
             CryptoServiceServer::new(crypto)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .serve(KeyServiceServer::new(keys))
+        .serve(KeyServiceServer::new(ToItsEnd::new(keys)))
         .serve(AuditServiceServer::new(audit))
         .worker("audit head", head.keep(end, context.drain()))
         .worker("verification code wiping", wiping)

@@ -5,7 +5,7 @@
 mod kek;
 mod named;
 
-pub use named::{EncryptKeys, Expanded, LiveKey, MacKeys, NamedKeys, SigningKeys};
+pub use named::{EncryptKeys, Expanded, LiveKey, MacKeys, NamedKeys, SigningKeys, Wanted};
 
 use std::{sync::Arc, time::Duration};
 

@@ -28,6 +28,12 @@ const ATTEMPTS_MAX: u32 = 16;
 /// How many keys one look at what is due takes.
 const DUE_MAX: usize = 100;
 
+/// How often a change is made again of which the store did not say what became.
+const REPETITIONS_MAX: u32 = 3;
+
+/// How soon each time.
+const REPEATED_AFTER: Duration = Duration::from_millis(200);
+
 /// How often what is due is looked for.
 const DUE_EVERY: Duration = Duration::from_secs(10);
 
@@ -52,6 +58,12 @@ pub enum ManageError {
         /// When to try again, in seconds.
         retry_after_s: u32,
     },
+    /// The store did not say what became of it.
+    #[error("whether it was done is not known")]
+    Unknown,
+    /// It is done, and the audit log did not take its record yet.
+    #[error("what was done by itself is not on record yet")]
+    NotOnRecord,
     /// Keys are not to be had.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -76,6 +88,35 @@ pub struct Management<S> {
     own: SpiffeId,
     /// How old a version must be before older ones open nothing any more.
     settled_after: Option<Duration>,
+    /// What happened by itself, or may have, and is not on record.
+    owed: tokio::sync::Mutex<Option<Owed>>,
+}
+
+/// A change of which there is to be a record.
+struct Owed {
+    key: Key,
+    adds: Adds,
+    stage: Stage,
+}
+
+/// How far a change has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is to be made.
+    New,
+    /// It was made, or was not.
+    Unknown,
+    /// It was made.
+    Done,
+}
+
+/// What a change adds to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adds {
+    /// Its newest version.
+    Version,
+    /// No version.
+    Nothing,
 }
 
 impl<S: Store> Management<S> {
@@ -90,8 +131,8 @@ impl<S: Store> Management<S> {
         recorder: Recorder,
         own: SpiffeId,
     ) -> Self {
-        let (random, settled_after) = (Random::default(), None);
-        Self { store, ring, named, clock, ids, random, recorder, own, settled_after }
+        let (random, settled_after, owed) = (Random::default(), None, tokio::sync::Mutex::default());
+        Self { store, ring, named, clock, ids, random, recorder, own, settled_after, owed }
     }
 
     /// Other replicas may not know a new version for so long, and seal under the one before.
@@ -151,7 +192,7 @@ impl<S: Store> Management<S> {
             }
             let material = material::fresh(algorithm, &self.random).map_err(KeyError::from)?;
             let key = self.first(tenant, name, algorithm, rotation_period, &material).await?;
-            if self.keep(&key).await? == Kept::Done {
+            if self.keep(&key, Adds::Version).await? == Kept::Done {
                 return Ok(key);
             }
         }
@@ -177,7 +218,7 @@ impl<S: Store> Management<S> {
                     key.rotate(None, version, self.clock.now())?
                 }
             };
-            if self.keep(&next).await? == Kept::Done {
+            if self.keep(&next, Adds::Version).await? == Kept::Done {
                 return Ok(next);
             }
         }
@@ -194,7 +235,7 @@ impl<S: Store> Management<S> {
         for _ in 0..ATTEMPTS_MAX {
             let key = self.get(tenant, name).await?;
             let next = key.rotate(expected, self.fresh_version(&key).await?, self.clock.now())?;
-            if self.keep(&next).await? == Kept::Done {
+            if self.keep(&next, Adds::Version).await? == Kept::Done {
                 return Ok(next);
             }
         }
@@ -212,51 +253,80 @@ impl<S: Store> Management<S> {
             let key = self.get(tenant, name).await?;
             let next = change(&key, self.clock.now())?;
             self.check_minimum(&key, &next)?;
-            if next == key || self.keep(&next).await? == Kept::Done {
+            if next == key || self.keep(&next, Adds::Nothing).await? == Kept::Done {
                 return Ok(next);
             }
         }
         Err(ManageError::Contended)
     }
 
-    /// Rotates and destroys what is due, one key after the other. Says how many were.
+    /// Rotates and destroys what is due, one key after the other. Says how many were. What cannot be put on record, or
+    /// of which it is not known whether it was done, ends this, and is the first to be settled the next time.
+    ///
+    /// # Errors
+    /// Where the store or the audit log does not answer.
     pub async fn carry_out_due(&self) -> Result<usize, ManageError> {
-        let now = self.clock.now();
+        let mut owed = self.owed.lock().await;
         let mut done = 0;
+        if let Some(left) = owed.take() {
+            done += usize::from(self.carry_out(left, &mut owed).await?);
+        }
+        let now = self.clock.now();
         for key in self.store.keys_due(now, DUE_MAX).await? {
-            let next = match key.destroy_if_due(now) {
-                Some(destroyed) => destroyed,
+            let (key, adds) = match key.destroy_if_due(now) {
+                Some(destroyed) => (destroyed, Adds::Nothing),
                 None => match key.rotate_if_due(self.fresh_version(&key).await?, now) {
-                    Some(rotated) => rotated?,
+                    Some(rotated) => (rotated?, Adds::Version),
                     None => continue,
                 },
             };
-            // Where another replica was quicker, it is done as well.
-            if self.keep(&next).await? == Kept::Done {
-                let (tenant, key) = (&next.tenant, next.name.as_str());
-                let verb = if matches!(next.state, State::Destroyed { .. }) {
-                    tracing::warn!(%tenant, key, "a key was destroyed");
-                    Verb::DestroyKey
-                } else {
-                    tracing::info!(%tenant, key, version = next.newest_version(), "a key was rotated");
-                    Verb::RotateKey
-                };
-                let act = Act {
-                    workload: self.own.clone(),
-                    tenant: Some(tenant.clone()),
-                    subject: Subject::Key(next.name.clone()),
-                    key: None,
-                    verb,
-                    outcome: Outcome::Done,
-                };
-                if let Err(fault) = self.recorder.submit(Entry { act, count: 1, bytes: 0 }).await {
-                    // It is done, and cannot be undone for want of a record.
-                    tracing::error!(%tenant, key, reason = fault.reason().as_str(), "it is not on record");
-                }
-                done += 1;
-            }
+            done += usize::from(self.carry_out(Owed { key, adds, stage: Stage::New }, &mut owed).await?);
         }
         Ok(done)
+    }
+
+    /// Makes a change, unless it is made, and puts it on record. Whether it was this replica's: where another one was
+    /// quicker, it is done as well. What is left of it at an error is `owed`.
+    async fn carry_out(&self, change: Owed, owed: &mut Option<Owed>) -> Result<bool, ManageError> {
+        let Owed { key, adds, stage } = change;
+        let kept = match stage {
+            Stage::New => self.keep(&key, adds).await,
+            Stage::Unknown => self.settle(&key, adds).await,
+            Stage::Done => Ok(Kept::Done),
+        };
+        match kept {
+            Ok(Kept::Done) => {}
+            Ok(Kept::Overtaken) => return Ok(false),
+            Err(error) => {
+                if matches!(error, ManageError::Unknown) {
+                    *owed = Some(Owed { key, adds, stage: Stage::Unknown });
+                }
+                return Err(error);
+            }
+        }
+        let (tenant, name) = (&key.tenant, key.name.as_str());
+        let verb =
+            if matches!(key.state, State::Destroyed { .. }) { Verb::DestroyKey } else { Verb::RotateKey };
+        let act = Act {
+            workload: self.own.clone(),
+            tenant: Some(tenant.clone()),
+            subject: Subject::Key(key.name.clone()),
+            key: None,
+            verb,
+            outcome: Outcome::Done,
+        };
+        if let Err(fault) = self.recorder.submit(Entry { act, count: 1, bytes: 0 }).await {
+            // It is done, and cannot be undone for want of a record.
+            tracing::error!(%tenant, key = name, reason = fault.reason().as_str(), "it is not on record yet");
+            *owed = Some(Owed { key, adds, stage: Stage::Done });
+            return Err(ManageError::NotOnRecord);
+        }
+        if verb == Verb::DestroyKey {
+            tracing::warn!(%tenant, key = name, "a key was destroyed");
+        } else {
+            tracing::info!(%tenant, key = name, version = key.newest_version(), "a key was rotated");
+        }
+        Ok(true)
     }
 
     /// Carries out what is due until the drain begins.
@@ -282,15 +352,25 @@ impl<S: Store> Management<S> {
 
     /// Keeps a revision. Nobody in this process uses the one before once this has answered, or the store, also where
     /// the caller has gone away.
-    async fn keep(&self, key: &Key) -> Result<Kept, ManageError> {
+    async fn keep(&self, key: &Key, adds: Adds) -> Result<Kept, ManageError> {
         let (store, named, key) = (self.store.clone(), Arc::clone(&self.named), key.clone());
         let keeping = tokio::spawn(mesh::scope::carry(async move {
-            let kept = store.keep_key(key.clone()).await;
-            // Whatever came of it: it may be kept also where the store says that it failed.
+            let kept = kept(&store, &key, adds).await;
+            // Whatever came of it: it may be kept also where that is not known.
             named.forget(&key.tenant, &key.name);
             kept
         }));
-        Ok(keeping.await.map_err(|_| StoreError::from(BatchError::Broken))??)
+        keeping.await.map_err(|_| StoreError::from(BatchError::Broken))?
+    }
+
+    /// Finds out what became of a revision that may be kept, and keeps it if it can be.
+    async fn settle(&self, key: &Key, adds: Adds) -> Result<Kept, ManageError> {
+        let kept = kept_by_now(&self.store, key, adds).await;
+        self.named.forget(&key.tenant, &key.name);
+        kept.map_err(|error| {
+            tracing::warn!(%error, "what became of a change is still not known");
+            ManageError::Unknown
+        })
     }
 
     async fn first(
@@ -333,3 +413,41 @@ impl<S: Store> Management<S> {
         Ok(NewVersion { version, imported: material.imported, wrapped, public_key })
     }
 }
+
+/// Keeps a revision, and finds out what became of it where the store does not say.
+async fn kept(store: &impl Store, key: &Key, adds: Adds) -> Result<Kept, ManageError> {
+    let mut error = match store.keep_key(key.clone()).await {
+        Ok(kept) => return Ok(kept),
+        Err(error) if error.left_nothing() => return Err(error.into()),
+        Err(error) => error,
+    };
+    for _ in 0..REPETITIONS_MAX {
+        tokio::time::sleep(REPEATED_AFTER).await;
+        match kept_by_now(store, key, adds).await {
+            Ok(kept) => return Ok(kept),
+            Err(again) => error = again,
+        }
+    }
+    tracing::error!(%error, tenant = %key.tenant, key = key.name.as_str(), "whether the key was changed is not known");
+    Err(ManageError::Unknown)
+}
+
+/// Keeps a revision that may be kept already. One that is still under way is waited for by the store, which keeps only
+/// one revision of a number: so what this says stays true.
+async fn kept_by_now(store: &impl Store, key: &Key, adds: Adds) -> Result<Kept, StoreError> {
+    if store.keep_key(key.clone()).await? == Kept::Done {
+        return Ok(Kept::Done);
+    }
+    let found = store.named_key(key.tenant.clone(), key.name.clone()).await?;
+    let is_there = found.is_some_and(|found| {
+        // Others may have gone on from it. Where it left no trace it is decided anew on what they made of it, which
+        // comes to the same.
+        let left_its_version =
+            adds == Adds::Version && key.versions.last().is_some_and(|added| found.versions.contains(added));
+        found == *key || (found.id == key.id && left_its_version)
+    });
+    Ok(if is_there { Kept::Done } else { Kept::Overtaken })
+}
+
+#[cfg(test)]
+mod tests;

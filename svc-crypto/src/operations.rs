@@ -32,7 +32,7 @@ use crate::{
         secret::{KeyBytes, SecretBytes, SecretText},
         signing::{Encoding, SigningError},
     },
-    keyring::{EncryptKeys, Expanded, KeyError, LiveKey, NamedKeys, SigningKeys},
+    keyring::{EncryptKeys, Expanded, KeyError, LiveKey, NamedKeys, SigningKeys, Wanted},
     random::Random,
     store::Store,
 };
@@ -125,8 +125,8 @@ struct Session {
     last: Option<(TenantId, String, Arc<LiveKey>)>,
     /// Drawn at once for all of them.
     salts: Vec<Salt>,
-    /// The version that the present operation names; 0 for none. A key that has not got it may be an old one.
-    version: u32,
+    /// The version that the present operation names. A key that has not got it may be an old one.
+    wanted: Wanted,
     trail: Trail,
 }
 
@@ -193,7 +193,7 @@ impl<S: Store> Operations<S> {
     ) -> Result<Answer, Fault> {
         let (verb, bytes) = (trail::verb_of(&asked), trail::bytes_of(&asked));
         session.trail.begin();
-        session.version = trail::version_named(&asked);
+        session.wanted = trail::version_named(&asked);
         let result = match &tenant {
             Ok(tenant) => self.operate(call, tenant, asked, session).await.map_err(Fault::from),
             Err(fault) => Err(fault.clone()),
@@ -238,7 +238,7 @@ impl<S: Store> Operations<S> {
                 let source = self.key(call, tenant, &from.key_name, Verb::TranslateFrom, session).await?;
                 let (version, plaintext) = unseal(&source, Label::Data, &from.ciphertext, &from.aad)?;
                 session.trail.used(KeyRef { id: source.key.id, version }, from.ciphertext.len());
-                session.version = 0;
+                session.wanted = Wanted::default();
                 let target = self.key(call, tenant, &request.to_key_name, Verb::TranslateTo, session).await?;
                 Ok(Answer::Encrypted(self.seal(&target, plaintext.expose(), &request.to_aad, 0, session)?))
             }
@@ -303,11 +303,11 @@ impl<S: Store> Operations<S> {
         verb: Verb,
         session: &mut Session,
     ) -> Result<Arc<LiveKey>, Refused> {
-        let version = session.version;
+        let wanted = session.wanted;
         let held = session
             .last
             .as_ref()
-            .filter(|(of, known, key)| of == tenant && known == name && key.key.newest_version() >= version);
+            .filter(|(of, known, key)| of == tenant && known == name && !wanted.is_beyond(&key.key));
         let key = if let Some((.., key)) = held {
             session.trail.uses(call, Some(tenant), Subject::Key(key.key.name.clone()), verb);
             self.granted(call, tenant, &key.key.name, verb)?;
@@ -317,7 +317,7 @@ impl<S: Store> Operations<S> {
             let parsed = KeyName::parse(name).map_err(|error| invalid("key_name", error.to_string()))?;
             session.trail.uses(call, Some(tenant), Subject::Key(parsed.clone()), verb);
             self.granted(call, tenant, &parsed, verb)?;
-            let key = self.keys.get_with(tenant, &parsed, version).await?.ok_or(Refused::NoKey)?;
+            let key = self.keys.get_with(tenant, &parsed, wanted).await?.ok_or(Refused::NoKey)?;
             session.last = Some((tenant.clone(), name.to_owned(), Arc::clone(&key)));
             key
         };

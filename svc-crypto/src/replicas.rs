@@ -86,3 +86,6 @@ impl<S: Store> Follower<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

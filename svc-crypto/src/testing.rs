@@ -1,5 +1,11 @@
 //! What the tests of the pure core share, and what it may not name itself: the terminal and a generator.
 
+mod memory;
+mod replica;
+
+pub(crate) use memory::MemoryStore;
+pub(crate) use replica::{Replica, TRUSTED_FOR, place};
+
 pub(crate) use crypto_envelope::testing::{Count, bytes, formats, key, unhex};
 use ring::rand::{SecureRandom, SystemRandom};
 

@@ -3,13 +3,17 @@
 //! a short while ago what they changed: see [`NamedKeys::heard`].
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use mesh::{Cache, Clock, Drain, StoreError};
 use money::{TenantId, Timestamp};
 use tokio::{sync::OnceCell, time::Instant};
+use uuid::Uuid;
 
 use super::{KeyError, Keyring, Missing, age};
 use crate::{
@@ -74,6 +78,7 @@ pub struct LiveKey {
     pub key: Key,
     /// In the order of the versions, which are counted from 1. Empty for a key that is destroyed.
     versions: Vec<Expanded>,
+    compared: Compared,
 }
 
 impl LiveKey {
@@ -81,6 +86,48 @@ impl LiveKey {
     pub fn version(&self, version: u32) -> Option<&Expanded> {
         self.versions.get(usize::try_from(version.checked_sub(1)?).ok()?)
     }
+}
+
+/// A version that a call names, itself or by what is to be opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its number; 0 for none.
+    pub version: u32,
+    /// The key's id, where the call says that too.
+    pub id: Option<Uuid>,
+}
+
+impl Wanted {
+    /// A version by its number alone.
+    pub fn version(version: u32) -> Self {
+        Self { version, id: None }
+    }
+
+    /// Whether the key has not got it, and could have it by now.
+    pub fn is_beyond(self, key: &Key) -> bool {
+        self.version > key.newest_version() && self.id.is_none_or(|id| id == key.id)
+    }
+}
+
+impl From<KeyRef> for Wanted {
+    fn from(KeyRef { id, version }: KeyRef) -> Self {
+        Self { version, id: Some(id) }
+    }
+}
+
+/// Comparisons of a key with the one on record, one at a time.
+#[derive(Default)]
+struct Compared {
+    /// How many have begun.
+    begun: AtomicU64,
+    last: tokio::sync::Mutex<Comparison>,
+}
+
+/// The last that ended.
+#[derive(Default)]
+struct Comparison {
+    number: u64,
+    failed: bool,
 }
 
 /// `None` for bytes that are no key of the algorithm.
@@ -202,10 +249,10 @@ impl<S: Store> NamedKeys<S> {
             match loaded {
                 Ok(key) if self.trusts(&entry) => return Ok(Some(Arc::clone(key))),
                 // It took so long that others may have changed it meanwhile.
-                Ok(_) => self.cache.remove(&place),
+                Ok(_) => self.let_go(&place, &entry),
                 Err(missed) => {
                     // A name that nobody uses takes no room.
-                    self.cache.remove(&place);
+                    self.let_go(&place, &entry);
                     return match missed {
                         Missed::None => Ok(None),
                         Missed::Failed(error) => Err(error),
@@ -222,7 +269,8 @@ impl<S: Store> NamedKeys<S> {
     }
 
     /// The same, where this version of it is asked for: one that is kept without it may be older than another
-    /// replica's, and is read again.
+    /// replica's, and is read again if there is another revision of it. Those who ask for what there is not cost a
+    /// look at the store, one at a time, and nobody else anything.
     ///
     /// # Errors
     /// As [`NamedKeys::get`].
@@ -230,15 +278,32 @@ impl<S: Store> NamedKeys<S> {
         &self,
         tenant: &TenantId,
         name: &KeyName,
-        version: u32,
+        wanted: Wanted,
     ) -> Result<Option<Arc<LiveKey>>, KeyError> {
         let kept = self.get(tenant, name).await?;
-        let lacks = kept.as_ref().is_some_and(|key| key.key.newest_version() < version);
-        if lacks && self.replicas.is_some() {
-            self.forget(tenant, name);
-            return self.get(tenant, name).await;
+        let Some(key) = kept.as_ref().filter(|key| self.replicas.is_some() && wanted.is_beyond(&key.key))
+        else {
+            return Ok(kept);
+        };
+        let before = key.compared.begun.load(Ordering::SeqCst);
+        let mut last = key.compared.last.lock().await;
+        if last.number <= before {
+            // The one that was waited for, if any, had begun before this call.
+            let number = key.compared.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let revision = self.store.revision(tenant.clone(), name.clone()).await;
+            *last = Comparison { number, failed: revision.is_err() };
+            if revision? != Some(key.key.revision) {
+                self.cache.remove_if(&(tenant.clone(), name.clone()), |entry| {
+                    entry.key.get().is_some_and(|there| Arc::ptr_eq(there, key))
+                });
+            }
+        } else if last.failed {
+            return Err(
+                StoreError::Server("a key could not be compared with the one on record".to_owned()).into()
+            );
         }
-        Ok(kept)
+        drop(last);
+        self.get(tenant, name).await
     }
 
     /// The key's place, made anew where what is in it is too old.
@@ -248,6 +313,11 @@ impl<S: Store> NamedKeys<S> {
         self.cache.get_or_insert_with(place, fresh, || {
             Arc::new(Entry { since: now, read_at, key: OnceCell::new() })
         })
+    }
+
+    /// Lets go of what is in this place, if that is still the same.
+    fn let_go(&self, place: &Name, meant: &Arc<Entry>) {
+        self.cache.remove_if(place, |entry| Arc::ptr_eq(entry, meant));
     }
 
     /// Lets go of a key: whoever asks from now on sees what is on record now.
@@ -291,7 +361,7 @@ impl<S: Store> NamedKeys<S> {
         for version in &mut key.versions {
             version.wrapped = Vec::new();
         }
-        Ok(LiveKey { key, versions })
+        Ok(LiveKey { key, versions, compared: Compared::default() })
     }
 }
 
@@ -305,3 +375,6 @@ impl<E: Into<KeyError>> From<E> for Missed {
         Self::Failed(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

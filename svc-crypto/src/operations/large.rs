@@ -15,14 +15,14 @@ use crate::{
         large::{Decryptor, Encryptor},
         prefix::{PREFIX_BYTES, Prefix, Suite},
     },
-    keyring::{KeyError, LiveKey},
+    keyring::{KeyError, LiveKey, NamedKeys, Wanted},
     store::Store,
 };
 
 /// A payload on its way through a key.
 pub trait LargeOperation {
     /// Takes the next piece, and gives what there is of the outcome by now, perhaps nothing.
-    fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault>;
+    fn push(&mut self, piece: &[u8]) -> impl Future<Output = Result<Vec<u8>, Fault>> + Send;
 
     /// Ends the payload, and gives the rest.
     fn finish(self) -> Result<Vec<u8>, Fault>;
@@ -44,9 +44,9 @@ impl<L: LargeOperation> Large<L> {
     ///
     /// # Errors
     /// Where the payload does not open.
-    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault> {
+    pub async fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault> {
         self.bytes = self.bytes.saturating_add(piece.len() as u64);
-        self.operation.push(piece)
+        self.operation.push(piece).await
     }
 }
 
@@ -57,7 +57,7 @@ impl<S: Store> Operations<S> {
     /// Why it is refused, which is on record.
     pub async fn encrypt_large(&self, call: &Call, begin: Begin) -> Result<Large<Encryptor>, Fault> {
         let (aad, asked) = (begin.aad, begin.key_version);
-        self.begin(call, &begin.key_name, Verb::Encrypt, asked, |key| {
+        self.begin(call, &begin.key_name, Verb::Encrypt, Wanted::version(asked), |key| {
             let version = key.key.making(asked)?;
             let context = context(key, Label::Data, &aad)?;
             let salt = self.random.salt().map_err(KeyError::from)?;
@@ -72,11 +72,12 @@ impl<S: Store> Operations<S> {
     ///
     /// # Errors
     /// Why it is refused, which is on record.
-    pub async fn decrypt_large(&self, call: &Call, begin: Begin) -> Result<Large<Opening>, Fault> {
+    pub async fn decrypt_large(&self, call: &Call, begin: Begin) -> Result<Large<Opening<S>>, Fault> {
         // Which version opens it, it says later.
-        self.begin(call, &begin.key_name, Verb::Decrypt, u32::MAX, |key| {
+        self.begin(call, &begin.key_name, Verb::Decrypt, Wanted::default(), |key| {
             let context = context(key, Label::Data, &begin.aad)?;
-            Ok((Opening { key: Arc::clone(key), context, begun: Begun::Not(Vec::new()) }, None))
+            let (keys, key, begun) = (Arc::clone(&self.keys), Arc::clone(key), Begun::Not(Vec::new()));
+            Ok((Opening { keys, key, context, begun }, None))
         })
         .await
     }
@@ -86,10 +87,10 @@ impl<S: Store> Operations<S> {
         call: &Call,
         name: &str,
         verb: Verb,
-        version: u32,
+        wanted: Wanted,
         begin: impl FnOnce(&Arc<LiveKey>) -> Result<(L, Option<KeyRef>), Refused>,
     ) -> Result<Large<L>, Fault> {
-        let mut session = Session { version, ..Session::default() };
+        let mut session = Session { wanted, ..Session::default() };
         let tenant = call.tenant().cloned();
         let begun = match &tenant {
             Ok(tenant) => match self.key(call, tenant, name, verb, &mut session).await {
@@ -148,7 +149,7 @@ impl<S: Store> Operations<S> {
 }
 
 impl LargeOperation for Encryptor {
-    fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault> {
+    async fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault> {
         Self::push(self, piece).map_err(|error| KeyError::from(error).into())
     }
 
@@ -162,7 +163,8 @@ impl LargeOperation for Encryptor {
 }
 
 /// A payload that is being opened. Which version of the key opens it, it says itself.
-pub struct Opening {
+pub struct Opening<S> {
+    keys: Arc<NamedKeys<S>>,
     key: Arc<LiveKey>,
     context: Vec<u8>,
     begun: Begun,
@@ -178,8 +180,8 @@ fn does_not_open(_: EnvelopeError) -> Refused {
     Refused::DoesNotOpen
 }
 
-impl Opening {
-    fn step(&mut self, piece: &[u8]) -> Result<Vec<u8>, Refused> {
+impl<S: Store> Opening<S> {
+    async fn step(&mut self, piece: &[u8]) -> Result<Vec<u8>, Refused> {
         let beginning = match &mut self.begun {
             Begun::With(_, decryptor) => {
                 return Ok(decryptor.push(piece).map_err(does_not_open)?.into_exposed());
@@ -194,6 +196,12 @@ impl Opening {
         };
         let prefix = Prefix::read(&beginning).filter(|prefix| prefix.suite == Suite::Large);
         let reference = prefix.map(|prefix| prefix.key).ok_or(Refused::DoesNotOpen)?;
+        if Wanted::from(reference).is_beyond(&self.key.key) {
+            let (tenant, name) = (&self.key.key.tenant, &self.key.key.name);
+            let newer = self.keys.get_with(tenant, name, reference.into()).await?;
+            self.key = newer.ok_or(Refused::DoesNotOpen)?;
+            self.key.key.usable(Verb::Decrypt)?;
+        }
         let version = self.key.key.undoing(reference.version).map_err(super::version_error)?;
         let mut decryptor = encrypt_keys(&self.key, version)?.large.decryptor(&self.context);
         let opened = decryptor.push(&beginning).map_err(does_not_open)?.into_exposed();
@@ -202,9 +210,9 @@ impl Opening {
     }
 }
 
-impl LargeOperation for Opening {
-    fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault> {
-        Ok(self.step(piece)?)
+impl<S: Store> LargeOperation for Opening<S> {
+    async fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, Fault> {
+        Ok(self.step(piece).await?)
     }
 
     fn finish(self) -> Result<Vec<u8>, Fault> {

@@ -4,11 +4,14 @@ use mesh::{Call, Fault};
 use money::TenantId;
 use paymesh_proto::crypto::v1::{operation::Verb as Asked, outcome::Result as Answer};
 
-use crate::domain::{
-    algorithm::Verb,
-    audit::{Act, Entry, Outcome, Subject},
-    envelope::KeyRef,
-    prefix::Prefix,
+use crate::{
+    domain::{
+        algorithm::Verb,
+        audit::{Act, Entry, Outcome, Subject},
+        envelope::KeyRef,
+        prefix::Prefix,
+    },
+    keyring::Wanted,
 };
 
 /// The entries of the operations of one call.
@@ -78,23 +81,26 @@ pub(super) fn verb_of(asked: &Asked) -> Verb {
     }
 }
 
-/// The version of its key that an operation names, itself or by what is to be opened; 0 for none.
-pub(super) fn version_named(asked: &Asked) -> u32 {
-    let sealed = |sealed: &[u8]| Prefix::read(sealed).map_or(0, |prefix| prefix.key.version);
-    match asked {
+/// The version of its key that an operation names.
+pub(super) fn version_named(asked: &Asked) -> Wanted {
+    let sealed =
+        |sealed: &[u8]| Prefix::read(sealed).map_or_else(Wanted::default, |prefix| prefix.key.into());
+    Wanted::version(match asked {
         Asked::Encrypt(request) | Asked::EncryptDeterministic(request) => request.key_version,
-        Asked::Decrypt(request) => sealed(&request.ciphertext),
-        Asked::Rewrap(request) => sealed(&request.ciphertext),
-        Asked::Translate(request) => request.from.as_ref().map_or(0, |from| sealed(&from.ciphertext)),
+        Asked::Decrypt(request) => return sealed(&request.ciphertext),
+        Asked::Rewrap(request) => return sealed(&request.ciphertext),
+        Asked::Translate(request) => {
+            return request.from.as_ref().map_or_else(Wanted::default, |from| sealed(&from.ciphertext));
+        }
         Asked::GenerateDataKey(_) | Asked::GenerateWrappedDataKey(_) => 0,
-        Asked::DecryptDataKey(request) => sealed(&request.wrapped),
+        Asked::DecryptDataKey(request) => return sealed(&request.wrapped),
         Asked::ComputeMac(request) => request.key_version,
         Asked::VerifyMac(request) => request.key_version,
         Asked::BlindIndex(request) => request.key_version,
         Asked::EncryptFormat(request) | Asked::DecryptFormat(request) => request.key_version,
         Asked::Sign(request) => request.key_version,
         Asked::Verify(request) => request.key_version,
-    }
+    })
 }
 
 /// How many bytes of data an operation is asked to work on.

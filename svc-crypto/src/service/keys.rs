@@ -335,6 +335,11 @@ fn fault(error: ManageError) -> Fault {
             "The version is so new that another replica may still encrypt under an older one; try again later.",
         )
         .retry_after_s(retry_after_s),
+        ManageError::Unknown | ManageError::NotOnRecord => Fault::new(
+            Reason::OutcomeUnknown,
+            "The store did not say what became of the change: read the key before trying again.",
+        )
+        .retry_after_s(1),
         ManageError::Key(error) => error.into(),
         ManageError::Change(error) => match &error {
             ChangeError::OtherAlgorithm | ChangeError::State(_) | ChangeError::NotExpected { .. } => {

@@ -6,6 +6,7 @@ mod crypto;
 mod keys;
 mod root;
 mod streams;
+mod to_its_end;
 mod vault;
 mod vault_audit;
 
@@ -15,6 +16,7 @@ pub use audit::AuditHandler;
 pub use crypto::CryptoHandler;
 pub use keys::KeysHandler;
 pub use root::{LaterRecorder, RootHandler};
+pub use to_its_end::ToItsEnd;
 pub use vault::VaultHandler;
 pub use vault_audit::Audited;
 

@@ -150,7 +150,7 @@ async fn carry<S: Store, L: LargeOperation>(
             given = Err(Fault::invalid("piece", "must be in every message after the first"));
             break;
         };
-        match large.push(&piece) {
+        match large.push(&piece).await {
             Ok(piece) if piece.is_empty() => {}
             Ok(piece) => send(&answers, proto::LargeResponse { piece: piece.into() }).await?,
             Err(fault) => {

@@ -114,6 +114,10 @@ impl Store for EmbeddedStore {
         self.engine.read(move |connection| named::select(connection, &tenant, &name)).await
     }
 
+    async fn revision(&self, tenant: TenantId, name: KeyName) -> Result<Option<u64>, StoreError> {
+        self.engine.read(move |connection| named::revision(connection, &tenant, &name)).await
+    }
+
     async fn named_keys(
         &self,
         tenant: TenantId,
@@ -126,8 +130,8 @@ impl Store for EmbeddedStore {
     async fn keep_key(&self, key: Key) -> Result<Kept, StoreError> {
         let destroyed = matches!(key.state, State::Destroyed { .. });
         let kept = self.engine.write(move |connection| named::keep(connection, &key)).await?;
-        if destroyed && kept == Kept::Done {
-            // The log may still hold what was overwritten.
+        if destroyed {
+            // The log may still hold what was overwritten, just now or by an attempt that ended before this.
             self.engine.checkpoint().await?;
         }
         Ok(kept)

@@ -67,6 +67,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         name: KeyName,
     ) -> impl Future<Output = Result<Option<Key>, StoreError>> + Send;
 
+    /// A named key's revision; `None` if there is no such key.
+    fn revision(
+        &self,
+        tenant: TenantId,
+        name: KeyName,
+    ) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+
     /// A tenant's named keys by name, from the one after `after`, at most `limit`.
     fn named_keys(
         &self,

@@ -43,14 +43,15 @@ async fn keep<S: Store>(store: &S, key: Key) -> Key {
 pub(crate) async fn a_named_key_reads_back_whatever_becomes_of_it<S: Store>(open: impl Fn() -> S) {
     let store = open();
     let key = new("acme", "orders", Some(Duration::from_secs(7200)));
-    assert_eq!(read(&store, &key).await, None);
+    let revision = async |key: &Key| store.revision(key.tenant.clone(), key.name.clone()).await.unwrap();
+    assert_eq!((read(&store, &key).await, revision(&key).await), (None, None));
     let key = keep(&store, key).await;
     assert_eq!(read(&store, &key).await, Some(key.clone()));
     let key = keep(&store, key.rotate(None, version(2), at(2)).unwrap()).await;
     let key = keep(&store, key.set_min_decrypt_version(2).unwrap()).await;
     let key = keep(&store, key.set_rotation_period(None).unwrap()).await;
     let key = keep(&store, key.disable().unwrap()).await;
-    assert_eq!(read(&store, &key).await, Some(key.clone()));
+    assert_eq!((read(&store, &key).await, revision(&key).await), (Some(key.clone()), Some(5)));
     let key = keep(&store, key.schedule_destruction(None, at(3)).unwrap()).await;
     assert_eq!(read(&store, &key).await, Some(key.clone()));
     let destroyed = key.destroy_if_due(at(100 * 86_400)).unwrap();

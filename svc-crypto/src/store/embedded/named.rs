@@ -103,6 +103,16 @@ pub(super) fn select(
     found.map(|key| whole(connection, key)).transpose()
 }
 
+pub(super) fn revision(
+    connection: &Connection,
+    tenant: &TenantId,
+    name: &KeyName,
+) -> Result<Option<u64>, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT revision FROM named_key WHERE tenant = ?1 AND name = ?2")?;
+    Ok(select.query_row(params![tenant.as_str(), name.as_str()], |row| row.get(0)).optional()?)
+}
+
 fn all(
     connection: &Connection,
     condition: &str,
@@ -130,11 +140,7 @@ pub(super) fn due(connection: &Connection, now: Timestamp, limit: usize) -> Resu
 }
 
 pub(super) fn keep(connection: &Connection, key: &Key) -> Result<Kept, StoreError> {
-    let mut select =
-        connection.prepare_cached("SELECT revision FROM named_key WHERE tenant = ?1 AND name = ?2")?;
-    let revision: Option<u64> =
-        select.query_row(params![key.tenant.as_str(), key.name.as_str()], |row| row.get(0)).optional()?;
-    if revision.unwrap_or(0) + 1 != key.revision {
+    if revision(connection, &key.tenant, &key.name)?.unwrap_or(0) + 1 != key.revision {
         return Ok(Kept::Overtaken);
     }
     let mut put = connection.prepare_cached(

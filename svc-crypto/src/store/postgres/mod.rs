@@ -153,6 +153,10 @@ impl Store for PostgresStore {
         self.within(async { named::select(&self.client().await?, &tenant, &name).await }).await
     }
 
+    async fn revision(&self, tenant: TenantId, name: KeyName) -> Result<Option<u64>, StoreError> {
+        self.within(async { named::revision(&self.client().await?, &tenant, &name).await }).await
+    }
+
     async fn named_keys(
         &self,
         tenant: TenantId,

@@ -98,6 +98,16 @@ pub(super) async fn select(
     Ok(found.into_iter().next())
 }
 
+pub(super) async fn revision(
+    client: &impl GenericClient,
+    tenant: &TenantId,
+    name: &KeyName,
+) -> Result<Option<u64>, StoreError> {
+    let statement = "SELECT revision FROM named_key WHERE tenant = $1 AND name = $2";
+    let found = row(client, statement, &[&tenant.as_str(), &name.as_str()]).await?;
+    found.map(|row| from_bigint(row.get(0))).transpose()
+}
+
 pub(super) async fn list(
     client: &impl GenericClient,
     tenant: &TenantId,
