@@ -4,6 +4,7 @@
 //! Knows no table but the one of the migrations.
 
 mod error;
+mod lent;
 mod migrate;
 mod server;
 mod tls;
@@ -11,8 +12,9 @@ mod url;
 
 pub use self::{
     error::{as_bigint, failed, from_bigint, said, was_refused},
+    lent::{pooled, within},
     migrate::migrate,
-    server::{Server, ServerSettings, Session, pooled},
+    server::{Server, ServerSettings, Session},
 };
 
 /// The longest schema name: it must fit into the names of sessions, with what else they say.

@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
-};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, config::TargetSessionAttrs};
 
@@ -234,18 +232,6 @@ impl Server {
         config.options(options).application_name(self.name_of(session));
         config
     }
-}
-
-/// A connection of a pool.
-///
-/// # Errors
-/// [`StoreError::Server`].
-pub async fn pooled(pool: &Pool) -> Result<Object, StoreError> {
-    pool.get().await.map_err(|error| match error {
-        PoolError::Backend(error) => failed(error),
-        // The pool's own errors hold no value.
-        other => StoreError::Server(format!("no connection: {other}")),
-    })
 }
 
 /// Whether a commit with these settings survives a loss of power.

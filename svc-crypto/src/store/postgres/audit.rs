@@ -7,17 +7,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use mesh::{
     StoreError,
-    postgres::{Server, Session, as_bigint, failed, from_bigint, pooled},
+    postgres::{Server, Session, as_bigint, failed, from_bigint, within},
 };
 use money::Timestamp;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
 use uuid::Uuid;
 
-use super::{limit_of, own::version_of, row, rows, within};
+use super::{limit_of, own::version_of, row, rows};
 use crate::{
     domain::audit::{ChainKey, Chained, Entry, Link},
     store::{
@@ -166,6 +166,14 @@ impl PostgresAuditLog {
         Ok((end, group.end(end), group.at))
     }
 
+    /// On a connection of the pool.
+    async fn with<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        within(&self.pool, self.timeout, work).await
+    }
+
     async fn keep(&self, entries: Vec<Entry>, known: Link, now: Timestamp) -> Result<Link, StoreError> {
         let mut writer = self.writer.lock().await;
         let alone = writer.alone.take();
@@ -200,13 +208,13 @@ impl AuditLog for PostgresAuditLog {
         if entries.is_empty() {
             return self.end(known).await;
         }
-        within(self.timeout, self.keep(entries, known, now)).await
+        let late = |_| StoreError::Server("it does not answer in time".to_owned());
+        timeout(self.timeout, self.keep(entries, known, now)).await.map_err(late)?
     }
 
     async fn end(&self, known: Link) -> Result<Link, StoreError> {
         let known_at = as_bigint(known.sequence)?;
-        let found =
-            within(self.timeout, async { row(&pooled(&self.pool).await?, END, &[&known_at]).await }).await?;
+        let found = self.with(async |client| row(client, END, &[&known_at]).await).await?;
         let (end, _, at_known) = end_of(found.as_ref())?;
         check_known(known, at_known.as_deref(), end)?;
         Ok(end)
@@ -218,8 +226,7 @@ impl AuditLog for PostgresAuditLog {
                 count, bytes, hash
             FROM audit_record WHERE sequence > $1 ORDER BY sequence LIMIT $2";
         let (after, limit) = (as_bigint(after)?, limit_of(limit));
-        let asking = async { rows(&pooled(&self.pool).await?, statement, &[&after, &limit]).await };
-        let found = within(self.timeout, asking).await?;
+        let found = self.with(async |client| rows(client, statement, &[&after, &limit]).await).await?;
         let found = found.iter().map(|row| {
             let sequence = from_bigint(row.get(0))?;
             Ok(Found { sequence, chained: columns(row, sequence).chained() })
@@ -230,26 +237,27 @@ impl AuditLog for PostgresAuditLog {
     /// Times rise with numbers, so halving finds it.
     async fn last_before(&self, time: Timestamp) -> Result<u64, StoreError> {
         let last = self.end(Link::START).await?;
-        let client = pooled(&self.pool).await?;
-        let (mut before, mut not_before) = (0, last.sequence + 1);
-        while not_before - before > 1 {
-            let middle = u64::midpoint(before, not_before);
-            let statement = "SELECT at FROM audit_record WHERE sequence = $1";
-            let at: Option<i64> =
-                row(&client, statement, &[&as_bigint(middle)?]).await?.map(|row| row.get(0));
-            if at.is_some_and(|at| at < time.as_nanos()) {
-                before = middle;
-            } else {
-                not_before = middle;
+        self.with(async |client| {
+            let (mut before, mut not_before) = (0, last.sequence + 1);
+            while not_before - before > 1 {
+                let middle = u64::midpoint(before, not_before);
+                let statement = "SELECT at FROM audit_record WHERE sequence = $1";
+                let at: Option<i64> =
+                    row(client, statement, &[&as_bigint(middle)?]).await?.map(|row| row.get(0));
+                if at.is_some_and(|at| at < time.as_nanos()) {
+                    before = middle;
+                } else {
+                    not_before = middle;
+                }
             }
-        }
-        Ok(before)
+            Ok(before)
+        })
+        .await
     }
 
     async fn usage(&self, key: Uuid) -> Result<Vec<Usage>, StoreError> {
         let statement = "SELECT version, messages, bytes FROM key_usage WHERE id = $1 ORDER BY version";
-        let asking = async { rows(&pooled(&self.pool).await?, statement, &[&key]).await };
-        let found = within(self.timeout, asking).await?;
+        let found = self.with(async |client| rows(client, statement, &[&key]).await).await?;
         let usage = |row: &Row| {
             let (messages, bytes) = (from_bigint(row.get(1))?, from_bigint(row.get(2))?);
             Ok(Usage { key, version: version_of(row.get(0))?, messages, bytes })

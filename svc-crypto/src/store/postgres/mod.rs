@@ -5,8 +5,8 @@
 //! - `config`: the way to the server, over [`mesh::postgres`].
 //!
 //! All transactions are READ COMMITTED: what must be unique, or must not have changed, is said in the statement that
-//! writes. Rows are locked in this order: `last_change`, `named_key`, `key`; `card_index`, `card`, `digit_token`,
-//! `idempotency`.
+//! writes. Rows are locked in this order: `last_change`, `named_key`, `key` (within one statement); `card_index`,
+//! `card`, `digit_token`, `idempotency`.
 
 mod audit;
 mod cards;
@@ -24,10 +24,9 @@ use deadpool_postgres::{GenericClient, Object, Pool};
 use mesh::{
     StartError, StoreError,
     idempotency::{Fingerprint, Reuse, Scope},
-    postgres::{Server, ServerSettings, Session, failed, migrate, pooled},
+    postgres::{Server, ServerSettings, Session, failed, migrate, within},
 };
 use money::{TenantId, Timestamp, TokenRef};
-use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
@@ -103,38 +102,37 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Server`].
     pub async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.within(async { idempotency::prune(&self.client().await?, now).await }).await
+        self.with(async |client| idempotency::prune(client, now).await).await
     }
 
-    async fn client(&self) -> Result<Object, StoreError> {
-        pooled(&self.pool).await
+    /// On a connection of the pool.
+    async fn with<T, E: From<StoreError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, E>,
+    ) -> Result<T, E> {
+        within(&self.pool, self.timeout, work).await
     }
 
-    /// The server bounds a statement too, but may be out of reach.
-    async fn within<T, E: From<StoreError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        within(self.timeout, work).await
+    /// On the connection that waits for nobody else.
+    async fn following<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        within(&self.following, self.timeout, work).await
     }
-}
-
-async fn within<T, E: From<StoreError>>(
-    most: Duration,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let late = |_| E::from(StoreError::Server("it does not answer in time".to_owned()));
-    timeout(most, work).await.map_err(late)?
 }
 
 impl Store for PostgresStore {
     async fn root(&self) -> Result<Option<RootRecord>, StoreError> {
-        self.within(async { root::select(&self.client().await?).await }).await
+        self.with(async |client| root::select(client).await).await
     }
 
     async fn adopt_root(&self, id: Uuid) -> Result<RootRecord, StoreError> {
-        self.within(async { root::adopt(&mut self.client().await?, id).await }).await
+        self.with(async |client| root::adopt(client, id).await).await
     }
 
     async fn settle_root(&self, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
-        self.within(async { root::settle(&mut self.client().await?, id).await }).await
+        self.with(async |client| root::settle(client, id).await).await
     }
 
     async fn keys_under_root(
@@ -142,19 +140,19 @@ impl Store for PostgresStore {
         after: Option<RootedKey>,
         limit: usize,
     ) -> Result<Vec<RootedKey>, StoreError> {
-        self.within(async { root::keys(&self.client().await?, after.as_ref(), limit).await }).await
+        self.with(async |client| root::keys(client, after.as_ref(), limit).await).await
     }
 
     async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, StoreError> {
-        self.within(async { root::rewrap(&self.client().await?, &from, &wrapped).await }).await
+        self.with(async |client| root::rewrap(client, &from, &wrapped).await).await
     }
 
     async fn named_key(&self, tenant: TenantId, name: KeyName) -> Result<Option<Key>, StoreError> {
-        self.within(async { named::select(&self.client().await?, &tenant, &name).await }).await
+        self.with(async |client| named::select(client, &tenant, &name).await).await
     }
 
     async fn revision(&self, tenant: TenantId, name: KeyName) -> Result<Option<u64>, StoreError> {
-        self.within(async { named::revision(&self.client().await?, &tenant, &name).await }).await
+        self.with(async |client| named::revision(client, &tenant, &name).await).await
     }
 
     async fn named_keys(
@@ -163,31 +161,31 @@ impl Store for PostgresStore {
         after: Option<KeyName>,
         limit: usize,
     ) -> Result<Vec<Key>, StoreError> {
-        self.within(async { named::list(&self.client().await?, &tenant, after.as_ref(), limit).await }).await
+        self.with(async |client| named::list(client, &tenant, after.as_ref(), limit).await).await
     }
 
     async fn keep_key(&self, key: Key) -> Result<Kept, StoreError> {
-        self.within(async { named::keep(&mut self.client().await?, &key).await }).await
+        self.with(async |client| named::keep(client, &key).await).await
     }
 
     async fn keys_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Key>, StoreError> {
-        self.within(async { named::due(&self.client().await?, now, limit).await }).await
+        self.with(async |client| named::due(client, now, limit).await).await
     }
 
     async fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.within(async { named::changes(&pooled(&self.following).await?, after, limit).await }).await
+        self.following(async |client| named::changes(client, after, limit).await).await
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {
-        self.within(async { named::last_change(&pooled(&self.following).await?).await }).await
+        self.following(async |client| named::last_change(client).await).await
     }
 
     async fn session(&self) -> Result<u64, StoreError> {
-        self.within(async { named::session(&pooled(&self.following).await?).await }).await
+        self.following(async |client| named::session(client).await).await
     }
 
     async fn key(&self, slot: Slot) -> Result<Vec<WrappedKey>, StoreError> {
-        self.within(async { own::select(&self.client().await?, &slot).await }).await
+        self.with(async |client| own::select(client, &slot).await).await
     }
 
     async fn make_key(
@@ -196,22 +194,22 @@ impl Store for PostgresStore {
         first: WrappedKey,
         now: Timestamp,
     ) -> Result<Vec<WrappedKey>, StoreError> {
-        self.within(async { own::make(&self.client().await?, &slot, &first, now).await }).await
+        self.with(async |client| own::make(client, &slot, &first, now).await).await
     }
 
     async fn put_card(&self, put: PutCard) -> Result<Put, PutError> {
-        self.within(async { cards::put(&mut self.client().await?, put).await }).await
+        self.with(async |client| cards::put(client, put).await).await
     }
 
     async fn replay(&self, scope: Scope, fingerprint: Fingerprint) -> Result<Option<Vec<u8>>, Reuse> {
-        self.within(async { idempotency::find(&self.client().await?, &scope, &fingerprint).await }).await
+        self.with(async |client| idempotency::find(client, &scope, &fingerprint).await).await
     }
 
     async fn cards(&self, ids: Vec<(TenantId, TokenRef)>) -> Result<Vec<Option<StoredCard>>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.within(async { cards::select(&self.client().await?, &ids).await }).await
+        self.with(async |client| cards::select(client, &ids).await).await
     }
 
     async fn delete_cards(
@@ -222,7 +220,7 @@ impl Store for PostgresStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.within(async { cards::delete(&mut self.client().await?, &ids, now).await }).await
+        self.with(async |client| cards::delete(client, &ids, now).await).await
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{GenericClient, Object};
+use deadpool_postgres::GenericClient;
 use mesh::{
     StoreError,
-    postgres::{as_bigint, failed, from_bigint},
+    postgres::{as_bigint, from_bigint},
 };
 use money::{TenantId, Timestamp};
 use tokio_postgres::Row;
 
-use super::{Values, execute, limit_of, own::version_of, row, rows};
+use super::{Values, limit_of, own::version_of, row, rows};
 use crate::{
     domain::{
         algorithm::Algorithm,
@@ -128,21 +128,49 @@ pub(super) async fn due(
     all(client, which, "n.due_at, n.tenant, n.name", &[&now.as_nanos(), &limit_of(limit)]).await
 }
 
-const FIRST: &str = "INSERT INTO named_key
-        (tenant, name, revision, change, state, state_at, min_decrypt_version, rotation_period_s, due_at, id, purpose,
-         created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
+/// What a first revision writes.
+const FIRST: &str = "INSERT INTO named_key (tenant, name, revision, change, state, state_at, min_decrypt_version,
+            rotation_period_s, due_at, id, purpose, created_at)
+        SELECT $1::text, $2::text, $3::bigint, counted.number, $4::smallint, $5::bigint, $6::bigint, $7::bigint,
+            $8::bigint, $9::uuid, $10::smallint, $17::bigint
+        FROM counted ON CONFLICT DO NOTHING";
 
-/// Waits for whoever changes the same row, and then sees their revision.
-const NEXT: &str = "UPDATE named_key SET revision = $3::bigint, change = $4, state = $5, state_at = $6,
-        min_decrypt_version = $7, rotation_period_s = $8, due_at = $9
-    WHERE tenant = $1 AND name = $2 AND revision = $3::bigint - 1";
+/// What a later one writes. Waits for whoever changes the same row, and then sees their revision.
+const NEXT: &str =
+    "UPDATE named_key SET revision = $3::bigint, change = counted.number, state = $4::smallint,
+            state_at = $5::bigint, min_decrypt_version = $6::bigint, rotation_period_s = $7::bigint,
+            due_at = $8::bigint
+        FROM counted
+        WHERE tenant = $1::text AND name = $2::text AND revision = $3::bigint - 1";
 
-pub(super) async fn keep(client: &mut Object, key: &Key) -> Result<Kept, StoreError> {
-    let transaction = client.transaction().await.map_err(failed)?;
-    let counted =
-        row(&transaction, "UPDATE last_change SET number = number + 1 RETURNING number", &[]).await?;
-    let change: i64 = counted.ok_or_else(unknown)?.get(0);
+/// One statement, and no transaction around it: `last_change` is held for as long as the server takes, and not for
+/// as long as a replica does that stands still, or the way there.
+async fn change(client: &impl GenericClient, which: &str, values: &Values<'_>) -> Result<bool, StoreError> {
+    let statement = format!(
+        "WITH counted AS (
+            UPDATE last_change SET number = number + 1 RETURNING number
+        ), kept AS (
+            {which} RETURNING 1
+        ), made AS (
+            INSERT INTO key (tenant, purpose, name, version, id, wrapped, created_at, imported, public_key)
+            SELECT $1::text, $10::smallint, $2::text, new.version, $9::uuid, new.wrapped, new.created_at,
+                new.imported, new.public_key
+            FROM unnest($11::bigint[], $12::bytea[], $13::bigint[], $14::boolean[], $15::bytea[])
+                AS new (version, wrapped, created_at, imported, public_key)
+            WHERE EXISTS (SELECT FROM kept)
+        ), wiped AS (
+            UPDATE key SET wrapped = ''
+            WHERE $16::boolean AND tenant = $1::text AND purpose = $10::smallint AND name = $2::text
+                AND EXISTS (SELECT FROM kept)
+        )
+        SELECT count(*) FROM kept"
+    );
+    let kept = row(client, &statement, values).await?.ok_or_else(unknown)?;
+    Ok(kept.get::<_, i64>(0) > 0)
+}
+
+/// Versions are added, and emptied when their key is destroyed; they never change.
+pub(super) async fn keep(client: &impl GenericClient, key: &Key) -> Result<Kept, StoreError> {
     let (tenant, name, revision) = (key.tenant.as_str(), key.name.as_str(), as_bigint(key.revision)?);
     let (state, state_at) = state_code(key.state);
     let state = i16::try_from(state).map_err(|_| unknown())?;
@@ -150,11 +178,17 @@ pub(super) async fn keep(client: &mut Object, key: &Key) -> Result<Kept, StoreEr
     let period = as_bigint(key.rotation_period.map_or(0, |period| period.as_secs()))?;
     let (due, purpose) = (key.due_at().map(Timestamp::as_nanos), i16::from(key.algorithm.purpose().code()));
     let created_at = key.created_at.as_nanos();
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 12] = [
+    let wipe = matches!(key.state, State::Destroyed { .. });
+    let added = if wipe { Vec::new() } else { added(client, key).await? };
+    let numbers: Vec<i64> = added.iter().map(|version| version.version.into()).collect();
+    let wrapped: Vec<&[u8]> = added.iter().map(|version| version.wrapped.as_slice()).collect();
+    let created: Vec<i64> = added.iter().map(|version| version.created_at.as_nanos()).collect();
+    let imported: Vec<bool> = added.iter().map(|version| version.imported).collect();
+    let public: Vec<&[u8]> = added.iter().map(|version| version.public_key.as_slice()).collect();
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 17] = [
         &tenant,
         &name,
         &revision,
-        &change,
         &state,
         &state_at,
         &min,
@@ -162,52 +196,29 @@ pub(super) async fn keep(client: &mut Object, key: &Key) -> Result<Kept, StoreEr
         &due,
         &key.id,
         &purpose,
+        &numbers,
+        &wrapped,
+        &created,
+        &imported,
+        &public,
+        &wipe,
         &created_at,
     ];
     let kept = if key.revision == 1 {
-        execute(&transaction, FIRST, &values).await?
+        change(client, FIRST, &values).await?
     } else {
-        execute(&transaction, NEXT, &values[..9]).await?
+        change(client, NEXT, &values[..16]).await?
     };
-    if kept == 0 {
-        transaction.rollback().await.map_err(failed)?;
-        return Ok(Kept::Overtaken);
-    }
-    keep_versions(&transaction, key, purpose).await?;
-    transaction.commit().await.map_err(failed)?;
-    Ok(Kept::Done)
+    Ok(if kept { Kept::Done } else { Kept::Overtaken })
 }
 
-/// Versions are added, and emptied when their key is destroyed; they never change.
-async fn keep_versions(client: &impl GenericClient, key: &Key, purpose: i16) -> Result<(), StoreError> {
-    let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
-    let place: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&tenant, &purpose, &name];
-    if matches!(key.state, State::Destroyed { .. }) {
-        let wipe = "UPDATE key SET wrapped = '' WHERE tenant = $1 AND purpose = $2 AND name = $3";
-        execute(client, wipe, &place).await?;
-        return Ok(());
-    }
+/// The versions that are not on record. Whoever else adds some changes the revision, so that these are not kept.
+async fn added<'a>(client: &impl GenericClient, key: &'a Key) -> Result<Vec<&'a Version>, StoreError> {
     let last = "SELECT coalesce(max(version), 0) FROM key WHERE tenant = $1 AND purpose = $2 AND name = $3";
-    let last: i64 = row(client, last, &place).await?.ok_or_else(unknown)?.get(0);
-    let insert =
-        "INSERT INTO key (tenant, purpose, name, version, id, wrapped, created_at, imported, public_key)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    for version in key.versions.iter().filter(|version| i64::from(version.version) > last) {
-        let (number, at) = (i64::from(version.version), version.created_at.as_nanos());
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 9] = [
-            &tenant,
-            &purpose,
-            &name,
-            &number,
-            &key.id,
-            &version.wrapped,
-            &at,
-            &version.imported,
-            &version.public_key,
-        ];
-        execute(client, insert, &values).await?;
-    }
-    Ok(())
+    let purpose = i16::from(key.algorithm.purpose().code());
+    let last = row(client, last, &[&key.tenant.as_str(), &purpose, &key.name.as_str()]).await?;
+    let last: i64 = last.ok_or_else(unknown)?.get(0);
+    Ok(key.versions.iter().filter(|version| i64::from(version.version) > last).collect())
 }
 
 pub(super) async fn changes(

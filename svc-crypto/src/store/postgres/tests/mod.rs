@@ -2,7 +2,9 @@
 
 mod chain;
 mod opening;
+mod proxy;
 mod racing;
+mod stalling;
 
 use std::{cell::RefCell, path::Path};
 

@@ -106,7 +106,7 @@ async fn batches_that_delete_the_same_cards_in_opposite_order_do_not_wait_for_ea
     }
 }
 
-fn key(name: &str) -> Key {
+pub(super) fn key(name: &str) -> Key {
     let (tenant, name, id) = ("acme".parse().unwrap(), KeyName::parse(name).unwrap(), Uuid::nil());
     let algorithm = Algorithm::Aes256Gcm;
     let first =
