@@ -4,6 +4,7 @@
 pub mod linkerd;
 pub mod log;
 pub mod postgres;
+pub mod way;
 pub mod writes;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};

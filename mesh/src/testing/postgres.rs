@@ -44,6 +44,34 @@ impl Schema {
         parts().expect("an address such as postgres://user:password@host/database")
     }
 
+    /// The server's URL by this port on loopback, for a [way] between.
+    ///
+    /// # Panics
+    /// As [`Schema::url`].
+    ///
+    /// [way]: super::way::Way
+    #[allow(clippy::expect_used)]
+    pub fn url_by(&self, port: u16) -> String {
+        let (url, _) = self.url();
+        let parts = || {
+            let (user, rest) = url.rsplit_once('@')?;
+            Some((user, rest.split_once('/')?.1))
+        };
+        let (user, database) = parts().expect("an address such as postgres://user@host/database");
+        format!("{user}@127.0.0.1:{port}/{database}")
+    }
+
+    /// The server's address, host and port.
+    ///
+    /// # Panics
+    /// As [`Schema::url`].
+    #[allow(clippy::expect_used)]
+    pub fn address(&self) -> String {
+        let (url, _) = self.url();
+        let address = || Some(url.rsplit_once('@')?.1.split_once('/')?.0.to_owned());
+        address().expect("an address such as postgres://user@host/database")
+    }
+
     /// Somebody else's session in the schema.
     ///
     /// # Panics

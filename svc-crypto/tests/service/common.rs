@@ -6,8 +6,9 @@ use mesh::{Clock, Fault, ManualClock, Reason, Running, testing::Harness, testing
 use money::Timestamp;
 use paymesh_proto::crypto::v1::{
     Algorithm, CardInput, CreateKeyRequest, DetokenizeRequest, Key, Token, TokenizeRequest,
-    audit_service_client::AuditServiceClient, crypto_service_client::CryptoServiceClient,
-    key_service_client::KeyServiceClient, token::Format, vault_service_client::VaultServiceClient,
+    VerifyAuditLogRequest, audit_service_client::AuditServiceClient,
+    crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient, token::Format,
+    vault_service_client::VaultServiceClient,
 };
 use svc_crypto::{Crypto, config::Config};
 use tonic::{Request, Response, Status};
@@ -129,5 +130,17 @@ pub(crate) fn reason<T>(result: Result<T, Status>) -> Reason {
     match result {
         Ok(_) => panic!("must be refused"),
         Err(status) => Fault::from_status(&status).reason(),
+    }
+}
+
+/// Has the audit log verified, which must be whole.
+pub(crate) async fn verified(mut audit: AuditServiceClient<mesh::Upstream>) {
+    let verify = call("acme", VerifyAuditLogRequest::default());
+    let mut said = audit.verify_audit_log(verify).await.unwrap().into_inner();
+    loop {
+        let said = said.message().await.unwrap().unwrap();
+        if said.done {
+            return assert_eq!(said.offence, "");
+        }
     }
 }

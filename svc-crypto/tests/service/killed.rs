@@ -6,12 +6,14 @@
 use std::{
     collections::BTreeMap,
     env,
+    fs::File,
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -20,14 +22,14 @@ use mesh::{Harness, SpiffeId, Upstream, tls::Identity};
 use money::Timestamp;
 use paymesh_proto::crypto::v1::{
     Algorithm, CancelKeyDestructionRequest, CreateKeyRequest, EncryptRequest, Key, ListKeysRequest,
-    RotateKeyRequest, ScheduleKeyDestructionRequest, crypto_service_client::CryptoServiceClient, key::State,
-    key_service_client::KeyServiceClient,
+    RotateKeyRequest, ScheduleKeyDestructionRequest, audit_service_client::AuditServiceClient,
+    crypto_service_client::CryptoServiceClient, key::State, key_service_client::KeyServiceClient,
 };
 use svc_crypto::config::Config;
 use tonic::Status;
 
 use crate::{
-    common::{NOW, World, call},
+    common::{NOW, World, call, verified},
     crypto::{decrypt, encrypt},
     postgres::Database,
 };
@@ -66,6 +68,7 @@ struct Life {
     child: Child,
     keys: KeyServiceClient<Upstream>,
     crypto: CryptoServiceClient<Upstream>,
+    audit: AuditServiceClient<Upstream>,
 }
 
 impl Drop for Life {
@@ -139,23 +142,41 @@ impl Run {
             .env(CONFIG, &self.config)
             .env(DAYS, days.to_string())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(self.said()).unwrap())
             .spawn()
             .unwrap()
+    }
+
+    /// Where it is kept what the service says of its faults.
+    fn said(&self) -> PathBuf {
+        self.dir.path().join("said")
     }
 
     /// A life of the service, so many days after the first.
     fn start(&self, days: i64) -> Life {
         let mut child = self.spawn(days);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| Some(line.strip_prefix(READY)?.to_owned()));
-        let address = address.unwrap_or_else(|| panic!("the service does not start"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let (tell, told) = mpsc::channel();
+        // A thread: the output of a process cannot be read with a deadline. It ends with that process.
+        std::thread::spawn(move || {
+            for line in lines {
+                if let Some(address) = line.strip_prefix(READY) {
+                    let _ = tell.send(address.to_owned());
+                }
+            }
+        });
+        let address = told.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let _ = child.kill();
+            let said = std::fs::read_to_string(self.said()).unwrap_or_default();
+            panic!("the service does not start: {said}")
+        });
         let upstream = |caller: &str| {
             let identity = Identity::load(&self.harness.certificate(caller).unwrap()).unwrap();
             Upstream::new(&identity, &SpiffeId::of("svc-crypto").unwrap(), &address).unwrap()
         };
         let (keys, crypto) = (upstream("operator"), upstream("svc-payments"));
-        Life { child, keys: KeyServiceClient::new(keys), crypto: CryptoServiceClient::new(crypto) }
+        let audit = AuditServiceClient::new(keys.clone());
+        Life { child, keys: KeyServiceClient::new(keys), crypto: CryptoServiceClient::new(crypto), audit }
     }
 
     /// Under load until so many answers came, then killed.
@@ -205,6 +226,8 @@ impl Run {
                 open(life, name, ciphertext, text).await;
             }
         }
+        // What was cut short is no break in the log.
+        verified(life.audit.clone()).await;
     }
 }
 

@@ -36,12 +36,9 @@ impl Database {
         self.config_with(&self.path("other.key"), self.schema.url().0)
     }
 
-    /// The same by way of a proxy on this port.
+    /// The same by a way on this port.
     pub(crate) fn config_by(&self, port: u16) -> Config {
-        let (url, _) = self.schema.url();
-        let (user, rest) = url.rsplit_once('@').unwrap();
-        let (_, database) = rest.split_once('/').unwrap();
-        self.config_with(&self.path("root.key"), format!("{user}@127.0.0.1:{port}/{database}"))
+        self.config_with(&self.path("root.key"), self.schema.url_by(port))
     }
 
     fn config_with(&self, root: &Path, url: String) -> Config {

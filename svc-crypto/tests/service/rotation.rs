@@ -4,8 +4,9 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use paymesh_proto::crypto::v1::{
@@ -24,13 +25,17 @@ use crate::{
 
 const KEY: &str = "payments.k";
 const CALLERS: usize = 6;
-const ROTATIONS: u32 = 60;
+const ROTATIONS: usize = 40;
+/// How many messages are encrypted where the key is rotated before it is rotated again: more than can be under way.
+const MESSAGES: usize = CALLERS * AT_ONCE;
+/// What a caller has encrypted before it looks around.
+const AT_ONCE: usize = 8;
 
 type Ciphertexts = Vec<Vec<u8>>;
 
 /// Encrypts, alone and in batches, and opens what it has made, now and from before, until told to stop. `seals` and
-/// `opens` may be different replicas.
-async fn load(seals: &World, opens: &World, stop: Arc<AtomicBool>) -> Ciphertexts {
+/// `opens` may be different replicas. What is encrypted is counted.
+async fn load(seals: &World, opens: &World, count: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> Ciphertexts {
     let (mut sealing, mut opening) = (seals.crypto("svc-payments"), opens.crypto("svc-payments"));
     let mut made: Ciphertexts = Vec::new();
     let mut n = 0_u64;
@@ -38,7 +43,7 @@ async fn load(seals: &World, opens: &World, stop: Arc<AtomicBool>) -> Ciphertext
         let text = n.to_be_bytes();
         let one = sealing.encrypt(call("acme", encrypt(KEY, &text, b""))).await.unwrap().into_inner();
         made.push(one.ciphertext.to_vec());
-        let operations = (1..8_u64).map(|more| Operation {
+        let operations = (1..AT_ONCE as u64).map(|more| Operation {
             verb: Some(Verb::Encrypt(encrypt(KEY, &(n + more).to_be_bytes(), b""))),
             tenant: String::new(),
         });
@@ -47,7 +52,8 @@ async fn load(seals: &World, opens: &World, stop: Arc<AtomicBool>) -> Ciphertext
             let Some(Answer::Encrypted(sealed)) = outcome.result else { panic!("{outcome:?}") };
             made.push(sealed.ciphertext.to_vec());
         }
-        n += 8;
+        n += AT_ONCE as u64;
+        count.fetch_add(AT_ONCE, Ordering::SeqCst);
         // The newest, and one from before.
         for at in [made.len() - 1, usize::try_from(n * 7 / 11).unwrap() % made.len()] {
             let request = call("acme", decrypt(KEY, &made[at], b""));
@@ -61,17 +67,29 @@ async fn load(seals: &World, opens: &World, stop: Arc<AtomicBool>) -> Ciphertext
 async fn rotated_under_load(rotates: &World, opens: &World) {
     rotates.make_key("acme", KEY, Algorithm::Aes256Gcm).await;
     let stop = Arc::new(AtomicBool::new(false));
+    // Only what is encrypted where the key is rotated: there a new version is known at once.
+    let (counted, others) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let rotating = async {
-        for version in 1..=ROTATIONS {
-            let request = RotateKeyRequest { name: KEY.into(), expected_version: version };
+        for version in 1.. {
+            let before = counted.load(Ordering::SeqCst);
+            while counted.load(Ordering::SeqCst) < before + MESSAGES {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if version > ROTATIONS {
+                break;
+            }
+            let expected_version = version.try_into().unwrap();
+            let request = RotateKeyRequest { name: KEY.into(), expected_version };
             rotates.keys("operator").rotate_key(call("acme", request)).await.unwrap();
         }
         stop.store(true, Ordering::SeqCst);
     };
     let mut callers = Vec::new();
     for caller in 0..CALLERS {
-        let (seals, opens) = if caller % 2 == 0 { (rotates, opens) } else { (opens, rotates) };
-        callers.push(load(seals, opens, Arc::clone(&stop)));
+        let here = caller % 2 == 0;
+        let (seals, opens) = if here { (rotates, opens) } else { (opens, rotates) };
+        let count = if here { &counted } else { &others };
+        callers.push(load(seals, opens, Arc::clone(count), Arc::clone(&stop)));
     }
     let ((), made) = tokio::join!(rotating, all(callers));
 
@@ -83,7 +101,7 @@ async fn rotated_under_load(rotates: &World, opens: &World) {
         count += 1;
     }
     println!("{count} messages under {} versions, {} salts", versions.len(), salts.len());
-    assert!(versions.len() > 20, "the load went on while the key was rotated: {}", versions.len());
+    assert_eq!(versions.len(), ROTATIONS + 1, "the load went on while the key was rotated");
     // Everything opens in the end, too.
     let mut crypto = opens.crypto("svc-payments");
     for sealed in made.iter().flatten().step_by(7) {

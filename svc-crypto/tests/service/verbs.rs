@@ -303,11 +303,17 @@ fn begin(aad: &'static str) -> LargeRequest {
     LargeRequest { part: Some(Part::Begin(begin)) }
 }
 
-fn pieces(bytes: &[u8], size: usize) -> Vec<LargeRequest> {
+/// A payload, in pieces.
+pub(crate) fn pieces(bytes: &[u8], size: usize) -> Vec<LargeRequest> {
     bytes.chunks(size).map(|piece| LargeRequest { part: Some(Part::Piece(piece.to_vec().into())) }).collect()
 }
 
-async fn large(world: &World, encrypt: bool, messages: Vec<LargeRequest>) -> Result<Vec<u8>, Status> {
+/// Has a payload encrypted or opened, and gives what became of it.
+pub(crate) async fn large(
+    world: &World,
+    encrypt: bool,
+    messages: Vec<LargeRequest>,
+) -> Result<Vec<u8>, Status> {
     let mut crypto = world.crypto("svc-payments");
     let request = call("acme", tonic::codegen::tokio_stream::iter(messages));
     let answers =

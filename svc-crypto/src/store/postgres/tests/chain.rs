@@ -5,7 +5,7 @@ use std::time::Duration;
 use money::Timestamp;
 use tokio_postgres::Client;
 
-use super::{PostgresAuditLog, client, config, log};
+use super::{PostgresAuditLog, client, config, log, open};
 use crate::{
     domain::audit::{Link, Offence},
     store::{
@@ -179,4 +179,37 @@ async fn a_replica_that_stands_still_in_its_turn_loses_it() {
     let end = tokio::time::timeout(Duration::from_secs(10), appending).await.unwrap().unwrap();
     assert_eq!(end.sequence, RECORDS + 1);
     client.batch_execute("COMMIT").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_session_that_ends_amid_an_append_leaves_all_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path());
+    let mut end = kept(&log).await;
+    let other = open(dir.path()).audit_log(audit_key());
+    // One that appends alone, and one that has to take its turn.
+    for log in [log, other] {
+        let mut holder = client(&config(dir.path())).await;
+        let held = holder.transaction().await.unwrap();
+        held.query_one(super::super::audit::TURN, &[&log.lock]).await.unwrap();
+        let (appends, known) = (log.clone(), end);
+        let appending = tokio::spawn(async move { appends.append(vec![audit_entry(7)], known, at(7)).await });
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE application_name = $1 AND wait_event_type = 'Lock'";
+        let name = log.server.name_of(&log.session);
+        let killer = client(&config(dir.path())).await;
+        let terminating = async {
+            while killer.query_one(terminate, &[&name]).await.unwrap().get::<_, i64>(0) == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), terminating).await.unwrap();
+        let ended = appending.await.unwrap();
+        assert!(matches!(ended, Err(mesh::StoreError::Server(_))), "{ended:?}");
+        held.commit().await.unwrap();
+        assert_eq!(verified(&log, audit_key(), &[end]).await, Ok(end), "nothing of it is there");
+        end = log.append(vec![audit_entry(7), audit_entry(2)], end, at(7)).await.unwrap();
+        assert_eq!(verified(&log, audit_key(), &[end]).await, Ok(end));
+    }
+    assert_eq!(end.sequence, RECORDS + 4);
 }

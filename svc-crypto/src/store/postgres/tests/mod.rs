@@ -2,13 +2,15 @@
 
 mod chain;
 mod opening;
-mod proxy;
 mod racing;
 mod stalling;
 
 use std::{cell::RefCell, path::Path};
 
-use mesh::{postgres::Session, testing::postgres::Schema};
+use mesh::{
+    postgres::Session,
+    testing::{postgres::Schema, way::Way},
+};
 use tokio_postgres::Client;
 
 use super::{PostgresAuditLog, PostgresConfig, PostgresStore};
@@ -59,6 +61,14 @@ fn config(dir: &Path) -> PostgresConfig {
         // The tests' server keeps nothing on disk.
         allow_unsynced_commits: true,
     }
+}
+
+/// A way to the server, and what the store is opened with by it.
+async fn way(config: &PostgresConfig) -> (Way, PostgresConfig) {
+    let address = SCHEMA.with_borrow(|schema| schema.as_ref().unwrap().address());
+    let way = Way::to(&address).await.unwrap();
+    let url = SCHEMA.with_borrow(|schema| schema.as_ref().unwrap().url_by(way.port()));
+    (way, PostgresConfig { url, ..config.clone() })
 }
 
 /// The store of a directory.

@@ -1,6 +1,6 @@
 //! What is refused at the start.
 
-use mesh::{StartError, StoreError};
+use mesh::{StartError, StoreError, postgres::Session};
 
 use super::{PostgresConfig, PostgresStore, client, config, open};
 use crate::store::{Store as _, postgres::MIGRATIONS};
@@ -38,13 +38,31 @@ async fn a_schema_from_a_newer_program_is_refused() {
 async fn a_server_that_may_lose_commits_is_refused_unless_that_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    let unsynced =
-        "SELECT count(*) FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off'";
-    let unsynced: i64 = client(&config).await.query_one(unsynced, &[]).await.unwrap().get(0);
-    // The server that tests get keeps nothing on disk; one that somebody brings may be a careful one.
-    if unsynced > 0 {
-        let careful = PostgresConfig { allow_unsynced_commits: false, ..config };
-        let refused = PostgresStore::open(&careful).await.err().unwrap();
-        assert!(refused.to_string().contains("allow_unsynced_commits"), "{refused:?}");
-    }
+    let somebody = client(&config).await;
+    // Whatever the server is like: for this role it does not wait for the disk.
+    let role = config.schema.clone();
+    let make =
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'p'; ALTER ROLE {role} SET synchronous_commit = off");
+    somebody.batch_execute(&make).await.unwrap();
+    let password_file = dir.path().join("role");
+    std::fs::write(&password_file, "p").unwrap();
+    let (_, address) = config.url.rsplit_once('@').unwrap();
+    let url = format!("postgres://{role}@{address}");
+    let careful = PostgresConfig {
+        url,
+        password_file: Some(password_file),
+        allow_unsynced_commits: false,
+        ..config.clone()
+    };
+    let refused = PostgresStore::open(&careful).await;
+    let careless = PostgresConfig { allow_unsynced_commits: true, ..careful };
+    let session = PostgresStore::new(&careless).unwrap().server.connect(&Session::default()).await.unwrap();
+    let pinned = PostgresStore::new(&careless).unwrap().server.pin_durability(&session).await;
+    let commit: String = session.query_one("SHOW synchronous_commit", &[]).await.unwrap().get(0);
+    drop(session);
+    somebody.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("allow_unsynced_commits") && refused.contains(" = off"), "{refused}");
+    assert!(pinned.is_ok());
+    assert_eq!(commit, "off");
 }
