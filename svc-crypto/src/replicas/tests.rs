@@ -70,7 +70,7 @@ async fn an_answer_is_of_the_time_when_it_was_asked_for() {
     replica.store.slow(TRUSTED_FOR / 4);
     follower.ask().await.unwrap();
     replica.store.fails(true);
-    sleep(TRUSTED_FOR / 4 - Duration::from_millis(1)).await;
+    sleep((TRUSTED_FOR / 4).saturating_sub(Duration::from_millis(1))).await;
     replica.get().await.unwrap();
     sleep(Duration::from_millis(1)).await;
     assert!(replica.get().await.is_err(), "it is as old as the question");

@@ -17,7 +17,7 @@ async fn a_key_is_good_for_as_long_as_its_changes_are_heard_of() {
     let replica = Replica::new().await;
     assert_eq!(replica.state().await, State::Enabled);
     replica.disabled().await;
-    tokio::time::advance(TRUSTED_FOR - Duration::from_nanos(1)).await;
+    tokio::time::advance(TRUSTED_FOR.saturating_sub(Duration::from_nanos(1))).await;
     assert_eq!(replica.state().await, State::Enabled, "not known yet");
     tokio::time::advance(Duration::from_nanos(1)).await;
     assert_eq!(replica.state().await, State::Disabled);
@@ -41,7 +41,7 @@ async fn while_the_store_is_away_nothing_is_used_for_longer_than_it_is_good() {
     let replica = Replica::new().await;
     replica.get().await.unwrap();
     replica.store.fails(true);
-    tokio::time::advance(TRUSTED_FOR - Duration::from_nanos(1)).await;
+    tokio::time::advance(TRUSTED_FOR.saturating_sub(Duration::from_nanos(1))).await;
     replica.get().await.unwrap();
     tokio::time::advance(Duration::from_nanos(1)).await;
     for _ in 0..3 {
