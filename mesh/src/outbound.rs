@@ -153,7 +153,11 @@ impl Target {
     }
 }
 
-fn client_config(authorities: &Path) -> Result<Arc<ClientConfig>, StartError> {
+/// TLS that trusts the authorities of this PEM file, and nobody else.
+///
+/// # Errors
+/// Where the file holds no certificate.
+pub fn client_config(authorities: &Path) -> Result<Arc<ClientConfig>, StartError> {
     let wrong = |what: String| StartError::Config(format!("{}: {what}", authorities.display()));
     let certificates =
         CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(error.to_string()))?;

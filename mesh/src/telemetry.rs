@@ -162,13 +162,22 @@ impl Telemetry {
             .as_ref()
             .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(process)));
         // The log's filter is the log's alone: what is logged does not decide what is traced.
-        let spans = spans.map(|layer| layer.with_filter(LevelFilter::INFO));
+        let spans =
+            spans.map(|layer| layer.with_filter(LevelFilter::INFO.and(FilterFn::new(shows_no_message))));
         let (filter, written) = reload::Layer::new(filter);
         let (sent_filter, sent) = reload::Layer::new(EnvFilter::try_new(&config.log)?);
         let logs = telemetry.logger.as_ref().map(OpenTelemetryTracingBridge::new);
         let is_sent = logs.is_some();
-        let logs = logs.map(|layer| layer.with_filter(sent_filter.and(FilterFn::new(is_not_of_the_export))));
-        tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).with(logs).try_init()?;
+        let logs = logs.map(|layer| {
+            layer.with_filter(
+                sent_filter.and(FilterFn::new(|of| is_not_of_the_export(of) && shows_no_message(of))),
+            )
+        });
+        tracing_subscriber::registry()
+            .with(log.with_filter(filter.and(FilterFn::new(shows_no_message))))
+            .with(spans)
+            .with(logs)
+            .try_init()?;
         let mut apply: Vec<Apply> = vec![Box::new(move |filter| written.reload(filter))];
         if is_sent {
             apply.push(Box::new(move |filter| sent.reload(filter)));
@@ -228,6 +237,11 @@ fn is_not_of_the_export(event: &tracing::Metadata<'_>) -> bool {
     let source = event.target().split("::").next().unwrap_or_default();
     // `opentelemetry_sdk`, `opentelemetry-otlp`, … name their events after themselves.
     !EXPORT.contains(&source) && !source.starts_with("opentelemetry")
+}
+
+/// Whether a line of the log may be shown at all: lapin logs the messages that come back to it, with their bodies.
+pub fn shows_no_message(event: &tracing::Metadata<'_>) -> bool {
+    event.target() != "lapin::returned_messages"
 }
 
 /// Makes the span a child of the caller's, in the same trace.

@@ -22,9 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh", &["money", "paymesh-proto"]),
     ("webhooks", &["mesh", "money"]),
     ("edge-gateway", &["mesh", "money", "paymesh-proto"]),
+    ("events", &["mesh", "money"]),
     ("crypto-envelope", &[]),
     ("svc-crypto", &["crypto-envelope", "mesh", "money", "paymesh-proto"]),
-    ("svc-", &["crypto-client", "mesh", "money", "paymesh-proto", "webhooks"]),
+    ("svc-", &["crypto-client", "events", "mesh", "money", "paymesh-proto", "webhooks"]),
 ];
 
 /// What a crate's `Cargo.toml` says, as far as it matters here.
