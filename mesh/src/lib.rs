@@ -21,6 +21,7 @@ pub mod limit;
 pub mod linkerd;
 pub mod memory;
 pub mod metrics;
+pub mod network;
 pub mod outbound;
 pub mod panic_guard;
 pub mod pki;

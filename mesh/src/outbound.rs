@@ -1,14 +1,17 @@
 //! Single requests to somebody else's HTTP server, such as an issuer of tokens or a root of trust: over HTTPS, or in
-//! clear to a loopback address, each on a connection of its own. Redirects are not followed.
+//! clear to a loopback address, each on a connection of its own. Redirects are not followed, and no proxy is asked.
+//!
+//! Who has to see to it which address is called resolves the name, checks what comes, and sends to one of these
+//! addresses ([`Outbound::send_at`]): it is not looked up again.
 //!
 //! Not for calls between services of the mesh: those are [`crate::client`]'s.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -17,6 +20,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_rustls::TlsConnector;
 
@@ -42,57 +46,128 @@ pub enum OutboundError {
     Time,
 }
 
+/// The longest head of an answer, in bytes.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
 /// Asks other servers.
 pub struct Outbound {
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
+    connect_timeout: Duration,
     body_bytes_max: usize,
 }
 
+/// A connection, in clear or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// What is wanted of an answer's body.
+enum Wanted {
+    /// All of it.
+    Whole,
+    /// What comes of its beginning.
+    Beginning,
+}
+
 impl Outbound {
-    /// Trusts the authorities of this PEM file; `None`: it never asks over HTTPS. A request is given up after
+    /// Trusts the authorities of these PEM files; without any it never asks over HTTPS. A request is given up after
     /// `timeout`, and an answer that is longer than `body_bytes_max`.
     ///
     /// # Errors
-    /// Where the file holds no certificate.
-    pub fn new(
-        authorities: Option<&Path>,
+    /// Where a file holds no certificate.
+    pub fn new<'a>(
+        authorities: impl IntoIterator<Item = &'a Path>,
         timeout: Duration,
         body_bytes_max: usize,
     ) -> Result<Self, StartError> {
-        Ok(Self { tls: authorities.map(client_config).transpose()?, timeout, body_bytes_max })
+        let mut authorities = authorities.into_iter().peekable();
+        let tls = authorities.peek().is_some().then(|| trusting(authorities)).transpose()?;
+        Ok(Self { tls, timeout, connect_timeout: timeout, body_bytes_max })
+    }
+
+    /// Gives a request up when there is no connection, TLS included, within this time.
+    #[must_use]
+    pub fn connecting_within(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
     }
 
     /// The answer to a request, whose URI says whom to ask, whatever its status is.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, OutboundError> {
         let target = Target::of(request.uri()).ok_or(OutboundError::Url)?;
+        let until = Instant::now() + self.timeout;
         // Boxed, as a connection with its handshake is a large future.
-        let sent = tokio::time::timeout(self.timeout, Box::pin(self.send_to(&target, request)));
+        let sent = tokio::time::timeout_at(until, Box::pin(self.send_to(&target, request, until)));
         sent.await.map_err(|_| OutboundError::Time)?
+    }
+
+    /// The answer to a request that is sent to this very address: its URI says who should be there, for TLS and the
+    /// header `host`, and is not looked up. Over http the caller has to know that it may be asked in clear.
+    ///
+    /// Given up at `until`, whatever the timeout is. Once its head has come the answer counts: of its body comes what
+    /// is there of the first `body_bytes_max` bytes before it ends, breaks off or the time is over.
+    pub async fn send_at(
+        &self,
+        address: SocketAddr,
+        request: Request<Bytes>,
+        until: Instant,
+    ) -> Result<Response<Bytes>, OutboundError> {
+        let target = Target::anywhere(request.uri()).ok_or(OutboundError::Url)?;
+        Box::pin(async {
+            let connecting = async {
+                let stream = TcpStream::connect(address).await.map_err(|_| OutboundError::Connect)?;
+                self.secured(&target, stream).await
+            };
+            let connected = tokio::time::timeout_at(self.connected_until(until), connecting).await;
+            self.exchange(connected.map_err(|_| OutboundError::Time)??, request, Wanted::Beginning, until)
+                .await
+        })
+        .await
+    }
+
+    fn connected_until(&self, until: Instant) -> Instant {
+        until.min(Instant::now() + self.connect_timeout)
     }
 
     async fn send_to(
         &self,
         target: &Target,
         request: Request<Bytes>,
+        until: Instant,
     ) -> Result<Response<Bytes>, OutboundError> {
-        let address = (target.host.trim_matches(['[', ']']), target.port);
-        let stream = TcpStream::connect(address).await.map_err(|_| OutboundError::Connect)?;
-        if !target.https {
+        let connecting = async {
+            let stream =
+                TcpStream::connect((target.name(), target.port)).await.map_err(|_| OutboundError::Connect)?;
             // `localhost` may be any address that the resolver says.
             let loopback = stream.peer_addr().is_ok_and(|address: SocketAddr| address.ip().is_loopback());
-            return if loopback { self.exchange(stream, request).await } else { Err(OutboundError::Url) };
-        }
-        let tls = self.tls.as_ref().ok_or(OutboundError::Url)?;
-        let name = ServerName::try_from(address.0.to_owned()).map_err(|_| OutboundError::Url)?;
-        let connecting = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
-        self.exchange(connecting.await.map_err(|_| OutboundError::Tls)?, request).await
+            if target.https || loopback {
+                self.secured(target, stream).await
+            } else {
+                Err(OutboundError::Url)
+            }
+        };
+        let connected = tokio::time::timeout_at(self.connected_until(until), connecting).await;
+        self.exchange(connected.map_err(|_| OutboundError::Time)??, request, Wanted::Whole, until).await
     }
 
-    async fn exchange<S>(&self, stream: S, request: Request<Bytes>) -> Result<Response<Bytes>, OutboundError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    /// The connection to a target, over TLS if it is to be.
+    async fn secured(&self, target: &Target, stream: TcpStream) -> Result<Box<dyn Stream>, OutboundError> {
+        if !target.https {
+            return Ok(Box::new(stream));
+        }
+        let tls = self.tls.as_ref().ok_or(OutboundError::Url)?;
+        let name = ServerName::try_from(target.name().to_owned()).map_err(|_| OutboundError::Url)?;
+        let connecting = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+        Ok(Box::new(connecting.await.map_err(|_| OutboundError::Tls)?))
+    }
+
+    async fn exchange(
+        &self,
+        stream: Box<dyn Stream>,
+        request: Request<Bytes>,
+        wanted: Wanted,
+        until: Instant,
+    ) -> Result<Response<Bytes>, OutboundError> {
         let (mut head, body) = request.into_parts();
         let host = head.uri.authority().ok_or(OutboundError::Url)?.as_str();
         let host = header::HeaderValue::from_str(host).map_err(|_| OutboundError::Url)?;
@@ -101,13 +176,19 @@ impl Outbound {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         head.uri = path.parse().map_err(|_| OutboundError::Url)?;
         let request = Request::from_parts(head, Full::new(body));
+        let mut http1 = http1::Builder::new();
+        http1.max_buf_size(HEAD_BYTES_MAX);
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|_| OutboundError::Connect)?;
+            http1.handshake(TokioIo::new(stream)).await.map_err(|_| OutboundError::Connect)?;
         let conversation = async {
-            let answer = sender.send_request(request).await.map_err(|_| OutboundError::Body)?;
+            let answer = tokio::time::timeout_at(until, sender.send_request(request)).await;
+            let answer = answer.map_err(|_| OutboundError::Time)?.map_err(|_| OutboundError::Body)?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, self.body_bytes_max).collect().await;
-            Ok(Response::from_parts(head, body.map_err(|_| OutboundError::Body)?.to_bytes()))
+            let body = match wanted {
+                Wanted::Whole => whole(body, self.body_bytes_max).await?,
+                Wanted::Beginning => beginning(body, self.body_bytes_max, until).await,
+            };
+            Ok(Response::from_parts(head, body))
         };
         // The connection is driven here, so that it ends with the conversation.
         tokio::pin!(connection, conversation);
@@ -117,6 +198,21 @@ impl Outbound {
             _ = &mut connection => conversation.await,
         }
     }
+}
+
+async fn whole(body: Incoming, most: usize) -> Result<Bytes, OutboundError> {
+    Ok(Limited::new(body, most).collect().await.map_err(|_| OutboundError::Body)?.to_bytes())
+}
+
+/// The first `most` bytes, or what came of them until then.
+async fn beginning(mut body: Incoming, most: usize, until: Instant) -> Bytes {
+    let mut read = BytesMut::with_capacity(most.min(4096));
+    while read.len() < most {
+        let Ok(Some(Ok(frame))) = tokio::time::timeout_at(until, body.frame()).await else { break };
+        let Ok(data) = frame.into_data() else { continue };
+        read.extend_from_slice(&data[..data.len().min(most - read.len())]);
+    }
+    read.freeze()
 }
 
 /// Where a URL leads.
@@ -133,23 +229,32 @@ pub struct Target {
 impl Target {
     /// `None` for a URL that is never asked.
     pub fn of(url: &Uri) -> Option<Self> {
+        let target = Self::anywhere(url)?;
+        let name = target.name();
+        let loopback =
+            name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        (target.https || loopback).then_some(target)
+    }
+
+    /// Also in clear beyond loopback.
+    fn anywhere(url: &Uri) -> Option<Self> {
         let host = url.host().filter(|host| !host.is_empty())?.to_owned();
         // No user and password.
         if url.authority()?.as_str().contains('@') {
             return None;
         }
-        let loopback = host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse()
-                .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
         let https = match url.scheme_str() {
             Some("https") => true,
-            Some("http") if loopback => false,
+            Some("http") => false,
             _ => return None,
         };
         let port = url.port_u16().unwrap_or(if https { 443 } else { 80 });
         Some(Self { https, host, port })
+    }
+
+    /// The host as a resolver and TLS call it: IPv6 addresses without their brackets.
+    fn name(&self) -> &str {
+        self.host.trim_matches(['[', ']'])
     }
 }
 
@@ -158,13 +263,18 @@ impl Target {
 /// # Errors
 /// Where the file holds no certificate.
 pub fn client_config(authorities: &Path) -> Result<Arc<ClientConfig>, StartError> {
-    let wrong = |what: String| StartError::Config(format!("{}: {what}", authorities.display()));
-    let certificates =
-        CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(error.to_string()))?;
+    trusting([authorities])
+}
+
+fn trusting<'a>(authorities: impl IntoIterator<Item = &'a Path>) -> Result<Arc<ClientConfig>, StartError> {
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-    if added == 0 {
-        return Err(wrong("holds no certificate".into()));
+    for file in authorities {
+        let wrong = |what: String| StartError::Config(format!("{}: {what}", file.display()));
+        let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
+        let (added, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+        if added == 0 {
+            return Err(wrong("holds no certificate".into()));
+        }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

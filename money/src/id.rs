@@ -97,6 +97,14 @@ typed_id!(
     EventId, "evt"
 );
 typed_id!(
+    /// Where a tenant wants webhooks sent: `whe_…`.
+    WebhookEndpointId, "whe"
+);
+typed_id!(
+    /// A webhook on its way to one endpoint: `whd_…`.
+    WebhookDeliveryId, "whd"
+);
+typed_id!(
     /// A tax calculation: `taxc_…`.
     CalculationId, "taxc"
 );

@@ -10,7 +10,9 @@ mod time;
 mod token;
 
 pub use currency::{Currency, CurrencyError};
-pub use id::{CalculationId, EventId, IdError, PaymentId, RefundId, TokenId};
+pub use id::{
+    CalculationId, EventId, IdError, PaymentId, RefundId, TokenId, WebhookDeliveryId, WebhookEndpointId,
+};
 pub use tenant::{TenantError, TenantId};
 pub use time::Timestamp;
 pub use token::{DigitToken, TokenError, TokenRef};

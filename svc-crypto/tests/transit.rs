@@ -33,7 +33,7 @@ impl Server {
             .expect("run by `cargo xtask test`, or `cargo xtask servers -- …`");
         let (url, directory) = address.split_once('#').unwrap();
         let directory = PathBuf::from(directory);
-        let outbound = Outbound::new(Some(&directory.join("ca.pem")), TIMEOUT, 1 << 20).unwrap();
+        let outbound = Outbound::new([directory.join("ca.pem").as_path()], TIMEOUT, 1 << 20).unwrap();
         Self { url: url.to_owned(), directory, outbound }
     }
 
