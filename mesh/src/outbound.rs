@@ -287,6 +287,8 @@ fn trusting<'a>(authorities: impl IntoIterator<Item = &'a Path>) -> Result<Arc<C
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -318,8 +320,63 @@ mod tests {
     async fn without_authorities_nothing_is_asked_over_tls() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());
-        let outbound = Outbound::new(None, Duration::from_secs(5), 1).unwrap();
+        let outbound = Outbound::new([], Duration::from_secs(5), 1).unwrap();
         let request = Request::get(url).body(Bytes::new()).unwrap();
         assert_eq!(outbound.send(request).await.unwrap_err(), OutboundError::Url);
+    }
+
+    /// Answers one request on a port of its own, and tells what it was sent.
+    async fn answering(answer: &'static str) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Open until the other side is done with it.
+            let _ = stream.read_u8().await;
+            String::from_utf8(head).unwrap()
+        });
+        (address, answering)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_to_the_address_and_not_to_its_name() {
+        let (address, answering) =
+            answering("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nonly this").await;
+        let outbound = Outbound::new([], Duration::from_secs(60), 4).unwrap();
+        let request = Request::get("http://nowhere.invalid:7/a?b").body(Bytes::new()).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let answer = outbound.send_at(address, request, until).await.unwrap();
+        assert_eq!((answer.status(), &answer.body()[..]), (http::StatusCode::OK, &b"only"[..]));
+        let sent = answering.await.unwrap();
+        assert!(
+            sent.starts_with("GET /a?b HTTP/1.1\r\n") && sent.contains("host: nowhere.invalid:7\r\n"),
+            "{sent}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_from_its_head_on() {
+        for (answer, expected) in [
+            ("HTTP/1.1 204 No Content\r\n\r\n", Ok((204, ""))),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun", Ok((200, "begun"))),
+            ("HTTP/1.1 200 OK\r\n", Err(OutboundError::Time)),
+            ("no HTTP\r\n\r\n", Err(OutboundError::Body)),
+        ] {
+            let (address, answering) = answering(answer).await;
+            let outbound = Outbound::new([], Duration::from_secs(60), 99).unwrap();
+            let request = Request::get("http://nowhere.invalid/").body(Bytes::new()).unwrap();
+            let until = Instant::now() + Duration::from_secs(2);
+            let got = outbound.send_at(address, request, until).await;
+            let got = got
+                .as_ref()
+                .map(|answer| (answer.status().as_u16(), std::str::from_utf8(answer.body()).unwrap()));
+            assert_eq!(got, expected.as_ref().map(|expected| *expected), "{answer}");
+            answering.await.unwrap();
+        }
     }
 }
