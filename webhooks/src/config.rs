@@ -107,3 +107,39 @@ impl WebhookConfig {
         Duration::from_millis(self.connect_timeout_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_network_is_told_by_its_setting() {
+        let allowed_networks = vec!["10.0.0.0".into(), "secret".into()];
+        let config = WebhookConfig { allowed_networks, ..WebhookConfig::default() };
+        let error = config.call_policy().unwrap_err().to_string();
+        assert!(error.contains("webhooks.allowed_networks") && !error.contains("secret"), "{error}");
+        assert!(WebhookConfig::default().call_policy().is_ok());
+    }
+
+    #[test]
+    fn ones_own_authorities_come_in_the_place_of_the_systems_or_beside_them() {
+        let own = WebhookConfig {
+            authorities_file: Some("a.pem".into()),
+            extra_authorities_file: Some("b.pem".into()),
+            ..WebhookConfig::default()
+        };
+        assert!(own.authorities().eq([Path::new("a.pem"), Path::new("b.pem")]));
+        let beside = WebhookConfig { authorities_file: None, ..own };
+        let system = Path::new(SYSTEM_AUTHORITIES);
+        let expected = system.exists().then_some(system).into_iter().chain([Path::new("b.pem")]);
+        assert!(beside.authorities().eq(expected));
+    }
+
+    #[test]
+    fn settings_have_one_form() {
+        let json = serde_json::to_value(WebhookConfig::default()).unwrap();
+        let read: WebhookConfig = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), json);
+        assert!(serde_json::from_str::<WebhookConfig>(r#"{"allow_all": true}"#).is_err());
+    }
+}

@@ -1,5 +1,7 @@
 //! One attempt to deliver, and what is kept of it.
 
+use std::collections::HashSet;
+
 use money::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -104,8 +106,8 @@ impl Outcome {
 }
 
 /// The beginning of an answer's body as it is kept: at most 512 bytes of text without control characters. What repeats
-/// 16 bytes or more of `ours`, such as the body that was sent or its signature, is left out: the log has less
-/// readers than the webhook only if nothing of it comes back.
+/// 16 bytes or more of `ours`, such as the body that was sent or its signature, is left out: who may read the log need
+/// not be allowed to read what was sent.
 pub fn excerpt(answer: &[u8], ours: &[&[u8]]) -> String {
     let answer = answer.get(..ANSWER_BYTES_MAX).unwrap_or(answer);
     let mut kept = String::with_capacity(answer.len());
@@ -129,10 +131,15 @@ fn unprintable(c: char) -> bool {
 /// The answer in parts, with whether each repeats something of ours.
 fn parts<'a>(answer: &'a [u8], ours: &[&[u8]]) -> Vec<(&'a [u8], bool)> {
     let mut echoed = vec![false; answer.len()];
-    let windows: std::collections::HashSet<&[u8]> =
-        ours.iter().flat_map(|ours| ours.windows(ECHO_BYTES)).collect();
+    // The answer is bounded, and ours may be long.
+    let said: HashSet<&[u8]> = answer.windows(ECHO_BYTES).collect();
+    let both: HashSet<&[u8]> = ours
+        .iter()
+        .flat_map(|ours| ours.windows(ECHO_BYTES))
+        .filter(|window| said.contains(window))
+        .collect();
     for (at, window) in answer.windows(ECHO_BYTES).enumerate() {
-        if windows.contains(window) {
+        if both.contains(window) {
             echoed[at..at + ECHO_BYTES].fill(true);
         }
     }

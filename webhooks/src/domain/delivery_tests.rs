@@ -167,7 +167,7 @@ proptest! {
                 Happens::Attempt(outcome, retry_after_s, chance) => {
                     let revision = endpoint.revision;
                     let report =
-                        Report { retry_after_s, chance, revision, ..report(now.as_seconds(), outcome) };
+                        Report { retry_after_s, revision, chance, ..report(now.as_seconds(), outcome) };
                     let settled = delivery.settle(Some(&mut endpoint), &report, FIVE_DAYS_S);
                     let ended = matches!(before.state, State::Delivered | State::Failed);
                     prop_assert_eq!(settled.is_none(), ended);

@@ -158,7 +158,11 @@ impl<S> Endpoint<S> {
             check_description(description)?;
         }
         self.revision = self.revision.saturating_add(1);
-        self.url = update.url.unwrap_or_else(|| self.url.clone());
+        if let Some(url) = update.url {
+            self.url = url;
+            // What failed was the other one.
+            self.failing_since = None;
+        }
         self.filter = update.filter.unwrap_or_else(|| self.filter.clone());
         self.description = update.description.unwrap_or_else(|| self.description.clone());
         match update.enabled {

@@ -21,8 +21,7 @@ const NANOS: u64 = 1_000_000_000;
 /// than a day.
 pub fn next_attempt(made: u32, now: Timestamp, chance: u32, retry_after_s: Option<u32>) -> Option<Timestamp> {
     let delay = u64::from(*DELAYS_S.get(usize::try_from(made).ok()?)?) * NANOS;
-    // Below 2^47 · 2^32 / 5: no more than 128 bits.
-    let jitter = u128::from(delay / JITTER_PART) * u128::from(chance) >> 32;
+    let jitter = (u128::from(delay / JITTER_PART) * u128::from(chance)) >> 32;
     let asked = u64::from(retry_after_s.unwrap_or(0).min(RETRY_AFTER_S_MAX)) * NANOS;
     let wait = i64::try_from((u128::from(delay) + jitter).max(asked.into())).ok()?;
     now.checked_add_nanos(wait)

@@ -22,6 +22,7 @@ pub struct Dated<S> {
 
 /// The secrets of an endpoint, the newest first. The newest does not expire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Dated<S>>", bound(deserialize = "S: Deserialize<'de>"))]
 pub struct Secrets<S>(Vec<Dated<S>>);
 
 /// Why a secret was not replaced.
@@ -37,19 +38,28 @@ pub enum RotationError {
     Overlap,
 }
 
-impl<S> Secrets<S> {
-    /// One secret, which signs from now on.
-    pub fn new(secret: S, now: Timestamp) -> Self {
-        Self(vec![Dated { secret, created_at: now, expires_at: None }])
-    }
+/// What was kept is not what this module makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to {SECRETS_MAX} secrets, of which the first alone does not expire")]
+pub struct SecretsError;
 
-    /// As they were kept, the newest first; `None` if they are not what this module makes.
-    pub fn restore(all: Vec<Dated<S>>) -> Option<Self> {
+impl<S> TryFrom<Vec<Dated<S>>> for Secrets<S> {
+    type Error = SecretsError;
+
+    /// As they were kept, the newest first.
+    fn try_from(all: Vec<Dated<S>>) -> Result<Self, SecretsError> {
         let expires = |dated: &Dated<S>| dated.expires_at.is_some();
         let legal = all.len() <= SECRETS_MAX
             && all.first().is_some_and(|newest| !expires(newest))
             && all.iter().skip(1).all(expires);
-        legal.then_some(Self(all))
+        if legal { Ok(Self(all)) } else { Err(SecretsError) }
+    }
+}
+
+impl<S> Secrets<S> {
+    /// One secret, which signs from now on.
+    pub fn new(secret: S, now: Timestamp) -> Self {
+        Self(vec![Dated { secret, created_at: now, expires_at: None }])
     }
 
     /// All of them, the newest first, also those that have expired since the last change.
@@ -130,8 +140,12 @@ mod tests {
     fn what_was_kept_is_checked() {
         let dated = |expires| Dated { secret: 'a', created_at: at(0), expires_at: expires };
         let (end, none) = (Some(at(9)), None);
-        let restore =
-            |ends: &[Option<Timestamp>]| Secrets::restore(ends.iter().map(|&end| dated(end)).collect());
+        let restore = |ends: &[Option<Timestamp>]| {
+            let all: Vec<_> = ends.iter().map(|&end| dated(end)).collect();
+            let read = serde_json::from_value::<Secrets<char>>(serde_json::to_value(&all).unwrap()).ok();
+            assert_eq!(read, Secrets::try_from(all).ok());
+            read
+        };
         assert!(restore(&[none]).is_some() && restore(&[none, end, end]).is_some());
         for wrong in [&[][..], &[end], &[none, none], &[end, none], &[none, end, end, end]] {
             assert!(restore(wrong).is_none(), "{wrong:?}");

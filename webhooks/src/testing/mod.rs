@@ -1,6 +1,7 @@
 //! For tests of this crate and of services that use it: deliveries in memory, a sealer that hides nothing, and the
 //! suite that every store of deliveries passes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects by failing
+// A test says what it expects by failing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 pub mod contract;
 mod memory;
