@@ -200,16 +200,16 @@ mod tests {
         #[test]
         fn any_answer_makes_a_bounded_excerpt_without_ours(
             answer in proptest::collection::vec(any::<u8>(), 0..700),
-            ours in proptest::collection::vec(any::<u8>(), 0..100),
+            ours in "[!-~]{16,100}",
             at in 0..700_usize,
         ) {
-            let at = at.min(answer.len());
-            let echo = [&answer[..at], &ours, &answer[at..]].concat();
-            let kept = excerpt(&echo, &[&ours]);
+            let (before, after) = answer.split_at(at.min(answer.len()));
+            let kept = excerpt(&[before, ours.as_bytes(), after].concat(), &[ours.as_bytes()]);
             prop_assert!(kept.chars().count() <= ANSWER_BYTES_MAX);
             prop_assert!(!kept.chars().any(char::is_control));
-            let again = excerpt(kept.as_bytes(), &[&ours]);
-            prop_assert!(ours.windows(ECHO_BYTES).all(|w| !again.as_bytes().windows(ECHO_BYTES).any(|k| k == w)));
+            for window in ours.as_bytes().windows(ECHO_BYTES) {
+                prop_assert!(kept.as_bytes().windows(ECHO_BYTES).all(|kept| kept != window), "{kept}");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects by failing
 
 mod receiver;
+mod whole;
 
 use std::{
     collections::VecDeque,
