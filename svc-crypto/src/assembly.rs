@@ -28,7 +28,7 @@ use crate::{
     replicas::Follower,
     root::Roots,
     service::{AuditHandler, Audited, CryptoHandler, KeysHandler, LaterRecorder, ToItsEnd, VaultHandler},
-    store::{AuditLog, Store},
+    store::{AuditLog, SharedImports, Store},
 };
 
 /// The largest message: a batch of operations, or a megabyte of plaintext with what belongs to it.
@@ -55,8 +55,16 @@ pub(crate) struct Stores<S, L> {
     pub(crate) roots: Roots,
     /// What the audit log's hashes are made with.
     pub(crate) chain_key: ChainKey,
-    /// How long keys in memory are good for where other replicas change them too.
-    pub(crate) trusted_for: Option<Duration>,
+    /// What there is to others, where there may be any.
+    pub(crate) replicas: Option<Replicas>,
+}
+
+/// What replicas have in common beside their stores.
+pub(crate) struct Replicas {
+    /// How long keys in memory are good for, which others change too.
+    pub(crate) trusted_for: Duration,
+    /// Imports that any of them ends.
+    pub(crate) imports: Arc<dyn SharedImports>,
 }
 
 /// The service's parts on these stores; `name` is its own. `later` is told the audit log.
@@ -70,7 +78,8 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
     config: &Config,
     context: &ServiceContext,
 ) -> Result<Parts, StartError> {
-    let Stores { store, log, roots, chain_key, trusted_for } = stores;
+    let Stores { store, log, roots, chain_key, replicas } = stores;
+    let (trusted_for, shared_imports) = replicas.map(|of| (of.trusted_for, of.imports)).unzip();
     let (clock, ids) = (context.clock(), context.ids());
     let keyring = Keyring::new(
         store.clone(),
@@ -123,7 +132,7 @@ pub(crate) async fn assemble<S: Store, L: AuditLog>(
         Some(trusted_for) => management.with_replicas(trusted_for),
         None => management,
     });
-    let imports = Imports::new(Arc::clone(&clock), Arc::clone(&ids));
+    let imports = Imports::new(Arc::clone(&keyring), Arc::clone(&clock), Arc::clone(&ids), shared_imports);
     let keys = KeysHandler::new(Arc::clone(&management), imports, grants.clone(), log, recorder.clone());
     let lifetime = Duration::from_secs(config.cvc_held_s.into());
     let codes = Arc::new(HeldCodes::new(Codes::new(config.cvc_held_max, lifetime)));

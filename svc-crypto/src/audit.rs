@@ -204,7 +204,13 @@ pub async fn verify_stopped(
 ) -> Result<(Link, Option<Offence>), StartError> {
     let file = data_dir.join("audit.db");
     // Nothing is made where nothing is.
-    file.metadata().map_err(StartError::io(file.display().to_string()))?;
+    file.metadata().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => StartError::Config(format!(
+            "there is no {}: a log in PostgreSQL is verified by a replica that runs",
+            file.display()
+        )),
+        _ => StartError::io(file.display().to_string())(error),
+    })?;
     let _lock = mesh::service::lock(data_dir)?;
     let store = EmbeddedStore::open(&data_dir.join("crypto.db"))?;
     let roots = Roots::open(config, data_dir, store.root().await?.is_some())?;

@@ -1,6 +1,9 @@
-//! Imports under way: key pairs that serve one import each, live a quarter of an hour at most, and never leave
-//! memory. After a restart, or at another replica, an import begins anew: a private key that is stored could be used
-//! twice, which RSA here must not be (see [`crate::domain::key_import`]).
+//! Imports under way: key pairs that serve one import each, and live a quarter of an hour at most.
+//!
+//! They are in memory, and gone with it. Where replicas share a store, those of RSA are there instead, sealed under the
+//! tenant's key: any replica ends the import, by taking its key out of the store, which one can, once (see
+//! [`crate::domain::key_import`] on why that matters). Those of P-256 stay where they were made, as ring gives no such
+//! key out of its hands.
 
 use std::{
     collections::HashMap,
@@ -8,17 +11,22 @@ use std::{
     time::Duration,
 };
 
-use mesh::{Clock, Fault, Ids};
+use mesh::{Clock, Fault, Ids, StoreError};
 use money::{TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         algorithm::Algorithm,
+        envelope::{EnvelopeError, KeyRef},
         key_import::{EcdhImport, RsaImport},
+        keys::{self, Purpose, Slot, WrappedKey},
+        secret::SecretBytes,
     },
+    keyring::{KeyError, Keyring, Missing},
     material::{self, Material},
     random::Random,
+    store::{KeptImport, SharedImports, Store},
 };
 
 /// How long a key pair waits for its import.
@@ -54,11 +62,32 @@ pub enum ImportFailed {
     /// No key pair could be made.
     #[error("no key pair could be made")]
     Unmade,
+    /// What is kept of imports is not to be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl From<StoreError> for ImportFailed {
+    fn from(error: StoreError) -> Self {
+        Self::Key(error.into())
+    }
 }
 
 enum Pair {
     Rsa(Box<RsaImport>),
     Ecdh(EcdhImport),
+}
+
+/// What an import is ended with.
+enum Kept {
+    Pair(Pair),
+    /// An RSA key, as the store kept it.
+    Secret(SecretBytes),
+}
+
+/// Where an import's private key is sealed for.
+fn place(tenant: &TenantId, id: Uuid) -> (Slot, KeyRef) {
+    (Slot::own(tenant.clone(), Purpose::Import), KeyRef { id, version: 1 })
 }
 
 struct Import {
@@ -78,22 +107,35 @@ pub struct Begun {
 }
 
 /// The imports under way.
-pub struct Imports {
+pub struct Imports<S> {
+    ring: Arc<Keyring<S>>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     random: Random,
     under_way: Mutex<HashMap<Uuid, Import>>,
+    shared: Option<Arc<dyn SharedImports>>,
 }
 
-impl Imports {
-    /// None yet.
-    pub fn new(clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        Self { clock, ids, random: Random::default(), under_way: Mutex::default() }
+impl<S: Store> Imports<S> {
+    /// None yet. `shared`: where replicas have those that any of them may end, sealed by `ring`.
+    pub fn new(
+        ring: Arc<Keyring<S>>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        shared: Option<Arc<dyn SharedImports>>,
+    ) -> Self {
+        Self { ring, clock, ids, random: Random::default(), under_way: Mutex::default(), shared }
     }
 
     /// Makes a key pair for one import of the tenant.
     pub async fn begin(&self, tenant: TenantId, method: Method) -> Result<Begun, ImportFailed> {
         drop(self.room()?);
+        let shared = self.shared.as_ref().filter(|_| method == Method::Rsa);
+        if let Some(shared) = shared
+            && shared.imports_waiting(self.clock.now()).await? >= UNDER_WAY_MAX
+        {
+            return Err(ImportFailed::TooMany);
+        }
         let random = self.random.clone();
         // An RSA key takes seconds.
         let making = tokio::task::spawn_blocking(move || pair(method, &random));
@@ -102,8 +144,28 @@ impl Imports {
         let id = self.ids.uuid_v7(now);
         let kept_for = i64::try_from(KEPT_FOR.as_nanos()).unwrap_or(i64::MAX);
         let expires_at = Timestamp::from_nanos(now.as_nanos().saturating_add(kept_for));
-        self.room()?.insert(id, Import { tenant, expires_at, pair });
+        match (shared, pair) {
+            (Some(shared), Pair::Rsa(pair)) => {
+                let secret = pair.into_secret().map_err(|_| ImportFailed::Unmade)?;
+                let wrapped = self.seal(&tenant, id, &secret).await?;
+                shared.keep_import(KeptImport { id, tenant, wrapped, expires_at }, now).await?;
+            }
+            (_, pair) => drop(self.room()?.insert(id, Import { tenant, expires_at, pair })),
+        }
         Ok(Begun { id, public_key, expires_at })
+    }
+
+    async fn seal(&self, tenant: &TenantId, id: Uuid, secret: &SecretBytes) -> Result<Vec<u8>, KeyError> {
+        let (slot, reference) = place(tenant, id);
+        let kek = self.ring.kek(tenant, Missing::Make).await?.ok_or_else(|| KeyError::wrapped(&slot))?;
+        Ok(keys::wrap(&kek, &slot, reference, secret.expose(), self.random.salt()?)?.wrapped)
+    }
+
+    async fn unseal(&self, tenant: &TenantId, id: Uuid, wrapped: Vec<u8>) -> Result<SecretBytes, KeyError> {
+        let (slot, reference) = place(tenant, id);
+        let kek = self.ring.kek(tenant, Missing::Leave).await?.ok_or_else(|| KeyError::wrapped(&slot))?;
+        let kept = WrappedKey { reference, wrapped };
+        keys::unwrap(&kek, &slot, &kept).map_err(|EnvelopeError| KeyError::wrapped(&slot))
     }
 
     /// Unwraps what came for an import. The key pair is gone afterwards, whatever comes of it.
@@ -115,24 +177,39 @@ impl Imports {
         wrapped: &[u8],
     ) -> Result<Material, ImportFailed> {
         let now = self.clock.now();
-        let import = {
-            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            match under_way.get(&id) {
-                Some(import) if import.tenant == *tenant && import.expires_at > now => under_way.remove(&id),
-                _ => None,
+        let kept = match self.take_kept(tenant, id, now) {
+            Some(pair) => Kept::Pair(pair),
+            None => {
+                let shared = self.shared.as_ref().ok_or(ImportFailed::Unknown)?;
+                let sealed = shared.take_import(tenant, id, now).await?.ok_or(ImportFailed::Unknown)?;
+                Kept::Secret(self.unseal(tenant, id, sealed).await?)
             }
         };
-        let import = import.ok_or(ImportFailed::Unknown)?;
         let (wrapped, random) = (wrapped.to_vec(), self.random.clone());
         let unwrapping = tokio::task::spawn_blocking(move || {
-            let secret = match import.pair {
-                Pair::Rsa(pair) => pair.unwrap(&wrapped),
-                Pair::Ecdh(pair) => pair.unwrap(&wrapped),
+            let secret = match kept {
+                Kept::Pair(Pair::Rsa(pair)) => pair.unwrap(&wrapped),
+                Kept::Pair(Pair::Ecdh(pair)) => pair.unwrap(&wrapped),
+                Kept::Secret(secret) => {
+                    let seed = random.import_seed().map_err(|_| ImportFailed::Unmade)?;
+                    let pair = RsaImport::from_secret(&secret, seed).map_err(|_| ImportFailed::Unmade)?;
+                    pair.unwrap(&wrapped)
+                }
             };
             let secret = secret.map_err(|_| ImportFailed::Wrapped)?;
             material::brought(algorithm, secret, &random).map_err(ImportFailed::Material)
         });
         unwrapping.await.map_err(|_| ImportFailed::Unmade)?
+    }
+
+    /// The key pair of an import that this process has.
+    fn take_kept(&self, tenant: &TenantId, id: Uuid, now: Timestamp) -> Option<Pair> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let import = under_way.get(&id)?;
+        if import.tenant != *tenant || import.expires_at <= now {
+            return None;
+        }
+        under_way.remove(&id).map(|import| import.pair)
     }
 
     /// The imports under way without those that are over, if there is room for one more.

@@ -43,13 +43,13 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use mesh::{Parts, Service, ServiceContext, StartError};
 use paymesh_proto::crypto::v1::root_service_server::RootServiceServer;
 
 use crate::{
-    assembly::{SEALED, Stores, assemble},
+    assembly::{Replicas, SEALED, Stores, assemble},
     config::Config,
     domain::audit::ChainKey,
     opening::{Opening, sealed},
@@ -110,8 +110,8 @@ async fn in_postgres(
     let pruning = mesh::idempotency::pruning_with(prune, context.clock(), context.drain());
     let logs = store.clone();
     let log = move |key| Ok(logs.audit_log(key));
-    let trusted_for = Some(postgres.keys_trusted_for());
-    let parts = Box::pin(serve(store, log, trusted_for, config, context)).await?;
+    let replicas = Replicas { trusted_for: postgres.keys_trusted_for(), imports: Arc::new(store.clone()) };
+    let parts = Box::pin(serve(store, log, Some(replicas), config, context)).await?;
     Ok(parts.worker("idempotency pruning", pruning))
 }
 
@@ -120,7 +120,7 @@ async fn in_postgres(
 async fn serve<S: Store, L: AuditLog>(
     store: S,
     log: impl FnOnce(ChainKey) -> Result<L, StartError> + Send + 'static,
-    trusted_for: Option<Duration>,
+    replicas: Option<Replicas>,
     config: Config,
     context: &ServiceContext,
 ) -> Result<Parts, StartError> {
@@ -134,7 +134,7 @@ async fn serve<S: Store, L: AuditLog>(
     let owned = context.clone();
     let opened = move |chain_key: ChainKey| async move {
         let log = log(chain_key.clone())?;
-        let stores = Stores { store, log, roots, chain_key, trusted_for };
+        let stores = Stores { store, log, roots, chain_key, replicas };
         assemble(stores, recorder, Crypto::NAME, &config, &owned).await
     };
     if let Some(chain_key) = opening.attempt().await? {

@@ -12,8 +12,10 @@
 //! RSA is by the crate `rsa`, as ring does not decrypt with it. RUSTSEC-2023-0071 is open against every
 //! release of that crate: how long decryptions take may tell an observer of many of them something
 //! about the private key, or about the padding (Marvin, Manger). Here that is not to be had. A private
-//! key is made for one import, never leaves memory, and [`RsaImport::unwrap`] *takes* it: it decrypts once,
-//! blinded, whatever comes out, and there is nothing left to ask again. Should that ever change, this
+//! key is made for one import, and [`RsaImport::unwrap`] *takes* it: it decrypts once, blinded, whatever comes
+//! out, and there is nothing left to ask again. Where replicas share a store, the key waits there, sealed, for
+//! whoever takes it out, which one can, once; a store that went back to before that could give it once more, within
+//! the quarter of an hour in which it is good, and those attacks take thousands. Should any of that ever change, this
 //! crate may no longer be used.
 //!
 //! The private key is wiped; what the crate computes with on the way is not all.
@@ -30,7 +32,11 @@
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use ring::rand::SecureRandom;
-use rsa::{Oaep, RsaPrivateKey, pkcs8::EncodePublicKey as _, sha2::Sha256};
+use rsa::{
+    Oaep, RsaPrivateKey,
+    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _},
+    sha2::Sha256,
+};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
@@ -83,6 +89,19 @@ impl RsaImport {
         let mut random = ChaCha20Rng::from_seed(*seed);
         let private = RsaPrivateKey::new(&mut random, RSA_BITS).map_err(|_| ImportError::KeyPair)?;
         Ok(Self { private, random })
+    }
+
+    /// The private half, to be sealed and kept until its one use: PKCS#8 in DER.
+    pub fn into_secret(self) -> Result<SecretBytes, ImportError> {
+        let der = self.private.to_pkcs8_der().map_err(|_| ImportError::KeyPair)?;
+        Ok(SecretBytes::new(der.as_bytes().to_vec()))
+    }
+
+    /// Of what was kept. The decryption is blinded with `seed`.
+    pub fn from_secret(secret: &SecretBytes, seed: ImportSeed) -> Result<Self, ImportError> {
+        let private = RsaPrivateKey::from_pkcs8_der(secret.expose()).map_err(|_| ImportError::KeyPair)?;
+        let ImportSeed(seed) = seed;
+        Ok(Self { private, random: ChaCha20Rng::from_seed(*seed) })
     }
 
     /// The public half, `SubjectPublicKeyInfo` in DER.

@@ -52,11 +52,13 @@ pub enum Purpose {
     RequestFingerprint,
     /// Makes the hashes of the audit log's chain. The service's own, of no tenant.
     AuditChain,
+    /// Unwraps the one key of an import.
+    Import,
 }
 
 impl Purpose {
     /// Every purpose there is.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TenantKek,
         Self::Data,
         Self::Deterministic,
@@ -69,6 +71,7 @@ impl Purpose {
         Self::CardFingerprint,
         Self::RequestFingerprint,
         Self::AuditChain,
+        Self::Import,
     ];
 
     /// Those of keys that the root of trust wraps.
@@ -89,6 +92,7 @@ impl Purpose {
             Self::SignEcdsaP256 => 10,
             Self::FormatPreserving => 11,
             Self::AuditChain => 12,
+            Self::Import => 13,
         }
     }
 

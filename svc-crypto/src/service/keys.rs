@@ -30,7 +30,7 @@ const PAGE_SIZE_MAX: usize = 1_000;
 /// Answers KeyService.
 pub struct KeysHandler<S, L> {
     management: Arc<Management<S>>,
-    imports: Imports,
+    imports: Imports<S>,
     grants: Watched<Grants>,
     log: L,
     recorder: Recorder,
@@ -41,7 +41,7 @@ impl<S: Store, L: AuditLog> KeysHandler<S, L> {
     /// Nothing is answered before `recorder` has it on record.
     pub fn new(
         management: Arc<Management<S>>,
-        imports: Imports,
+        imports: Imports<S>,
         grants: Watched<Grants>,
         log: L,
         recorder: Recorder,
@@ -363,7 +363,8 @@ fn import_fault(error: ImportFailed) -> Fault {
     match error {
         ImportFailed::Unknown => Fault::invalid(
             "import_id",
-            "must be that of an import of this tenant which began at this replica and is not used or expired",
+            "must be that of an import of this tenant which is not used or expired; one by ECDH_P256_AES_KWP ends at \
+             the replica at which it began",
         ),
         ImportFailed::TooMany => {
             Fault::new(Reason::Overloaded, "Too many imports are under way.").retry_after_s(60)
@@ -373,6 +374,7 @@ fn import_fault(error: ImportFailed) -> Fault {
         }
         ImportFailed::Material(fault) => fault,
         ImportFailed::Unmade => super::internal(),
+        ImportFailed::Key(error) => error.into(),
     }
 }
 

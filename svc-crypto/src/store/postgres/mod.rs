@@ -1,6 +1,6 @@
 //! Keys, cards and the audit log in PostgreSQL, for any number of replicas.
 //!
-//! - `named`, `own`, `root`, `cards`, `idempotency`: the tables, each with what is asked of it.
+//! - `named`, `own`, `root`, `cards`, `idempotency`, `imports`: the tables, each with what is asked of it.
 //! - `audit`: the log, one chain that all replicas append to.
 //! - `config`: the way to the server, over [`mesh::postgres`].
 //!
@@ -12,6 +12,7 @@ mod audit;
 mod cards;
 mod config;
 mod idempotency;
+mod imports;
 mod named;
 mod own;
 mod root;
@@ -40,7 +41,11 @@ use crate::domain::{
 pub use self::{audit::PostgresAuditLog, config::PostgresConfig};
 
 /// Applied in order, each once and each in a transaction of its own. One that was released never changes.
-const MIGRATIONS: &[&str] = &[include_str!("schema/001_crypto.sql"), include_str!("schema/002_roots.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/001_crypto.sql"),
+    include_str!("schema/002_roots.sql"),
+    include_str!("schema/003_imports.sql"),
+];
 
 /// Keeps keys and cards in one schema. Cheap to clone.
 #[derive(Clone)]
@@ -97,12 +102,17 @@ impl PostgresStore {
         PostgresAuditLog::new(self.server.clone(), self.pool.clone(), key, self.timeout)
     }
 
-    /// Deletes answers to idempotency keys that were kept for long enough, and says how many.
+    /// Deletes answers to idempotency keys that were kept for long enough, and says how many; and imports whose time is
+    /// over.
     ///
     /// # Errors
     /// [`StoreError::Server`].
     pub async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.with(async |client| idempotency::prune(client, now).await).await
+        self.with(async |client| {
+            imports::prune(client, now).await?;
+            idempotency::prune(client, now).await
+        })
+        .await
     }
 
     /// On a connection of the pool.
