@@ -271,18 +271,32 @@ impl<S: Store> Management<S> {
         if let Some(left) = owed.take() {
             done += usize::from(self.carry_out(left, &mut owed).await?);
         }
-        let now = self.clock.now();
+        let (now, mut failed) = (self.clock.now(), None);
         for key in self.store.keys_due(now, DUE_MAX).await? {
-            let (key, adds) = match key.destroy_if_due(now) {
-                Some(destroyed) => (destroyed, Adds::Nothing),
-                None => match key.rotate_if_due(self.fresh_version(&key).await?, now) {
-                    Some(rotated) => (rotated?, Adds::Version),
-                    None => continue,
-                },
-            };
-            done += usize::from(self.carry_out(Owed { key, adds, stage: Stage::New }, &mut owed).await?);
+            match self.carry_out_if_due(key, now, &mut owed).await {
+                Ok(mine) => done += usize::from(mine),
+                Err(error @ (ManageError::Unknown | ManageError::NotOnRecord)) => return Err(error),
+                // One that cannot be rotated, as its tenant's key does not open, keeps no other from its destruction.
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(done)
+        failed.map_or(Ok(done), Err)
+    }
+
+    async fn carry_out_if_due(
+        &self,
+        key: Key,
+        now: Timestamp,
+        owed: &mut Option<Owed>,
+    ) -> Result<bool, ManageError> {
+        let (key, adds) = match key.destroy_if_due(now) {
+            Some(destroyed) => (destroyed, Adds::Nothing),
+            None => match key.rotate_if_due(self.fresh_version(&key).await?, now) {
+                Some(rotated) => (rotated?, Adds::Version),
+                None => return Ok(false),
+            },
+        };
+        self.carry_out(Owed { key, adds, stage: Stage::New }, owed).await
     }
 
     /// Makes a change, unless it is made, and puts it on record. Whether it was this replica's: where another one was

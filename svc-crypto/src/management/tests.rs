@@ -6,7 +6,10 @@ use mesh::{Metrics, RandomIds};
 
 use super::*;
 use crate::{
-    domain::audit::Link,
+    domain::{
+        audit::Link,
+        keys::{Purpose, WrappedKey},
+    },
     store::{AuditLog, Found, Usage},
     testing::{MemoryStore, Replica, place},
 };
@@ -153,6 +156,22 @@ async fn a_destruction_of_which_the_store_says_nothing_is_on_record_in_the_end()
     assert!(matches!(world.replica.on_record().await.state, State::Destroyed { .. }));
     assert_eq!(world.management.carry_out_due().await.unwrap(), 1);
     assert_eq!(world.management.carry_out_due().await.unwrap(), 0);
+    assert_eq!(world.log.verbs(), [Verb::DestroyKey]);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_rotated_keeps_no_other_from_its_destruction() {
+    let world = World::new().await;
+    let (tenant, now): (TenantId, _) = ("aaa".parse().unwrap(), world.replica.clock.now());
+    let garbage = WrappedKey { reference: KeyRef { id: Uuid::nil(), version: 1 }, wrapped: vec![7; 40] };
+    let slot = Slot::own(tenant.clone(), Purpose::TenantKek);
+    world.replica.store.make_key(slot, garbage, now).await.unwrap();
+    let rotation_period = Some(Duration::from_secs(3_600));
+    let broken = Key { tenant, rotation_period, ..world.replica.on_record().await };
+    world.replica.store.keep_key(broken).await.unwrap();
+    world.give_up().await;
+    let failed = world.management.carry_out_due().await;
+    assert!(matches!(failed, Err(ManageError::Key(_))), "{failed:?}");
     assert_eq!(world.log.verbs(), [Verb::DestroyKey]);
 }
 
