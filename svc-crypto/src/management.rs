@@ -69,6 +69,17 @@ pub enum ManageError {
     Key(#[from] KeyError),
 }
 
+impl ManageError {
+    /// Whether other keys may fare better.
+    fn is_of_one_key(&self) -> bool {
+        match self {
+            Self::Unknown | Self::NotOnRecord | Self::Key(KeyError::Store(_)) => false,
+            Self::Key(KeyError::Root(error)) => !error.is_away(),
+            _ => true,
+        }
+    }
+}
+
 impl From<StoreError> for ManageError {
     fn from(error: StoreError) -> Self {
         Self::Key(error.into())
@@ -272,12 +283,15 @@ impl<S: Store> Management<S> {
             done += usize::from(self.carry_out(left, &mut owed).await?);
         }
         let (now, mut failed) = (self.clock.now(), None);
-        for key in self.store.keys_due(now, DUE_MAX).await? {
+        let mut due = self.store.keys_due(now, DUE_MAX).await?;
+        // A destruction needs nothing but the store, and waits for no rotation.
+        due.sort_by_key(|key| key.destroy_if_due(now).is_none());
+        for key in due {
             match self.carry_out_if_due(key, now, &mut owed).await {
                 Ok(mine) => done += usize::from(mine),
-                Err(error @ (ManageError::Unknown | ManageError::NotOnRecord)) => return Err(error),
-                // One that cannot be rotated, as its tenant's key does not open, keeps no other from its destruction.
-                Err(error) => failed = Some(error),
+                // One that cannot be rotated keeps no other from it.
+                Err(error) if error.is_of_one_key() => failed = Some(error),
+                Err(error) => return Err(error),
             }
         }
         failed.map_or(Ok(done), Err)
@@ -369,9 +383,9 @@ impl<S: Store> Management<S> {
     async fn keep(&self, key: &Key, adds: Adds) -> Result<Kept, ManageError> {
         let (store, named, key) = (self.store.clone(), Arc::clone(&self.named), key.clone());
         let keeping = tokio::spawn(mesh::scope::carry(async move {
-            let kept = kept(&store, &key, adds).await;
-            // Whatever came of it: it may be kept also where that is not known.
-            named.forget(&key.tenant, &key.name);
+            let forget = || named.forget(&key.tenant, &key.name);
+            let kept = kept(&store, &key, adds, forget).await;
+            forget();
             kept
         }));
         keeping.await.map_err(|_| StoreError::from(BatchError::Broken))?
@@ -428,14 +442,16 @@ impl<S: Store> Management<S> {
     }
 }
 
-/// Keeps a revision, and finds out what became of it where the store does not say.
-async fn kept(store: &impl Store, key: &Key, adds: Adds) -> Result<Kept, ManageError> {
+/// Keeps a revision, and finds out what became of it where the store does not say. `forget` is told of every time
+/// that it may have been kept.
+async fn kept(store: &impl Store, key: &Key, adds: Adds, forget: impl Fn()) -> Result<Kept, ManageError> {
     let mut error = match store.keep_key(key.clone()).await {
         Ok(kept) => return Ok(kept),
         Err(error) if error.left_nothing() => return Err(error.into()),
         Err(error) => error,
     };
     for _ in 0..REPETITIONS_MAX {
+        forget();
         tokio::time::sleep(REPEATED_AFTER).await;
         match kept_by_now(store, key, adds).await {
             Ok(kept) => return Ok(kept),

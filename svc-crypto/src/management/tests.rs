@@ -137,6 +137,20 @@ async fn a_change_that_others_went_on_from_is_known_by_what_it_left() {
 }
 
 #[tokio::test]
+async fn what_may_have_changed_is_not_used_while_that_is_found_out() {
+    let world = World::new().await;
+    assert_eq!(world.replica.state().await, State::Enabled);
+    world.replica.store.loses_answers(1);
+    let asking = async {
+        tokio::time::sleep(REPEATED_AFTER / 4).await;
+        world.replica.state().await
+    };
+    let (disabled, state) = tokio::join!(world.disable(), asking);
+    disabled.unwrap();
+    assert_eq!(state, State::Disabled);
+}
+
+#[tokio::test]
 async fn where_the_store_stays_away_it_is_not_known() {
     let world = World::new().await;
     world.replica.store.loses_answers(usize::MAX);
