@@ -177,13 +177,12 @@ impl<S: Store> Imports<S> {
         wrapped: &[u8],
     ) -> Result<Material, ImportFailed> {
         let now = self.clock.now();
-        let kept = match self.take_kept(tenant, id, now) {
-            Some(pair) => Kept::Pair(pair),
-            None => {
-                let shared = self.shared.as_ref().ok_or(ImportFailed::Unknown)?;
-                let sealed = shared.take_import(tenant, id, now).await?.ok_or(ImportFailed::Unknown)?;
-                Kept::Secret(self.unseal(tenant, id, sealed).await?)
-            }
+        let kept = if let Some(pair) = self.take_kept(tenant, id, now) {
+            Kept::Pair(pair)
+        } else {
+            let shared = self.shared.as_ref().ok_or(ImportFailed::Unknown)?;
+            let sealed = shared.take_import(tenant, id, now).await?.ok_or(ImportFailed::Unknown)?;
+            Kept::Secret(self.unseal(tenant, id, sealed).await?)
         };
         let (wrapped, random) = (wrapped.to_vec(), self.random.clone());
         let unwrapping = tokio::task::spawn_blocking(move || {
