@@ -49,11 +49,17 @@ impl Database {
             schema: self.schema.name().to_owned(),
             pool_max: 4,
             keys_trusted_for_ms: 1_000,
-            connect_timeout_ms: 5_000,
-            query_timeout_ms: 5_000,
+            // A machine that is busy with other tests is no reason to fail.
+            connect_timeout_ms: 30_000,
+            query_timeout_ms: 30_000,
             // The tests' server keeps nothing on disk.
             allow_unsynced_commits: true,
         };
-        Config { root_key_file: Some(root.to_owned()), postgres: Some(postgres), ..Config::default() }
+        Config {
+            root_key_file: Some(root.to_owned()),
+            postgres: Some(postgres),
+            audit_deadline_ms: 30_000,
+            ..Config::default()
+        }
     }
 }
