@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("money", &[]),
     ("paymesh-proto", &[]),
     ("xtask", &[]),
+    ("nacha", &[]),
     ("mesh", &["money", "paymesh-proto"]),
     ("webhooks", &["mesh", "money"]),
     ("edge-gateway", &["mesh", "money", "paymesh-proto"]),
