@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
     io,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -100,8 +103,8 @@ impl Link {
     ) -> (Vec<Outcome>, bool) {
         let mut failure = None;
         let mut confirms = Vec::with_capacity(batch.len());
-        for event in batch {
-            match self.within(deadline, self.send(exchange, event)).await {
+        for sent in self.queued(exchange, batch).await {
+            match self.within(deadline, sent.finish()).await {
                 Ok(confirm) => confirms.push(confirm),
                 Err(error) => {
                     failure = Some(error);
@@ -155,6 +158,25 @@ impl Link {
         (outcomes, failure.is_none())
     }
 
+    /// Has the whole batch queued in its order before the first of it is awaited, so that it is written together.
+    async fn queued<'a>(
+        &'a self,
+        exchange: &'a str,
+        batch: &'a [Event],
+    ) -> Vec<MaybeDone<impl Future<Output = lapin::Result<PublisherConfirm>>>> {
+        let mut sending: Vec<_> =
+            batch.iter().map(|event| MaybeDone::new(self.send(exchange, event))).collect();
+        // The first poll of each queues its frames.
+        poll_fn(|context| {
+            for sent in &mut sending {
+                sent.begin(context);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        sending
+    }
+
     async fn send(&self, exchange: &str, event: &Event) -> lapin::Result<PublisherConfirm> {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let (key, body) = (event.kind().as_str(), event.body());
@@ -183,6 +205,33 @@ impl Drop for Link {
                 let _ = timeout(FAREWELL_MAX, connection.close(200, "OK".into())).await;
                 drop(cut);
             });
+        }
+    }
+}
+
+/// Work that can be begun before it is awaited.
+enum MaybeDone<F: Future> {
+    Begun(Pin<Box<F>>),
+    Done(F::Output),
+}
+
+impl<F: Future> MaybeDone<F> {
+    fn new(work: F) -> Self {
+        Self::Begun(Box::pin(work))
+    }
+
+    fn begin(&mut self, context: &mut Context<'_>) {
+        if let Self::Begun(work) = self
+            && let Poll::Ready(done) = work.as_mut().poll(context)
+        {
+            *self = Self::Done(done);
+        }
+    }
+
+    async fn finish(self) -> F::Output {
+        match self {
+            Self::Begun(work) => work.await,
+            Self::Done(done) => done,
         }
     }
 }

@@ -122,8 +122,9 @@ async fn what_a_full_queue_refuses_is_reported() {
 async fn a_batch_that_is_given_up_does_not_disturb_the_next() {
     let world = World::new(&shared(), &["payment.#"]).await;
     assert_eq!(world.publish(&events("pay_0", 1)).await, [Ok(())]);
-    for round in 1..=30 {
-        let given_up: Vec<Event> = (1..=100).map(|i| event("odd", i, "odd.happened")).collect();
+    for round in 1..=60 {
+        let kind = |i: u64| if i.is_multiple_of(2) { "odd.happened" } else { "payment.captured" };
+        let given_up: Vec<Event> = (1..=100).map(|i| event(&format!("x{i}"), 1, kind(i))).collect();
         let time = Duration::from_micros(round * 200);
         let _ = timeout(time, world.publisher.publish(&given_up)).await;
         let batch =

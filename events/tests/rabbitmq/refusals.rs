@@ -6,6 +6,7 @@ use events::{BrokerError, PublishError, RabbitMqConfig};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    time::timeout,
 };
 
 use crate::world::{World, events, shared};
@@ -67,7 +68,15 @@ async fn a_password_that_is_put_right_is_used() {
 async fn who_is_not_there_or_says_nothing_or_nonsense_is_told_as_such() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = listener.local_addr().unwrap().to_string();
-    assert_eq!(refusal(at(&place)).await, BrokerError::Deadline, "it accepts, and is silent");
+    let silent = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = Vec::new();
+        // To its end: a connection that is given up is not left to a thread that waits for ever.
+        timeout(Duration::from_secs(30), stream.read_to_end(&mut said)).await.expect("an end").unwrap();
+        assert!(said.starts_with(b"AMQP"));
+    };
+    let (refusal_of_the_silent, ()) = tokio::join!(refusal(at(&place)), silent);
+    assert_eq!(refusal_of_the_silent, BrokerError::Deadline);
     let talking = tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
