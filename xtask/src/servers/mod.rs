@@ -3,6 +3,7 @@
 //! What a server is, is said in one place each ([`Server`]); where it comes from is the same for all
 //! and decided here. Everything started is stopped when this process ends, however it ends.
 
+mod ach;
 mod collector;
 mod go;
 mod host;
@@ -32,7 +33,7 @@ use postgres::apt_get;
 ///   environment  its variable is set: that server is used as it is, and must answer
 ///   installed    its programs are installed: started on a free port, in a directory of its own
 ///   docker       Docker runs here: started in a container
-///   packages     nothing is installed: apt-get (Debian, as root) or, for the collector and Vault, Go; then started
+///   packages     nothing is installed: apt-get (Debian, as root) or, for the collector, Vault and ACH, Go; then started
 /// A started server is stopped by its pid, and its directory removed, when this command ends, by
 /// itself, by Ctrl-C, or killed.
 ///
@@ -49,7 +50,8 @@ use postgres::apt_get;
 /// SOFTHSM2_CONF (SoftHSM's configuration, with a comment that says where its module is, such as
 /// `# module = /usr/lib/softhsm/libsofthsm2.so`; tests make tokens there),
 /// PAYMESH_TEST_VAULT_URL (HashiCorp Vault or OpenBao over TLS, and a directory with ca.pem, root-token and
-/// unseal-key, such as <https://localhost:8200#/tmp/vault>; tests make mounts, policies and tokens there, and seal it).
+/// unseal-key, such as <https://localhost:8200#/tmp/vault>; tests make mounts, policies and tokens there, and seal it),
+/// PAYMESH_TEST_ACH (the program of `xtask/ach`, by its path).
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ServersArgs {
@@ -170,7 +172,7 @@ pub(crate) struct Ready {
 }
 
 /// Every server that tests need, in the order in which they are started.
-fn servers(durable: bool) -> [&'static dyn Server; 7] {
+fn servers(durable: bool) -> [&'static dyn Server; 8] {
     let postgres =
         if durable { &postgres::Postgres { durable: true } } else { &postgres::Postgres { durable: false } };
     [
@@ -181,6 +183,7 @@ fn servers(durable: bool) -> [&'static dyn Server; 7] {
         &collector::Collector,
         &softhsm::SoftHsm,
         &vault::Vault,
+        &ach::Ach,
     ]
 }
 

@@ -1,6 +1,8 @@
 //! Whole files: what is written is read as the same, and what is altered is noticed or harmless.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects by failing
 
+mod moov;
+
 use nacha::{
     AMOUNT_MAX, AccountNumber, Addenda, BatchHeader, Change, Correction, Date, DescriptiveDate, Dishonored,
     Entry, Field, File, FileHeader, Institution, Point, Problem, Return, ReturnCode, RoutingNumber, SecCode,
