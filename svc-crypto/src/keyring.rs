@@ -20,7 +20,7 @@ use crate::{
     },
     random::{Random, RandomError},
     root::{RootError, Roots},
-    store::Store,
+    store::{RootedError, Store},
 };
 
 /// Why a key is not to be had.
@@ -52,6 +52,15 @@ impl KeyError {
     /// The key in this place does not open under its parent.
     pub fn wrapped(slot: &Slot) -> Self {
         Self::Wrapped { owner: slot.owner().to_owned(), purpose: slot.purpose }
+    }
+}
+
+impl From<RootedError> for KeyError {
+    fn from(error: RootedError) -> Self {
+        match error {
+            RootedError::Store(error) => error.into(),
+            RootedError::NotOnRecord(root) => RootError::NotOnRecord(root).into(),
+        }
     }
 }
 

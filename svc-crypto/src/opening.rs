@@ -11,11 +11,12 @@ use crate::{
         audit::ChainKey,
         envelope::KeyRef,
         keys::{Purpose, Slot},
+        rooted::RootName,
         secret::KeyBytes,
     },
     random::{Random, RandomError},
     root::{RootError, Roots},
-    store::{RootRecord, Store},
+    store::{RootRecord, RootedError, Store},
 };
 
 /// The first wait for a root that does not answer; then twice as long each time.
@@ -53,6 +54,15 @@ impl OpenError {
     /// Whether it may be otherwise later, with nothing changed here.
     fn may_pass(&self) -> bool {
         matches!(self, Self::Root(error) if error.may_pass())
+    }
+}
+
+impl From<RootedError> for OpenError {
+    fn from(error: RootedError) -> Self {
+        match error {
+            RootedError::Store(error) => error.into(),
+            RootedError::NotOnRecord(root) => RootError::NotOnRecord(root).into(),
+        }
     }
 }
 
@@ -149,7 +159,7 @@ impl<S: Store> Opening<S> {
 
     /// From now on keys may be wrapped under the root that wraps.
     async fn adopt(&self) -> Result<(), OpenError> {
-        let id = self.roots.current().id();
-        if self.store.adopt_root(id).await?.has(id) { Ok(()) } else { Err(OpenError::Third) }
+        let (id, before) = (self.roots.current().id(), self.roots.previous().map(RootName::id));
+        if self.store.adopt_root(id, before).await?.has(id) { Ok(()) } else { Err(OpenError::Third) }
     }
 }

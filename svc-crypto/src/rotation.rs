@@ -2,8 +2,9 @@
 //! version of its key.
 //!
 //! Each key is changed by itself, and only from what it was found as, so this may end at any point, be begun again,
-//! and go on at two replicas at once: a key is always wrapped whole, under a root that is on the store's record. The
-//! record changes last, once a look at all keys has found nothing more to do.
+//! and go on at two replicas at once: a key is always wrapped whole, under a root that is on the store's record, which
+//! the store sees to. The record changes last, once a look at all keys has found nothing more to do, and only if that is
+//! still so then: it has one root when this is done.
 
 use mesh::StoreError;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::{
     },
     random::{Random, RandomError},
     root::{RootError, Roots},
-    store::{RootRecord, Store},
+    store::{RootRecord, RootedError, Store},
 };
 
 /// Keys that are read at once.
@@ -42,6 +43,15 @@ pub enum RotationError {
     /// Somebody wraps keys otherwise all the time.
     #[error("keys are wrapped otherwise meanwhile, as by a replica with another configuration")]
     Contended,
+}
+
+impl From<RootedError> for RotationError {
+    fn from(error: RootedError) -> Self {
+        match error {
+            RootedError::Store(error) => error.into(),
+            RootedError::NotOnRecord(root) => RootError::NotOnRecord(root).into(),
+        }
+    }
 }
 
 /// How far it has come.
@@ -90,9 +100,13 @@ pub async fn rotate(
     let mut done = Progress { keys: 0, keys_total: total, rewrapped: 0, under: wraps_with(roots).await? };
     for _ in 0..LOOKS_MAX {
         if look(store, roots, &mut done, &mut progress).await? {
-            // Nothing was left to do, and nobody did anything.
-            store.settle_root(roots.current().id()).await?;
-            return Ok(done);
+            let (name, id) = (roots.current().clone(), roots.current().id());
+            match store.settle_root(name.clone()).await? {
+                Some(RootRecord { id: settled, other: None }) if settled == id => return Ok(done),
+                // Somebody kept a key under the other root meanwhile.
+                Some(record) if record.has(id) => {}
+                _ => return Err(RootError::NotOnRecord(name).into()),
+            }
         }
         if !progress(&done) {
             return Ok(done);

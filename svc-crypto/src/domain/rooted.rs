@@ -21,7 +21,11 @@ use std::fmt;
 use ring::digest;
 use uuid::{Builder, Uuid};
 
-use super::{canonical, envelope};
+use super::{
+    canonical,
+    envelope::{self, KeyRef},
+    prefix::{PREFIX_BYTES, Prefix, Suite},
+};
 
 const MAGIC: &[u8; 4] = b"PMR1";
 const NAME_LABEL: &[u8] = b"paymesh root name 1";
@@ -61,10 +65,14 @@ impl RootName {
         &self.0
     }
 
+    /// The id of a root that is 32 bytes in memory.
+    fn file_id(&self) -> Option<Uuid> {
+        self.0.strip_prefix(FILE_PREFIX).and_then(|id| Uuid::try_parse(id).ok())
+    }
+
     /// What a store keeps of it: a file's own id, else the first 16 bytes of the name's SHA-256.
     pub fn id(&self) -> Uuid {
-        let own = self.0.strip_prefix(FILE_PREFIX).and_then(|id| Uuid::try_parse(id).ok());
-        own.unwrap_or_else(|| {
+        self.file_id().unwrap_or_else(|| {
             let hash = digest::digest(&digest::SHA256, &canonical::encode(&[NAME_LABEL, self.0.as_bytes()]));
             let mut bytes = [0; 16];
             bytes.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
@@ -106,15 +114,26 @@ impl fmt::Display for Stamp {
     }
 }
 
+/// What everything begins with that this root wrapped, in the form in which it is kept, and nothing else that
+/// [`read`] reads.
+pub fn begin(root: &RootName) -> Vec<u8> {
+    match root.file_id() {
+        Some(id) => {
+            let prefix = Prefix { suite: Suite::Message, key: KeyRef { id, version: 1 } };
+            prefix.bytes()[..PREFIX_BYTES - size_of::<u32>()].to_vec()
+        }
+        None => [MAGIC, &[length_of(root.as_str())][..], root.as_str().as_bytes()].concat(),
+    }
+}
+
 /// Puts what a root made of a key into the form in which it is kept.
 pub fn encode(stamp: &Stamp, body: &[u8]) -> Vec<u8> {
-    let (name, version) = (stamp.root.as_str().as_bytes(), stamp.version.as_bytes());
+    let (name, version) = (stamp.root.as_str(), &*stamp.version);
     let mut bytes = Vec::with_capacity(MAGIC.len() + 2 + name.len() + version.len() + body.len());
     bytes.extend_from_slice(MAGIC);
     for text in [name, version] {
-        // Both are shorter than 256 bytes.
-        bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-        bytes.extend_from_slice(text);
+        bytes.push(length_of(text));
+        bytes.extend_from_slice(text.as_bytes());
     }
     bytes.extend_from_slice(body);
     bytes
@@ -136,6 +155,11 @@ pub fn read(wrapped: &[u8]) -> Option<(Stamp, &[u8])> {
     Some((Stamp::new(RootName::parse(name).ok()?, version)?, body))
 }
 
+/// Of a name or a version: both are shorter than 256 bytes.
+fn length_of(text: &str) -> u8 {
+    u8::try_from(text.len()).unwrap_or(u8::MAX)
+}
+
 /// A text after its length, and what follows.
 fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = bytes.split_first()?;
@@ -149,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        envelope::{KeyRef, Salt, SealingKey},
+        envelope::{Salt, SealingKey},
         secret::KeyBytes,
     };
 
@@ -176,6 +200,27 @@ mod tests {
         let (stamp, body) = read(&envelope).unwrap();
         assert_eq!((stamp.root.id(), &*stamp.version, body), (id, "1", &*envelope));
         assert_eq!(stamp.to_string(), format!("file:{id}#1"));
+    }
+
+    #[test]
+    fn what_a_root_wrapped_is_known_by_its_beginning() {
+        let [a, b] = [7, 8].map(|id| RootName::of_file(Uuid::from_u128(id)));
+        let of_file = |id| {
+            let key = SealingKey::new(KeyRef { id, version: 1 }, &KeyBytes::take(&mut [1; 32]));
+            key.seal(Salt::new([2; 32]), b"c", &[3; 32]).unwrap()
+        };
+        let wrapped = [
+            (a.clone(), of_file(a.id())),
+            (b.clone(), of_file(b.id())),
+            (RootName::parse("a:b").unwrap(), encode(&stamp("a:b", "3"), b"x")),
+            (RootName::parse("a:bc").unwrap(), encode(&stamp("a:bc", "3"), b"x")),
+        ];
+        for (name, _) in &wrapped {
+            for (by, bytes) in &wrapped {
+                assert_eq!(read(bytes).unwrap().0.root, *by);
+                assert_eq!(bytes.starts_with(&begin(name)), name == by, "{name} {by}");
+            }
+        }
     }
 
     #[test]

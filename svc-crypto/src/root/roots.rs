@@ -39,6 +39,11 @@ pub enum RootError {
     /// Another root wrapped it.
     #[error("a key is wrapped under the root of trust {0}, which is not configured")]
     NotConfigured(RootName),
+    /// Another root took its place.
+    #[error(
+        "the root of trust {0} is not on the store's record any more: another took its place, and must be configured"
+    )]
+    NotOnRecord(RootName),
     /// Nothing that a root wraps looks like this.
     #[error("a key on record is nothing that a root of trust wrapped")]
     Unreadable,
@@ -60,6 +65,10 @@ impl From<RootError> for Fault {
     fn from(error: RootError) -> Self {
         if error.may_pass() {
             Self::new(Reason::Unavailable, "The root of trust does not unwrap the keys now; try again.")
+                .retry_after_s(5)
+        } else if matches!(error, RootError::NotOnRecord(_)) {
+            tracing::error!(%error, "no key can be made here");
+            Self::new(Reason::Unavailable, "This replica cannot make keys; try again at another.")
                 .retry_after_s(5)
         } else {
             tracing::error!(%error, "a key is not to be had");

@@ -16,7 +16,7 @@ use crate::{
         shares::{Share, ShareError},
     },
     opening::sealed,
-    root::Roots,
+    root::{RootError, Roots},
     rotation::{self, Progress, RotationError},
     store::Store,
 };
@@ -90,6 +90,13 @@ impl From<RotationError> for Fault {
     fn from(error: RotationError) -> Self {
         match error {
             RotationError::Store(error) => error.into(),
+            RotationError::Root(error @ RootError::NotOnRecord(_)) => {
+                tracing::error!(%error, "keys are not wrapped anew here");
+                Self::new(
+                    Reason::Conflict,
+                    "Another root of trust took the place of this replica's: configure that one, and restart.",
+                )
+            }
             RotationError::Root(error) => error.into(),
             RotationError::Contended => Self::new(
                 Reason::Conflict,

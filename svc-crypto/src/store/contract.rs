@@ -10,6 +10,7 @@ use crate::domain::{
     card::{Brand, Month},
     envelope::{EnvelopeError, KeyRef},
     keys::{Purpose, Slot, WrappedKey},
+    rooted::{self, RootName, Stamp},
     token::{Shown, Token},
 };
 
@@ -19,6 +20,7 @@ macro_rules! suite {
         $crate::store::contract::suite!($open;
             a_root_is_adopted_and_another_beside_it_until_it_is_settled,
             what_a_root_wraps_is_listed_once_and_in_order,
+            what_a_root_wraps_is_kept_under_one_that_is_on_record_only,
             a_key_is_wrapped_anew_only_where_nobody_else_did,
             of_keys_made_at_once_one_wins,
             the_services_own_keys_are_apart_by_tenant_and_purpose,
@@ -116,6 +118,16 @@ fn key(n: u8, version: u32) -> WrappedKey {
     WrappedKey { reference: KeyRef { id: Uuid::from_u128(n.into()), version }, wrapped: vec![n; 40] }
 }
 
+fn root(name: &str) -> RootName {
+    RootName::parse(name).unwrap()
+}
+
+/// As a root keeps it.
+fn wrapped_by(root: &RootName, n: u8) -> WrappedKey {
+    let stamp = Stamp::new(root.clone(), "1").unwrap();
+    WrappedKey { wrapped: rooted::encode(&stamp, &[n; 40]), ..key(n, 1) }
+}
+
 pub(crate) async fn of_keys_made_at_once_one_wins<S: Store>(open: impl Fn() -> S) {
     let store = open();
     let slot = Slot::own(tenant("acme"), Purpose::Card);
@@ -136,7 +148,7 @@ pub(crate) async fn the_services_own_keys_are_apart_by_tenant_and_purpose<S: Sto
         Slot::own(tenant("acme"), Purpose::Card),
         Slot::own(tenant("acme"), Purpose::CardIndex),
         Slot::own(tenant("other"), Purpose::Card),
-        Slot::own(tenant("other"), Purpose::TenantKek),
+        Slot::own(tenant("other"), Purpose::CardIndex),
     ];
     for (n, slot) in (1..).zip(&slots) {
         assert_eq!(store.key(slot.clone()).await.unwrap(), []);

@@ -15,11 +15,14 @@ use money::{TenantId, Timestamp, TokenRef};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedKey, Store, StoredCard};
+use super::{
+    Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedError, RootedKey, Store, StoredCard,
+};
 use crate::domain::{
     envelope::KeyRef,
     key::{Key, State},
     keys::{KeyName, Slot, WrappedKey},
+    rooted::RootName,
 };
 
 pub use audit::EmbeddedAuditLog;
@@ -87,12 +90,12 @@ impl Store for EmbeddedStore {
         self.engine.read(root::select).await
     }
 
-    async fn adopt_root(&self, id: Uuid) -> Result<RootRecord, StoreError> {
-        self.engine.write(move |connection| root::adopt(connection, id)).await
+    async fn adopt_root(&self, id: Uuid, before: Option<Uuid>) -> Result<RootRecord, StoreError> {
+        self.engine.write(move |connection| root::adopt(connection, id, before)).await
     }
 
-    async fn settle_root(&self, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
-        let record = self.engine.write(move |connection| root::settle(connection, id)).await?;
+    async fn settle_root(&self, root: RootName) -> Result<Option<RootRecord>, StoreError> {
+        let record = self.engine.write(move |connection| root::settle(connection, &root)).await?;
         // The log may still hold what was overwritten.
         self.engine.checkpoint().await?;
         Ok(record)
@@ -106,7 +109,7 @@ impl Store for EmbeddedStore {
         self.engine.read(move |connection| root::keys(connection, after.as_ref(), limit)).await
     }
 
-    async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, StoreError> {
+    async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, RootedError> {
         self.engine.write(move |connection| root::rewrap(connection, &from, &wrapped)).await
     }
 
@@ -162,9 +165,10 @@ impl Store for EmbeddedStore {
         slot: Slot,
         first: WrappedKey,
         now: Timestamp,
-    ) -> Result<Vec<WrappedKey>, StoreError> {
+    ) -> Result<Vec<WrappedKey>, RootedError> {
         self.engine
             .write(move |connection| {
+                RootRecord::check(root::select(connection)?, &slot, &first.wrapped)?;
                 let known = select_key(connection, &slot)?;
                 if !known.is_empty() {
                     return Ok(known);

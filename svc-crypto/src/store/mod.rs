@@ -24,12 +24,13 @@ pub use audit::{AuditLog, Found, Usage};
 pub use embedded::{EmbeddedAuditLog, EmbeddedStore};
 pub use imports::{KeptImport, SharedImports};
 pub use postgres::{PostgresAuditLog, PostgresConfig, PostgresStore};
-pub use root::{RootRecord, RootedKey};
+pub use root::{RootRecord, RootedError, RootedKey};
 
 use crate::domain::{
     envelope::EnvelopeError,
     key::Key,
     keys::{KeyName, MAC_BYTES, Slot, WrappedKey},
+    rooted::RootName,
     token::{Shown, Token},
 };
 use crate::random::RandomError;
@@ -40,11 +41,19 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn root(&self) -> impl Future<Output = Result<Option<RootRecord>, StoreError>> + Send;
 
     /// Puts a root's id on record, see [`RootRecord::adopt`], and gives the record as it is then.
-    fn adopt_root(&self, id: Uuid) -> impl Future<Output = Result<RootRecord, StoreError>> + Send;
+    fn adopt_root(
+        &self,
+        id: Uuid,
+        before: Option<Uuid>,
+    ) -> impl Future<Output = Result<RootRecord, StoreError>> + Send;
 
-    /// Everything is wrapped under this root now: the other is taken off the record, where this one is on it. Gives
-    /// the record as it is then. When this answers, nothing that the other wrapped is left on the disk.
-    fn settle_root(&self, id: Uuid) -> impl Future<Output = Result<Option<RootRecord>, StoreError>> + Send;
+    /// Takes the other root off the record, where this one is on it and every key that a root wraps is wrapped under
+    /// it. Gives the record as it is then. When this has taken it off, nothing that the other wrapped is left on the
+    /// disk, and nothing that it wraps is kept any more.
+    fn settle_root(
+        &self,
+        root: RootName,
+    ) -> impl Future<Output = Result<Option<RootRecord>, StoreError>> + Send;
 
     /// The keys that a root wraps ([`crate::domain::keys::Purpose::UNDER_ROOT`]) by owner, purpose and version, from the one after
     /// `after`, at most `limit`.
@@ -55,12 +64,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<RootedKey>, StoreError>> + Send;
 
     /// Puts `wrapped` in the place of what is on record of a key that a root wraps, if that is still what `from`
-    /// says. Whether it was.
+    /// says. Whether it was. Refused where its root is not on record.
     fn rewrap_key(
         &self,
         from: RootedKey,
         wrapped: Vec<u8>,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    ) -> impl Future<Output = Result<bool, RootedError>> + Send;
 
     /// A named key, with all of its versions.
     fn named_key(
@@ -114,13 +123,14 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn key(&self, slot: Slot) -> impl Future<Output = Result<Vec<WrappedKey>, StoreError>> + Send;
 
     /// Keeps the first version of one of the service's own keys unless there is one, and gives all versions on
-    /// record: of callers that make the same key at once, one wins and all learn its key.
+    /// record: of callers that make the same key at once, one wins and all learn its key. One that a root wraps is
+    /// refused where that root is not on record.
     fn make_key(
         &self,
         slot: Slot,
         first: WrappedKey,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Vec<WrappedKey>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<WrappedKey>, RootedError>> + Send;
 
     /// Keeps a card: under its token if the tenant stored it before, else under the new one.
     fn put_card(&self, put: PutCard) -> impl Future<Output = Result<Put, PutError>> + Send;

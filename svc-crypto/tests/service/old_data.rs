@@ -33,7 +33,7 @@ async fn make(dir: &Path) -> Link {
     };
     let file = dir.join("crypto.db");
     let store = EmbeddedStore::open(&file).unwrap();
-    store.adopt_root(root.id).await.unwrap();
+    store.adopt_root(root.id, None).await.unwrap();
     let slot = Slot::own("acme".parse().unwrap(), Purpose::TenantKek);
     let reference = KeyRef { id: uuid::Uuid::from_u128(3), version: 1 };
     let wrapped = keys::wrap(&root.ring, &slot, reference, &KEK, Salt::new([1; 32])).unwrap();

@@ -58,7 +58,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&dir.path().join("crypto.db")).unwrap();
         let root = Arc::new(Switch {
@@ -67,6 +67,7 @@ impl World {
             unwrapped: Mutex::default(),
         });
         let roots = Roots::new(Arc::clone(&root) as Arc<dyn RootOfTrust>, None, Duration::from_secs(5));
+        store.adopt_root(roots.current().id(), None).await.unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1)));
         let held_for = Duration::from_secs(HELD_FOR_S.unsigned_abs());
         let (of_ring, ids) = (Arc::clone(&clock) as Arc<dyn mesh::Clock>, Arc::new(RandomIds));
@@ -85,7 +86,7 @@ impl World {
 
 #[tokio::test]
 async fn however_many_ask_it_is_unwrapped_once() {
-    let world = World::new();
+    let world = World::new().await;
     world.make("acme").await;
     world.clock.advance_seconds(HELD_FOR_S);
     let before = world.root.unwrapped();
@@ -104,7 +105,7 @@ async fn however_many_ask_it_is_unwrapped_once() {
 
 #[tokio::test]
 async fn halfway_it_is_unwrapped_anew_and_a_root_that_is_away_leaves_it_for_the_rest() {
-    let world = World::new();
+    let world = World::new().await;
     world.make("acme").await;
     let before = world.root.unwrapped();
     world.clock.advance_seconds(HELD_FOR_S / 2 - 1);
@@ -127,7 +128,7 @@ async fn halfway_it_is_unwrapped_anew_and_a_root_that_is_away_leaves_it_for_the_
 
 #[tokio::test]
 async fn a_root_that_refuses_has_it_let_go_of_at_once() {
-    let world = World::new();
+    let world = World::new().await;
     for refusal in [Failure::Refused("planted".into()), Failure::Tampered] {
         world.make("acme").await;
         assert!(world.has("acme").await);

@@ -8,12 +8,16 @@ use crate::{
     domain::{
         envelope::KeyRef,
         keys::{Purpose, Slot, WrappedKey},
+        rooted::{self, RootName},
     },
-    store::{RootRecord, RootedKey},
+    store::{RootRecord, RootedError, RootedKey},
 };
 
 /// Another root beside the one that there was.
 pub(super) const SCHEMA: &str = "ALTER TABLE root ADD COLUMN other BLOB";
+
+/// Keys that are looked through at once.
+const READ_AT_ONCE: usize = 1_024;
 
 pub(super) fn select(connection: &Connection) -> Result<Option<RootRecord>, StoreError> {
     let mut select = connection.prepare_cached("SELECT id, other FROM root")?;
@@ -24,19 +28,35 @@ pub(super) fn select(connection: &Connection) -> Result<Option<RootRecord>, Stor
     Ok(select.query_row([], record).optional()?)
 }
 
-pub(super) fn adopt(connection: &Connection, id: Uuid) -> Result<RootRecord, StoreError> {
+pub(super) fn adopt(
+    connection: &Connection,
+    id: Uuid,
+    before: Option<Uuid>,
+) -> Result<RootRecord, StoreError> {
     let known = select(connection)?;
-    let record = RootRecord::adopt(known, id);
+    let record = RootRecord::adopt(known, id, before);
     if known != Some(record) {
         keep(connection, record)?;
     }
     Ok(record)
 }
 
-pub(super) fn settle(connection: &Connection, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
+pub(super) fn settle(connection: &Connection, root: &RootName) -> Result<Option<RootRecord>, StoreError> {
     let Some(known) = select(connection)? else { return Ok(None) };
-    let record = known.settle(id);
+    let record = known.settle(root.id());
     if known != record {
+        let begin = rooted::begin(root);
+        let mut after = None;
+        loop {
+            let page = keys(connection, after.as_ref(), READ_AT_ONCE)?;
+            if page.iter().any(|rooted| !rooted.key.wrapped.starts_with(&begin)) {
+                return Ok(Some(known));
+            }
+            after = page.into_iter().last();
+            if after.is_none() {
+                break;
+            }
+        }
         keep(connection, record)?;
     }
     Ok(Some(record))
@@ -84,21 +104,27 @@ pub(super) fn keys(
     .collect()
 }
 
-pub(super) fn rewrap(connection: &Connection, from: &RootedKey, wrapped: &[u8]) -> Result<bool, StoreError> {
-    // What the root before wrapped is overwritten, and not only let go of: that root may be known to others.
-    connection.pragma_update(None, "secure_delete", true)?;
+pub(super) fn rewrap(connection: &Connection, from: &RootedKey, wrapped: &[u8]) -> Result<bool, RootedError> {
     let RootedKey { slot, key } = from;
-    let mut update = connection.prepare_cached(
-        "UPDATE key SET wrapped = ?1
+    RootRecord::check(select(connection)?, slot, wrapped)?;
+    let failed = StoreError::from;
+    // What the root before wrapped is overwritten, and not only let go of: that root may be known to others.
+    connection.pragma_update(None, "secure_delete", true).map_err(failed)?;
+    let mut update = connection
+        .prepare_cached(
+            "UPDATE key SET wrapped = ?1
          WHERE tenant = ?2 AND purpose = ?3 AND name = '' AND version = ?4 AND id = ?5 AND wrapped = ?6",
-    )?;
-    let changed = update.execute(params![
-        wrapped,
-        slot.owner(),
-        slot.purpose.code(),
-        key.reference.version,
-        key.reference.id.as_bytes(),
-        key.wrapped,
-    ])?;
+        )
+        .map_err(failed)?;
+    let changed = update
+        .execute(params![
+            wrapped,
+            slot.owner(),
+            slot.purpose.code(),
+            key.reference.version,
+            key.reference.id.as_bytes(),
+            key.wrapped,
+        ])
+        .map_err(failed)?;
     Ok(changed == 1)
 }

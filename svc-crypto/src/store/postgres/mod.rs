@@ -5,8 +5,8 @@
 //! - `config`: the way to the server, over [`mesh::postgres`].
 //!
 //! All transactions are READ COMMITTED: what must be unique, or must not have changed, is said in the statement that
-//! writes. Rows are locked in this order: `last_change`, `named_key`, `key` (within one statement); `card_index`,
-//! `card`, `digit_token`, `idempotency`.
+//! writes. Rows are locked in this order: `root`, `last_change`, `named_key`, `key` (within one statement);
+//! `card_index`, `card`, `digit_token`, `idempotency`.
 
 mod audit;
 mod cards;
@@ -31,11 +31,14 @@ use money::{TenantId, Timestamp, TokenRef};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use super::{Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedKey, Store, StoredCard};
+use super::{
+    Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedError, RootedKey, Store, StoredCard,
+};
 use crate::domain::{
     audit::ChainKey,
     key::Key,
     keys::{KeyName, Slot, WrappedKey},
+    rooted::RootName,
 };
 
 pub use self::{audit::PostgresAuditLog, config::PostgresConfig};
@@ -137,12 +140,12 @@ impl Store for PostgresStore {
         self.with(async |client| root::select(client).await).await
     }
 
-    async fn adopt_root(&self, id: Uuid) -> Result<RootRecord, StoreError> {
-        self.with(async |client| root::adopt(client, id).await).await
+    async fn adopt_root(&self, id: Uuid, before: Option<Uuid>) -> Result<RootRecord, StoreError> {
+        self.with(async |client| root::adopt(client, id, before).await).await
     }
 
-    async fn settle_root(&self, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
-        self.with(async |client| root::settle(client, id).await).await
+    async fn settle_root(&self, root: RootName) -> Result<Option<RootRecord>, StoreError> {
+        self.with(async |client| root::settle(client, &root).await).await
     }
 
     async fn keys_under_root(
@@ -153,7 +156,7 @@ impl Store for PostgresStore {
         self.with(async |client| root::keys(client, after.as_ref(), limit).await).await
     }
 
-    async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, StoreError> {
+    async fn rewrap_key(&self, from: RootedKey, wrapped: Vec<u8>) -> Result<bool, RootedError> {
         self.with(async |client| root::rewrap(client, &from, &wrapped).await).await
     }
 
@@ -203,7 +206,7 @@ impl Store for PostgresStore {
         slot: Slot,
         first: WrappedKey,
         now: Timestamp,
-    ) -> Result<Vec<WrappedKey>, StoreError> {
+    ) -> Result<Vec<WrappedKey>, RootedError> {
         self.with(async |client| own::make(client, &slot, &first, now).await).await
     }
 

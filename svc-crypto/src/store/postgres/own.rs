@@ -1,14 +1,17 @@
 //! The service's own keys in PostgreSQL.
 
-use deadpool_postgres::GenericClient;
-use mesh::StoreError;
+use deadpool_postgres::{GenericClient, Object};
+use mesh::{StoreError, postgres::failed};
 use money::Timestamp;
 use tokio_postgres::Row;
 
-use super::{execute, rows};
-use crate::domain::{
-    envelope::KeyRef,
-    keys::{Slot, WrappedKey},
+use super::{execute, root, rows};
+use crate::{
+    domain::{
+        envelope::KeyRef,
+        keys::{Slot, WrappedKey},
+    },
+    store::RootedError,
 };
 
 /// A version's number as it is read.
@@ -30,11 +33,13 @@ pub(super) async fn select(client: &impl GenericClient, slot: &Slot) -> Result<V
 }
 
 pub(super) async fn make(
-    client: &impl GenericClient,
+    client: &mut Object,
     slot: &Slot,
     first: &WrappedKey,
     now: Timestamp,
-) -> Result<Vec<WrappedKey>, StoreError> {
+) -> Result<Vec<WrappedKey>, RootedError> {
+    let transaction = client.transaction().await.map_err(failed)?;
+    root::hold(&transaction, slot, &first.wrapped).await?;
     // Of those who come at once one inserts, and the others wait for it and insert nothing.
     let statement =
         "INSERT INTO key (tenant, purpose, name, version, id, wrapped, created_at, imported, public_key)
@@ -43,6 +48,8 @@ pub(super) async fn make(
     let (purpose, version, at) = (i16::from(slot.purpose.code()), i64::from(*version), now.as_nanos());
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
         [&slot.owner(), &purpose, &slot.name(), &version, id, wrapped, &at];
-    execute(client, statement, &values).await?;
-    select(client, slot).await
+    execute(&transaction, statement, &values).await?;
+    let versions = select(&transaction, slot).await?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(versions)
 }

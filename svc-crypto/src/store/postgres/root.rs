@@ -12,8 +12,9 @@ use crate::{
     domain::{
         envelope::KeyRef,
         keys::{Purpose, Slot, WrappedKey},
+        rooted::{self, RootName},
     },
-    store::{RootRecord, RootedKey},
+    store::{RootRecord, RootedError, RootedKey},
 };
 
 fn record(row: &Row) -> RootRecord {
@@ -24,32 +25,67 @@ pub(super) async fn select(client: &impl GenericClient) -> Result<Option<RootRec
     Ok(row(client, "SELECT id, other FROM root", &[]).await?.as_ref().map(record))
 }
 
-pub(super) async fn adopt(client: &mut Object, id: Uuid) -> Result<RootRecord, StoreError> {
-    execute(client, "INSERT INTO root (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await?;
-    let adopted = change(client, |known| RootRecord::adopt(Some(known), id)).await?;
-    adopted.ok_or_else(|| StoreError::Corrupt("the root's id was taken away".to_owned()))
+/// Whether `wrapped` may be kept in this place, and stays so until the transaction ends: no root is taken off the
+/// record meanwhile.
+pub(super) async fn hold(
+    transaction: &impl GenericClient,
+    slot: &Slot,
+    wrapped: &[u8],
+) -> Result<(), RootedError> {
+    if !Purpose::UNDER_ROOT.contains(&slot.purpose) {
+        return Ok(());
+    }
+    let found = row(transaction, "SELECT id, other FROM root FOR SHARE", &[]).await?;
+    RootRecord::check(found.as_ref().map(record), slot, wrapped)
 }
 
-pub(super) async fn settle(client: &mut Object, id: Uuid) -> Result<Option<RootRecord>, StoreError> {
-    change(client, |known| known.settle(id)).await
-}
-
-/// Changes the record under a lock, and gives it as it is then; `None` where there is none.
-async fn change(
+pub(super) async fn adopt(
     client: &mut Object,
-    change: impl FnOnce(RootRecord) -> RootRecord,
-) -> Result<Option<RootRecord>, StoreError> {
+    id: Uuid,
+    before: Option<Uuid>,
+) -> Result<RootRecord, StoreError> {
+    execute(client, "INSERT INTO root (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await?;
     let transaction = client.transaction().await.map_err(failed)?;
-    let Some(found) = row(&transaction, "SELECT id, other FROM root FOR UPDATE", &[]).await? else {
-        return Ok(None);
-    };
-    let known = record(&found);
-    let next = change(known);
-    if next != known {
-        execute(&transaction, "UPDATE root SET id = $1, other = $2", &[&next.id, &next.other]).await?;
+    let known = lock(&transaction).await?;
+    let known = known.ok_or_else(|| StoreError::Corrupt("the root's id was taken away".to_owned()))?;
+    let record = RootRecord::adopt(Some(known), id, before);
+    change(&transaction, known, record).await?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(record)
+}
+
+pub(super) async fn settle(client: &mut Object, root: &RootName) -> Result<Option<RootRecord>, StoreError> {
+    // Of a statement after the lock: it sees what was kept by those who held the record, and nobody keeps more.
+    let statement = "SELECT EXISTS (SELECT FROM key
+        WHERE purpose IN (1, 12) AND name = '' AND substring(wrapped FROM 1 FOR length($1::bytea)) <> $1::bytea)";
+    let transaction = client.transaction().await.map_err(failed)?;
+    let Some(known) = lock(&transaction).await? else { return Ok(None) };
+    let record = known.settle(root.id());
+    if record != known {
+        let others = row(&transaction, statement, &[&rooted::begin(root)]).await?;
+        if others.is_none_or(|others| others.get(0)) {
+            return Ok(Some(known));
+        }
+        change(&transaction, known, record).await?;
     }
     transaction.commit().await.map_err(failed)?;
-    Ok(Some(next))
+    Ok(Some(record))
+}
+
+/// The record, which nobody else changes or goes by until the transaction ends.
+async fn lock(transaction: &impl GenericClient) -> Result<Option<RootRecord>, StoreError> {
+    Ok(row(transaction, "SELECT id, other FROM root FOR UPDATE", &[]).await?.as_ref().map(record))
+}
+
+async fn change(
+    transaction: &impl GenericClient,
+    known: RootRecord,
+    next: RootRecord,
+) -> Result<(), StoreError> {
+    if next != known {
+        execute(transaction, "UPDATE root SET id = $1, other = $2", &[&next.id, &next.other]).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn keys(
@@ -80,17 +116,21 @@ pub(super) async fn keys(
 }
 
 pub(super) async fn rewrap(
-    client: &impl GenericClient,
+    client: &mut Object,
     from: &RootedKey,
     wrapped: &[u8],
-) -> Result<bool, StoreError> {
+) -> Result<bool, RootedError> {
     let statement = "UPDATE key SET wrapped = $1
         WHERE tenant = $2 AND purpose = $3 AND name = '' AND version = $4 AND id = $5 AND wrapped = $6";
     let RootedKey { slot, key: WrappedKey { reference, wrapped: before } } = from;
     let (purpose, version) = (i16::from(slot.purpose.code()), i64::from(reference.version));
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
         [&wrapped, &slot.owner(), &purpose, &version, &reference.id, before];
-    Ok(execute(client, statement, &values).await? == 1)
+    let transaction = client.transaction().await.map_err(failed)?;
+    hold(&transaction, slot, wrapped).await?;
+    let changed = execute(&transaction, statement, &values).await?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(changed == 1)
 }
 
 #[cfg(test)]

@@ -68,13 +68,13 @@ async fn wrapping_keys_anew_survives_being_killed_at_any_point() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (store, before) = (store(dir.path()), roots(1, None));
-        store.adopt_root(before.current().id()).await.unwrap();
+        store.adopt_root(before.current().id(), None).await.unwrap();
         for tenant in 0..TENANTS {
             let (slot, reference, key) = key(tenant);
             let wrapped = before.wrap(&slot, reference, &key).await.unwrap();
             store.make_key(slot, wrapped, Timestamp::EPOCH).await.unwrap();
         }
-        store.adopt_root(roots(2, None).current().id()).await.unwrap();
+        store.adopt_root(roots(2, None).current().id(), Some(before.current().id())).await.unwrap();
     }
     let (mut lives, mut done) = (0, false);
     while !done {

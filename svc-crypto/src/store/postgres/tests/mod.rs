@@ -3,6 +3,7 @@
 mod chain;
 mod opening;
 mod racing;
+mod rotating;
 mod stalling;
 
 use std::{cell::RefCell, path::Path};
