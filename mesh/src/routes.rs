@@ -116,14 +116,14 @@ impl Stages {
     /// # Errors
     /// What callers are told of an RPC that is served later.
     pub(crate) fn call(&self, rpc: Rpc, request: Request<RequestBody>) -> Result<Option<Handling>, Fault> {
+        // Before looking: what comes between looking and asking would be told that there is no such RPC.
+        let was_ready = self.is_ready();
         let later = || self.later.get()?.handler(rpc);
         if let Some(handler) = self.now.handler(rpc).or_else(later) {
             return Ok(Some(handler.call(request)));
         }
         match &self.awaited {
-            Some((services, refusal)) if services.contains(&rpc.service()) && !self.is_ready() => {
-                Err(refusal())
-            }
+            Some((services, refusal)) if services.contains(&rpc.service()) && !was_ready => Err(refusal()),
             _ => Ok(None),
         }
     }

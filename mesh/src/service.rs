@@ -494,6 +494,8 @@ async fn open(
         tasks.spawn(supervise(service, name, worker, drain.clone(), failed.clone()));
     }
     routes.open(parts.routes);
+    // What is waited for at the end may itself wait until no handler is left.
+    drop(routes);
     for name in waiting {
         // In a drain that has begun meanwhile, this does not come last.
         if !drain.has_started() {

@@ -125,6 +125,27 @@ impl Embedded {
         Ok(Self { writer, reader, path: path.into(), checkpoints: Arc::default() })
     }
 
+    /// Opens a file that is there to read it, and changes nothing in it: jobs that write fail. One whose schema is not
+    /// that of this program is refused.
+    pub fn open_read_only(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
+        let connection = open_for_reading(path)?;
+        let (found, known) = (schema_version(&connection)?, migrations.len());
+        if found > known {
+            return Err(StoreError::Newer { found, known });
+        }
+        if found < known {
+            return Err(StoreError::Corrupt(format!(
+                "the file has schema version {found}, and is brought to {known} by a start of the service"
+            )));
+        }
+        let begin = |name: &str, connection: Connection| {
+            Batcher::on_thread(name, BatchLimits::default(), move |jobs| snapshot(&connection, jobs))
+        };
+        let writer = begin("store-no-writer", connection)?;
+        let reader = begin("store-reader", open_for_reading(path)?)?;
+        Ok(Self { writer, reader, path: path.into(), checkpoints: Arc::default() })
+    }
+
     /// Runs a job that may write. Jobs that wait together share one transaction; a job that returns
     /// an error is rolled back alone. The answer comes after the transaction is on disk.
     pub async fn write<T, E, J>(&self, job: J) -> Result<T, E>
@@ -244,9 +265,13 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+fn schema_version(connection: &Connection) -> Result<usize, StoreError> {
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let found = found as usize;
+    Ok(found as usize)
+}
+
+fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let found = schema_version(connection)?;
     if found > migrations.len() {
         return Err(StoreError::Newer { found, known: migrations.len() });
     }
@@ -407,5 +432,27 @@ mod tests {
         let newer: &[&str] = &[SCHEMA[0], "CREATE TABLE m (v INTEGER) STRICT"];
         assert_eq!(all(&Embedded::open(&path, newer).unwrap()).await, [7]);
         assert!(matches!(Embedded::open(&path, SCHEMA), Err(StoreError::Newer { found: 2, known: 1 })));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_opened_to_be_read_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("read.db");
+        assert!(Embedded::open_read_only(&path, SCHEMA).is_err() && !path.exists(), "none is made");
+        let store = Embedded::open(&path, SCHEMA).unwrap();
+        store.write(insert(1)).await.unwrap();
+        drop(store);
+        let before = std::fs::read(&path).unwrap();
+        let store = Embedded::open_read_only(&path, SCHEMA).unwrap();
+        assert_eq!(all(&store).await, [1]);
+        assert!(store.write(insert(2)).await.is_err());
+        assert_eq!(all(&store).await, [1]);
+        drop(store);
+        assert!(Embedded::open_read_only(&path, &[SCHEMA[0], SCHEMA[0]]).is_err(), "nor migrated");
+        assert!(matches!(
+            Embedded::open_read_only(&path, &[]),
+            Err(StoreError::Newer { found: 1, known: 0 })
+        ));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }

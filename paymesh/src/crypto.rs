@@ -8,16 +8,17 @@ use std::{
     process::ExitCode,
 };
 
-use mesh::{Fault, clock};
+use mesh::{Fault, clock, config::Sources};
 use paymesh_proto::crypto::v1::{
     AuditRecord, ListAuditRecordsRequest, VerifyAuditLogRequest, VerifyAuditLogResponse,
     audit_service_client::AuditServiceClient,
 };
-use svc_crypto::config::Config;
+use svc_crypto::Crypto;
 use tonic::Status;
 
 use crate::{
     describe::Description,
+    dev::DevOptions,
     operator::{self, OperatorError},
 };
 use args::{AuditCommand, ListArgs, VerifyArgs};
@@ -108,12 +109,17 @@ async fn verify_stopped(
     args: &VerifyArgs,
     progress: &mut (impl FnMut(u64, u64) + Send),
 ) -> Result<VerifyAuditLogResponse, CryptoError> {
-    let data_dir = args.mesh.data_dir.join("svc-crypto");
-    let config = Config { root_key_file: args.root_key_file.clone(), ..Config::default() };
-    let verified = svc_crypto::audit::verify_stopped(&data_dir, &config, args.known_end, |end| {
-        progress(end.sequence, 0);
-        true
-    });
+    let options = DevOptions {
+        data_dir: args.mesh.data_dir.clone(),
+        api_keys: Vec::new(),
+        sources: Sources::of(&args.config),
+    };
+    let (mesh, config) = options.load()?.service::<Crypto>().map_err(mesh::StartError::from)?;
+    let verified =
+        svc_crypto::audit::verify_stopped(&mesh.settings.data_dir, &config, args.known_end, |end| {
+            progress(end.sequence, 0);
+            true
+        });
     let (end, offence) = verified.await?;
     let offence = offence.map(|offence| offence.to_string()).unwrap_or_default();
     let (records, end) = (end.sequence, end.to_string());

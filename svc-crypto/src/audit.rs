@@ -24,7 +24,7 @@ use crate::{
     domain::audit::{ChainKey, Entry, Link, Offence, Outcome, Verifier, merge},
     opening::Opening,
     root::Roots,
-    store::{AuditLog, EmbeddedAuditLog, EmbeddedStore, Store as _},
+    store::{AuditLog, EmbeddedAuditLog, EmbeddedStore},
 };
 
 /// Records that are read at once.
@@ -191,19 +191,25 @@ pub async fn verify(
     Ok((verifier.end(), verifier.finish().err()))
 }
 
-/// Checks the audit log in the data directory of a service that is stopped, under the roots of trust that `config`
-/// names. `known`: a place that the log is known to have had, beside what `audit.head` knows.
+/// Checks the audit log in the data directory of a service that is stopped, as it is configured. Nothing is written:
+/// neither log nor store is changed, and no root of trust is made or adopted. `known`: a place that the log is known to
+/// have had, beside what `audit.head` knows.
 ///
 /// # Errors
-/// As where the service is started; that it is running, too.
+/// That it is running, or keeps its log in PostgreSQL; that a file is missing, of an earlier or a later version, or cannot
+/// be read; that the root of trust does not unwrap the log's key.
 pub async fn verify_stopped(
     data_dir: &Path,
     config: &Config,
     known: Option<Link>,
     progress: impl FnMut(Link) -> bool,
 ) -> Result<(Link, Option<Offence>), StartError> {
-    let file = data_dir.join("audit.db");
-    // Nothing is made where nothing is.
+    if config.postgres.is_some() {
+        return Err(StartError::Config(
+            "postgres: the audit log is in PostgreSQL: a replica verifies it, which must run".to_owned(),
+        ));
+    }
+    let [file, keys] = ["audit.db", "crypto.db"].map(|name| data_dir.join(name));
     file.metadata().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StartError::Config(format!(
             "there is no {}: a log in PostgreSQL is verified by a replica that runs",
@@ -211,14 +217,15 @@ pub async fn verify_stopped(
         )),
         _ => StartError::io(file.display().to_string())(error),
     })?;
+    // The key is with the log, or the log is not this store's.
+    keys.metadata().map_err(StartError::io(keys.display().to_string()))?;
     let _lock = mesh::service::lock(data_dir)?;
-    let store = EmbeddedStore::open(&data_dir.join("crypto.db"))?;
-    let roots = Roots::open(config, data_dir, store.root().await?.is_some())?;
-    let opening = Opening::new(store, roots, Arc::new(SystemClock), Arc::new(RandomIds));
-    let key = opening.attempt().await?;
-    let key = key.ok_or_else(|| StartError::Config("the root of trust does not answer".to_owned()))?;
+    // A root key is expected, and not made.
+    let roots = Roots::open(config, data_dir, true)?;
+    let store = EmbeddedStore::open_read_only(&keys)?;
+    let key = Opening::new(store, roots, Arc::new(SystemClock), Arc::new(RandomIds)).look().await?;
     let head = HeadFile::of(data_dir).read().map_err(|error| StartError::Config(error.to_string()))?;
-    let log = EmbeddedAuditLog::open(&file, key.clone())?;
+    let log = EmbeddedAuditLog::open_read_only(&file, key.clone())?;
     Ok(verify(&log, key, known.into_iter().chain([head]).collect(), progress).await?)
 }
 

@@ -7,7 +7,8 @@
 //! - A card that was deleted is gone from the disk when that is answered; in PostgreSQL, from every answer.
 //! - Whatever is sealed is bound to its tenant and its place: nothing opens elsewhere.
 //! - A token or a ciphertext is answered only after every key that opens it is on the disk.
-//! - Whatever was done or refused is answered only after its record is in the audit log.
+//! - Whatever was done or refused is answered only after its record is in the audit log. The one exception are shares
+//!   given while the vault is sealed, as the log's key is not known yet: they go on record when it opens.
 //!
 //! # Map
 //! - [`domain`]: cards, tokens, keys, the envelope's format. Pure.

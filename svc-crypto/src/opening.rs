@@ -48,6 +48,9 @@ pub enum OpenError {
          `paymesh crypto root rotate` end, before a third is configured"
     )]
     Third,
+    /// Nothing was ever chained with this store's keys.
+    #[error("the store has no key of the audit log's chain: it is not the one that the log was kept beside")]
+    NoChainKey,
 }
 
 impl OpenError {
@@ -129,13 +132,20 @@ impl<S: Store> Opening<S> {
         if known.is_some_and(|known| known.ids().any(|id| self.roots.find(id).is_none())) {
             return Err(OpenError::Other);
         }
+        let on_record = known.is_some_and(|known| known.has(self.roots.current().id()));
+        match self.roots.probe(&Random::default().key()?).await {
+            // Keys may be under the other one.
+            Err(error) if on_record && error.may_pass() => tracing::warn!(%error, "the root in use"),
+            // Before it is on record: what was never a root cannot be taken off again.
+            probed => probed?,
+        }
         let slot = Slot::of_service(Purpose::AuditChain);
         let mut versions = self.store.key(slot.clone()).await?;
         if versions.is_empty() {
             let now = self.clock.now();
             let reference = KeyRef { id: self.ids.uuid_v7(now), version: 1 };
-            // Before anything is on record: a root that does not answer leaves no trace.
-            let first = self.roots.wrap(&slot, reference, &self.first_key(known)?).await?;
+            let key = self.derived_key(known)?.map_or_else(|| Random::default().key(), Ok)?;
+            let first = self.roots.wrap_to_keep(&slot, reference, &key).await?;
             self.adopt().await?;
             versions = self.store.make_key(slot.clone(), first, now).await?;
         } else {
@@ -146,15 +156,21 @@ impl<S: Store> Opening<S> {
         Ok(ChainKey::new(&self.roots.unwrap(&slot, key).await?))
     }
 
-    /// A log that there is goes on with the key that it was begun with.
-    fn first_key(&self, known: Option<RootRecord>) -> Result<KeyBytes, OpenError> {
-        let before = match known.and_then(|known| self.roots.find(known.id)) {
-            Some(root) => root
-                .derived_chain_key()
-                .map_err(|failure| RootError::Failed { root: root.name().clone(), failure })?,
-            None => None,
+    /// The key of the audit log's chain as it is on record: nothing is made, and no root adopted.
+    pub async fn look(&self) -> Result<ChainKey, OpenError> {
+        let slot = Slot::of_service(Purpose::AuditChain);
+        let key = match self.store.key(slot.clone()).await?.first() {
+            Some(key) => self.roots.unwrap(&slot, key).await?,
+            None => self.derived_key(self.store.root().await?)?.ok_or(OpenError::NoChainKey)?,
         };
-        before.map_or_else(|| Ok(Random::default().key()?), Ok)
+        Ok(ChainKey::new(&key))
+    }
+
+    /// The key that a log was begun with before such keys were random: one that there is goes on with it.
+    fn derived_key(&self, known: Option<RootRecord>) -> Result<Option<KeyBytes>, OpenError> {
+        let Some(root) = known.and_then(|known| self.roots.find(known.id)) else { return Ok(None) };
+        let failed = |failure| RootError::Failed { root: root.name().clone(), failure };
+        Ok(root.derived_chain_key().map_err(failed)?)
     }
 
     /// From now on keys may be wrapped under the root that wraps.

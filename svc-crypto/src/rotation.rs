@@ -17,7 +17,7 @@ use crate::{
     },
     random::{Random, RandomError},
     root::{RootError, Roots},
-    store::{RootRecord, RootedError, Store},
+    store::{RootRecord, RootedError, RootedKey, Store},
 };
 
 /// Keys that are read at once.
@@ -37,9 +37,14 @@ pub enum RotationError {
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// What the root wrapped just now it unwraps to something else.
-    #[error("the root of trust {0} does not give back what it wrapped")]
-    Garbled(Stamp),
+    /// Keys on record that no root unwraps. All others were wrapped anew.
+    #[error("{keys} keys are not what a root wrapped for their place, the first {first}")]
+    Damaged {
+        /// How many.
+        keys: u64,
+        /// Which was the first.
+        first: String,
+    },
     /// Somebody wraps keys otherwise all the time.
     #[error("keys are wrapped otherwise meanwhile, as by a replica with another configuration")]
     Contended,
@@ -132,21 +137,26 @@ async fn look(
     done: &mut Progress,
     progress: &mut impl FnMut(&Progress) -> bool,
 ) -> Result<bool, RotationError> {
-    let (mut after, mut nothing) = (None, true);
+    let (mut after, mut nothing, mut damage) = (None, true, Damage::default());
     done.keys = 0;
     loop {
         let page = store.keys_under_root(after, READ_AT_ONCE).await?;
         for found in &page {
-            let (stamp, _) = rooted::read(&found.key.wrapped).ok_or(RootError::Unreadable)?;
-            if stamp != done.under {
+            let stamp = rooted::read(&found.key.wrapped).map(|(stamp, _)| stamp);
+            if stamp.as_ref() != Some(&done.under) {
                 nothing = false;
-                let key = roots.unwrap(&found.slot, &found.key).await?;
-                let anew = roots.wrap(&found.slot, found.key.reference, &key).await?;
-                let (stamp, _) = rooted::read(&anew.wrapped).ok_or(RootError::Unreadable)?;
+                let key = match roots.unwrap(&found.slot, &found.key).await {
+                    Ok(key) => key,
+                    // One that is damaged does not keep the others; a root that is missing is no damage.
+                    Err(error) if error.is_damage() => {
+                        damage.add(found, &error);
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 // Before the only copy that is known to be good goes.
-                if roots.unwrap(&found.slot, &anew).await?.expose() != key.expose() {
-                    return Err(RotationError::Garbled(stamp));
-                }
+                let anew = roots.wrap_to_keep(&found.slot, found.key.reference, &key).await?;
+                let (stamp, _) = rooted::read(&anew.wrapped).ok_or(RootError::Unreadable)?;
                 // Where another was quicker, the next look sees what it did.
                 if store.rewrap_key(found.clone(), anew.wrapped).await? {
                     done.rewrapped += 1;
@@ -162,7 +172,30 @@ async fn look(
         }
         after = page.into_iter().last();
         if after.is_none() {
-            return Ok(nothing);
+            return damage.none().map(|()| nothing);
         }
     }
 }
+
+/// Keys of a look that no root unwraps.
+#[derive(Default)]
+struct Damage(Option<(u64, String)>);
+
+impl Damage {
+    fn add(&mut self, found: &RootedKey, error: &RootError) {
+        let KeyRef { id, version } = found.key.reference;
+        let key = match found.slot.owner() {
+            "" => format!("of the service ({:?}), {id}, version {version}", found.slot.purpose),
+            tenant => format!("of tenant {tenant} ({:?}), {id}, version {version}", found.slot.purpose),
+        };
+        tracing::error!(key, %error, "a key is not wrapped anew");
+        self.0.get_or_insert((0, key)).0 += 1;
+    }
+
+    fn none(self) -> Result<(), RotationError> {
+        self.0.map_or(Ok(()), |(keys, first)| Err(RotationError::Damaged { keys, first }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

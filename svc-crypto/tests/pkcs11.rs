@@ -33,19 +33,23 @@ fn key(byte: u8) -> KeyBytes {
     KeyBytes::take(&mut [byte; 32])
 }
 
-/// An AES key of this label and id in the token.
-fn generate(session: &cryptoki::session::Session, label: &str, id: u8, extractable: bool) {
-    let template = [
+/// An AES key of this label and id in the token, as it should be but for one attribute.
+fn generate(session: &cryptoki::session::Session, label: &str, id: u8, but: Option<Attribute>) {
+    let mut template = [
         Attribute::Token(true),
         Attribute::Private(true),
         Attribute::Sensitive(true),
-        Attribute::Extractable(extractable),
+        Attribute::Extractable(false),
         Attribute::Encrypt(true),
         Attribute::Decrypt(true),
         Attribute::ValueLen(32.into()),
         Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Id(vec![id]),
     ];
+    if let Some(attribute) = but {
+        let kind = attribute.attribute_type();
+        *template.iter_mut().find(|own| own.attribute_type() == kind).unwrap() = attribute;
+    }
     session.generate_key(&Mechanism::AesKeyGen, &template).unwrap();
 }
 
@@ -67,14 +71,17 @@ async fn a_token_wraps_and_survives_what_happens_to_tokens() {
         session.init_pin(&AuthPin::new(PIN.into())).unwrap();
         session.logout().unwrap();
         session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
-        generate(&session, "root", 1, false);
-        generate(&session, "loose", 1, true);
+        generate(&session, "root", 1, None);
+        generate(&session, "loose", 1, Some(Attribute::Extractable(true)));
+        generate(&session, "open", 1, Some(Attribute::Sensitive(false)));
+        generate(&session, "short", 1, Some(Attribute::ValueLen(16.into())));
     }
     let config = || Pkcs11Config {
         module: module(),
         token_label: LABEL.into(),
         key_label: "root".into(),
         key_id: None,
+        name: None,
         pin_file: pin_file.clone(),
     };
     let open = |config: &Pkcs11Config| Pkcs11Root::new("root.pkcs11", config).unwrap();
@@ -124,7 +131,7 @@ async fn a_token_wraps_and_survives_what_happens_to_tokens() {
         let slots = pkcs11.get_slots_with_initialized_token().unwrap();
         let session = pkcs11.open_rw_session(slots.into_iter().find(has_label).unwrap()).unwrap();
         // The root's own session has logged the user in, for all sessions of the process.
-        generate(&session, "root", 2, false);
+        generate(&session, "root", 2, None);
     }
     let refused = root.wrap(CONTEXT, &key(7)).await.unwrap_err();
     assert!(matches!(&refused, Failure::Refused(why) if why.contains("key_id")), "{refused}");
@@ -139,6 +146,8 @@ async fn a_token_wraps_and_survives_what_happens_to_tokens() {
     for (config, expected) in [
         (Pkcs11Config { key_label: "none".into(), ..config() }, "no AES key"),
         (Pkcs11Config { key_label: "loose".into(), ..config() }, "extractable"),
+        (Pkcs11Config { key_label: "open".into(), ..config() }, "not sensitive"),
+        (Pkcs11Config { key_label: "short".into(), ..config() }, "256 bits"),
     ] {
         let refused = open(&config).wrap(CONTEXT, &key(7)).await.unwrap_err();
         assert!(matches!(&refused, Failure::Refused(why) if why.contains(expected)), "{refused}");

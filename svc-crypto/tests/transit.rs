@@ -77,7 +77,8 @@ async fn it_wraps_with_the_engine_and_tells_its_refusals_apart() {
     server.done(Method::POST, &format!("sys/mounts/{mount}"), &json!({ "type": "transit" })).await;
     server.done(Method::POST, &format!("{mount}/keys/root"), &json!({})).await;
     server.done(Method::POST, &format!("{mount}/keys/rsa"), &json!({ "type": "rsa-2048" })).await;
-    let policy = ["root", "rsa", "absent"].map(|key| {
+    server.done(Method::POST, &format!("{mount}/keys/chacha"), &json!({ "type": "chacha20-poly1305" })).await;
+    let policy = ["root", "rsa", "chacha", "absent"].map(|key| {
         format!(
             "path \"{mount}/encrypt/{key}\" {{ capabilities = [\"update\"] }}\n\
              path \"{mount}/decrypt/{key}\" {{ capabilities = [\"update\"] }}\n"
@@ -95,16 +96,20 @@ async fn it_wraps_with_the_engine_and_tells_its_refusals_apart() {
     let open = |config: &TransitConfig| Transit::new("root.transit", config, TIMEOUT).unwrap();
     let root = open(&config("root"));
 
+    for name in ["chacha", "root"] {
+        let root = open(&config(name));
+        let wrapped = root.wrap(CONTEXT, &key(7)).await.unwrap();
+        let (stamp, body) = rooted::read(&wrapped).unwrap();
+        assert_eq!((stamp.root.as_str(), &*stamp.version), (&*format!("transit:{mount}/{name}"), "1"));
+        assert_eq!(root.unwrap(CONTEXT, &wrapped).await.unwrap().expose(), key(7).expose());
+        assert_eq!(root.unwrap(b"another place", &wrapped).await.unwrap_err(), Failure::Tampered, "{name}");
+        let mut changed = body.to_vec();
+        let at = changed.len() - 8;
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = rooted::encode(&stamp, &changed);
+        assert_eq!(root.unwrap(CONTEXT, &changed).await.unwrap_err(), Failure::Tampered, "{name}");
+    }
     let wrapped = root.wrap(CONTEXT, &key(7)).await.unwrap();
-    let (stamp, body) = rooted::read(&wrapped).unwrap();
-    assert_eq!((stamp.root.as_str(), &*stamp.version), (&*format!("transit:{mount}/root"), "1"));
-    assert_eq!(root.unwrap(CONTEXT, &wrapped).await.unwrap().expose(), key(7).expose());
-    assert_eq!(root.unwrap(b"another place", &wrapped).await.unwrap_err(), Failure::Tampered);
-    let mut changed = body.to_vec();
-    let at = changed.len() - 8;
-    changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-    let changed = rooted::encode(&stamp, &changed);
-    assert_eq!(root.unwrap(CONTEXT, &changed).await.unwrap_err(), Failure::Tampered);
 
     // A new version of the key wraps, and the old one still unwraps.
     server.done(Method::POST, &format!("{mount}/keys/root/rotate"), &json!({})).await;

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use edge_gateway::auth::keys::Time;
+use mesh::config::ConfigArgs;
 use svc_crypto::domain::audit::Link;
 
 const EXAMPLES: &str = "Examples:
   paymesh crypto audit verify                         of a running mesh
   paymesh crypto audit verify --known-end 812:9f2c…   and that it still holds what an earlier check told
-  paymesh crypto audit verify --offline               of one that is stopped
+  paymesh crypto audit verify --offline               of one that is stopped, with --config as it was started with
   paymesh crypto audit list --verb detokenize --from 2026-11-21T00:00:00Z
   paymesh crypto audit list --tenant acme --refused
 
@@ -31,6 +32,7 @@ const ROOT_EXAMPLES: &str = "Examples:
   paymesh crypto root rotate                          wraps every key under the root in use; may be broken off
   paymesh crypto root split --shares 5 --threshold 3 --root-key-file root.key
   paymesh crypto root unseal < share                  gives a share to a service that is sealed
+  paymesh crypto root unseal --address 10.0.0.7:7001 < share       to this replica
 
 Which roots there are, and how one is replaced: docs/crypto-roots.md.";
 
@@ -39,14 +41,14 @@ Which roots there are, and how one is replaced: docs/crypto-roots.md.";
 pub enum RootCommand {
     /// Say which root is in use, which wrapped what is on record, and whether another is still needed. Exits with
     /// 1 where the vault is sealed.
-    Status(Mesh),
+    Status(Replica),
     /// Wrap every key anew that is not wrapped under the root in use and the newest version of its key. May be
     /// broken off, and asked for again.
-    Rotate(Mesh),
+    Rotate(Replica),
     /// Split a root key into shares and print them, one to a line, after the key's id. Asks no service.
     Split(SplitArgs),
     /// Give one share, from the standard input, to a service that is sealed.
-    Unseal(Mesh),
+    Unseal(Replica),
 }
 
 /// Options of `paymesh crypto root split`.
@@ -87,6 +89,18 @@ pub struct Mesh {
     pub data_dir: PathBuf,
 }
 
+/// Which replica of which mesh.
+#[derive(Debug, Args)]
+pub struct Replica {
+    /// Which mesh.
+    #[command(flatten)]
+    pub mesh: Mesh,
+    /// The address of svc-crypto's RPC port, where there are several replicas: each is unsealed by itself. Absent: the
+    /// one of dev.json.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+}
+
 /// Options of `paymesh crypto audit verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -96,12 +110,13 @@ pub struct VerifyArgs {
     /// A place that the log is known to have had: the end that an earlier check told, or that was logged.
     #[arg(long, value_name = "NUMBER:HASH")]
     pub known_end: Option<Link>,
-    /// Read the files of svc-crypto in the data directory, of a mesh that is stopped.
+    /// Read the files of svc-crypto, of a mesh that is stopped, and change nothing in them.
     #[arg(long)]
     pub offline: bool,
-    /// With --offline: the root key, where it is not in the data directory.
-    #[arg(long, value_name = "FILE", requires = "offline")]
-    pub root_key_file: Option<PathBuf>,
+    /// With --offline: how the service is configured, laid over what `paymesh dev` starts from. The root of trust that
+    /// is named there unwraps the log's key.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Options of `paymesh crypto audit list`.

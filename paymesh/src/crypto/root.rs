@@ -12,7 +12,7 @@ use paymesh_proto::crypto::v1::{
 
 use super::{
     CryptoError, OperatorError,
-    args::{Mesh, RootCommand, SplitArgs},
+    args::{Replica, RootCommand, SplitArgs},
     refused,
 };
 use crate::{describe::Description, operator};
@@ -31,23 +31,27 @@ pub async fn run(
     progress: impl FnMut(&RotateRootResponse) + Send,
 ) -> Result<ExitCode, CryptoError> {
     match command {
-        RootCommand::Status(mesh) => status(mesh, out).await,
-        RootCommand::Rotate(mesh) => rotate(mesh, out, progress).await,
+        RootCommand::Status(replica) => status(replica, out).await,
+        RootCommand::Rotate(replica) => rotate(replica, out, progress).await,
         RootCommand::Split(args) => split(args, out),
-        RootCommand::Unseal(mesh) => unseal(mesh, &share()?, out).await,
+        RootCommand::Unseal(replica) => unseal(replica, &share()?, out).await,
     }
 }
 
-fn client(mesh: &Mesh) -> Result<RootServiceClient<mesh::Upstream>, OperatorError> {
-    let path = mesh.data_dir.display().to_string();
-    let mesh = Description::read(&mesh.data_dir).map_err(|source| OperatorError::NoMesh { path, source })?;
+fn client(replica: &Replica) -> Result<RootServiceClient<mesh::Upstream>, OperatorError> {
+    let data_dir = &replica.mesh.data_dir;
+    let path = data_dir.display().to_string();
+    let mut mesh = Description::read(data_dir).map_err(|source| OperatorError::NoMesh { path, source })?;
+    if let Some(address) = &replica.address {
+        mesh.services.insert("svc-crypto".to_owned(), address.clone());
+    }
     Ok(RootServiceClient::new(operator::upstream(&mesh, "svc-crypto")?))
 }
 
-async fn status(mesh: &Mesh, out: &mut (impl Write + Send)) -> Result<ExitCode, CryptoError> {
+async fn status(replica: &Replica, out: &mut (impl Write + Send)) -> Result<ExitCode, CryptoError> {
     let mut request = operator::call(None)?.request(GetRootStatusRequest {});
     request.set_timeout(DEADLINE);
-    let status = client(mesh)?.get_root_status(request).await.map_err(|status| refused(&status))?;
+    let status = client(replica)?.get_root_status(request).await.map_err(|status| refused(&status))?;
     let RootStatus { sealed, current, previous, previous_needed, answers, wrapped } = status.into_inner();
     let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     writeln!(out, "current    {current}{}", if answers { "" } else { " (does not answer)" })?;
@@ -70,13 +74,13 @@ async fn status(mesh: &Mesh, out: &mut (impl Write + Send)) -> Result<ExitCode, 
 }
 
 async fn rotate(
-    mesh: &Mesh,
+    replica: &Replica,
     out: &mut (impl Write + Send),
     mut progress: impl FnMut(&RotateRootResponse) + Send,
 ) -> Result<ExitCode, CryptoError> {
     let mut request = operator::call(None)?.request(RotateRootRequest {});
     request.set_timeout(ROTATE_DEADLINE);
-    let said = client(mesh)?.rotate_root(request).await;
+    let said = client(replica)?.rotate_root(request).await;
     let mut said = said.map_err(|status| refused(&status))?.into_inner();
     while let Some(report) = said.message().await.map_err(|status| refused(&status))? {
         if report.done {
@@ -99,10 +103,14 @@ fn split(args: &SplitArgs, out: &mut impl Write) -> Result<ExitCode, CryptoError
     Ok(ExitCode::SUCCESS)
 }
 
-async fn unseal(mesh: &Mesh, share: &str, out: &mut (impl Write + Send)) -> Result<ExitCode, CryptoError> {
+async fn unseal(
+    replica: &Replica,
+    share: &str,
+    out: &mut (impl Write + Send),
+) -> Result<ExitCode, CryptoError> {
     let mut request = operator::call(None)?.request(UnsealRequest { share: share.trim().to_owned() });
     request.set_timeout(DEADLINE);
-    let said = client(mesh)?.unseal(request).await.map_err(|status| refused(&status))?.into_inner();
+    let said = client(replica)?.unseal(request).await.map_err(|status| refused(&status))?.into_inner();
     writeln!(out, "{} of {} shares", said.given, said.needed)?;
     writeln!(out, "{}", if said.unsealed { "The root key is together." } else { "More shares are needed." })?;
     Ok(ExitCode::SUCCESS)

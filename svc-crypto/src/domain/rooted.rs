@@ -33,8 +33,8 @@ const NAME_LABEL: &[u8] = b"paymesh root name 1";
 const FILE_PREFIX: &str = "file:";
 /// The longest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 200;
-/// The longest version, in bytes.
-pub const VERSION_BYTES_MAX: usize = 64;
+/// The longest version, in bytes: Azure Key Vault's two of 32, and a dot.
+pub const VERSION_BYTES_MAX: usize = 65;
 /// The longest body, in bytes: no root makes more of 32 bytes.
 const BODY_BYTES_MAX: usize = 4_096;
 
@@ -235,7 +235,7 @@ mod tests {
         for wrong in ["", "a b", "ä", &"x".repeat(201)] {
             assert_eq!(RootName::parse(wrong), Err(RootNameError), "{wrong:?}");
         }
-        assert_eq!(Stamp::new(RootName::parse("a").unwrap(), &"1".repeat(65)), None);
+        assert_eq!(Stamp::new(RootName::parse("a").unwrap(), &"1".repeat(66)), None);
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Tenants' key-encryption keys: unwrapped by the root of trust, once however many ask, and held for a bounded time.
+//! Where that fails, all who waited for it are told: who came while a root hangs does not wait for it once more.
 //!
 //! Halfway through that time each is unwrapped anew in the background. A root that does not answer then leaves it as
 //! it is, so that who was served before is served on until the end of the time; a root that refuses, or says that
 //! what is on record is not its, has it let go of at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use mesh::Drain;
 use money::{TenantId, Timestamp};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use super::{KeyError, Keyring, Missing, age, ring_of};
 use crate::{
@@ -16,6 +20,7 @@ use crate::{
         envelope::KeyRef,
         keys::{Purpose, Ring, Slot},
     },
+    root::RootError,
     store::Store,
 };
 
@@ -27,6 +32,18 @@ pub(super) struct Entry {
     /// Before the key was read.
     since: Timestamp,
     ring: OnceCell<Arc<Ring>>,
+    /// When the root last failed here, and how.
+    failed: Mutex<Option<(Instant, RootError)>>,
+}
+
+impl Entry {
+    fn new(since: Timestamp, ring: OnceCell<Arc<Ring>>) -> Self {
+        Self { since, ring, failed: Mutex::default() }
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<(Instant, RootError)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<S: Store> Keyring<S> {
@@ -34,19 +51,30 @@ impl<S: Store> Keyring<S> {
     pub async fn kek(&self, tenant: &TenantId, missing: Missing) -> Result<Option<Arc<Ring>>, KeyError> {
         let now = self.clock.now();
         let fresh = |entry: &Arc<Entry>| age(entry.since, now) < self.held_for;
-        let made = || Arc::new(Entry { since: now, ring: OnceCell::new() });
+        let made = || Arc::new(Entry::new(now, OnceCell::new()));
+        let came = Instant::now();
         let entry = self.keks.get_or_insert_with(tenant, fresh, made);
         if let Some(ring) = entry.ring.get() {
             return Ok(Some(Arc::clone(ring)));
         }
         let unwrapped = entry.ring.get_or_try_init(|| async {
-            self.unwrapped(tenant, missing).await.map_err(Missed::Failed)?.ok_or(Missed::None)
+            let meanwhile = entry.failed().as_ref().filter(|(at, _)| *at >= came).cloned();
+            if let Some((_, error)) = meanwhile {
+                return Err(Missed::Failed(error.into()));
+            }
+            let unwrapped = self.unwrapped(tenant, missing).await;
+            if let Err(KeyError::Root(error)) = &unwrapped
+                && error.may_pass()
+            {
+                *entry.failed() = Some((Instant::now(), error.clone()));
+            }
+            unwrapped.map_err(Missed::Failed)?.ok_or(Missed::None)
         });
         match unwrapped.await {
             Ok(ring) => Ok(Some(Arc::clone(ring))),
             Err(missed) => {
                 // A tenant that nobody uses takes no room.
-                self.keks.remove(tenant);
+                self.keks.remove_if(tenant, |kept| Arc::ptr_eq(kept, &entry));
                 match missed {
                     Missed::None => Ok(None),
                     Missed::Failed(error) => Err(error),
@@ -62,8 +90,12 @@ impl<S: Store> Keyring<S> {
         if versions.is_empty() && missing == Missing::Make {
             let now = self.clock.now();
             let reference = KeyRef { id: self.ids.uuid_v7(now), version: 1 };
-            let first = self.roots.wrap(&slot, reference, &self.random.key()?).await?;
-            versions = self.store.make_key(slot.clone(), first, now).await?;
+            let key = self.random.key()?;
+            let first = self.roots.wrap_to_keep(&slot, reference, &key).await?;
+            versions = self.store.make_key(slot.clone(), first.clone(), now).await?;
+            if versions[..] == [first] {
+                return Ok(Some(Arc::new(ring_of(&[(reference, key)]))));
+            }
         }
         if versions.is_empty() {
             return Ok(None);
@@ -84,7 +116,7 @@ impl<S: Store> Keyring<S> {
             }
             match self.unwrapped(&tenant, Missing::Leave).await {
                 Ok(Some(ring)) => {
-                    let renewed = Entry { since: now, ring: OnceCell::new_with(Some(ring)) };
+                    let renewed = Entry::new(now, OnceCell::new_with(Some(ring)));
                     self.keks.replace(&tenant, Arc::new(renewed));
                 }
                 Ok(None) => self.keks.remove(&tenant),

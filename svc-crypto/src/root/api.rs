@@ -9,6 +9,7 @@ use mesh::{
     StartError,
     outbound::{Outbound, OutboundError, Target},
 };
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::{sync::Mutex, time::Instant};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -32,25 +33,51 @@ pub(super) struct Session(Mutex<Option<Held>>);
 
 struct Held {
     token: Zeroizing<String>,
+    since: Instant,
     until: Instant,
 }
 
+/// How soon after a login a token that is refused is worth another: what a policy does not allow, it does not allow the
+/// next one either.
+const LOGIN_AGAIN: Duration = Duration::from_secs(30);
+
 impl Session {
-    /// The token that is held, unless it is the one that was `refused`; else that of a new login, which also says for
-    /// how long it is good. It is used for two thirds of that.
+    /// The token that is held, as long as it is good; else that of a new login, which also says for how long it is. It
+    /// is used for two thirds of that.
     pub(super) async fn token(
         &self,
-        refused: Option<&str>,
         log_in: impl Future<Output = Result<(Zeroizing<String>, Duration), Failure>>,
     ) -> Result<Zeroizing<String>, Failure> {
         let mut held = self.0.lock().await;
-        let now = Instant::now();
-        let good = |held: &&Held| held.until > now && refused != Some(held.token.as_str());
-        if let Some(held) = held.as_ref().filter(good) {
-            return Ok(held.token.clone());
+        match held.as_ref().filter(|held| held.until > Instant::now()) {
+            Some(held) => Ok(held.token.clone()),
+            None => Self::renew(&mut held, log_in).await,
         }
+    }
+
+    /// Another token than the one that was `refused`; `None` where that one is too young for another login.
+    pub(super) async fn another(
+        &self,
+        refused: &str,
+        log_in: impl Future<Output = Result<(Zeroizing<String>, Duration), Failure>>,
+    ) -> Result<Option<Zeroizing<String>>, Failure> {
+        let mut held = self.0.lock().await;
+        match held.as_ref() {
+            // Somebody else was quicker.
+            Some(held) if *held.token != refused => return Ok(Some(held.token.clone())),
+            Some(held) if held.since.elapsed() < LOGIN_AGAIN => return Ok(None),
+            _ => {}
+        }
+        Self::renew(&mut held, log_in).await.map(Some)
+    }
+
+    async fn renew(
+        held: &mut Option<Held>,
+        log_in: impl Future<Output = Result<(Zeroizing<String>, Duration), Failure>>,
+    ) -> Result<Zeroizing<String>, Failure> {
+        let since = Instant::now();
         let (token, lease) = log_in.await?;
-        *held = Some(Held { token: token.clone(), until: now + lease * 2 / 3 });
+        *held = Some(Held { token: token.clone(), since, until: since + lease * 2 / 3 });
         Ok(token)
     }
 }
@@ -131,21 +158,33 @@ fn unreachable(error: OutboundError) -> Failure {
     Failure::Unreachable(error.to_string().into())
 }
 
-/// What an answer other than success says of a request, where the API gives statuses their usual meaning.
-pub(super) fn failure(status: StatusCode) -> Failure {
-    let code = status.as_u16();
+/// What an answer other than success says of a request. Whatever stands in between (a proxy, a load balancer, a page to
+/// log in at) may answer with any status, so that the API refuses is taken from its own form of an error alone; all else
+/// may pass.
+pub(super) fn failure(answer: &Answer) -> Failure {
+    #[derive(Deserialize)]
+    struct Said {
+        /// Vault and OpenBao.
+        errors: Option<Vec<IgnoredAny>>,
+        /// Azure and who gives its tokens.
+        error: Option<IgnoredAny>,
+    }
+    let code = answer.status.as_u16();
+    let said = serde_json::from_slice(answer.body());
+    let is_its_own = said.is_ok_and(|said: Said| said.errors.is_some() || said.error.is_some());
     match code {
-        401 | 403 => Failure::Refused(format!("the credential does not allow it (HTTP {code})").into()),
-        404 => Failure::Refused("there is no such key or path (HTTP 404)".into()),
-        408 | 412 | 425 | 429 | 472 | 473 => Failure::Unreachable(format!("HTTP {code}").into()),
-        _ if status.is_server_error() => Failure::Unreachable(format!("HTTP {code}").into()),
-        _ => Failure::Refused(format!("HTTP {code}").into()),
+        400 if is_its_own => Failure::Refused("it takes the request for wrong (HTTP 400)".into()),
+        401 | 403 if is_its_own => {
+            Failure::Refused(format!("the credential does not allow it (HTTP {code})").into())
+        }
+        404 if is_its_own => Failure::Refused("there is no such key or path (HTTP 404)".into()),
+        _ => Failure::Unreachable(format!("HTTP {code}").into()),
     }
 }
 
-/// An answer that is not what the API says it is.
+/// An answer that is not what the API says it is: somebody else answered.
 pub(super) fn unexpected() -> Failure {
-    Failure::Refused("the answer is not what this API answers".into())
+    Failure::Unreachable("the answer is not what this API answers".into())
 }
 
 /// A credential from its file, without the space around it. Read each time, as it may be replaced.
@@ -200,15 +239,61 @@ mod tests {
 
     #[test]
     fn what_passes_and_what_does_not() {
-        for code in [429, 472, 473, 500, 502, 503] {
-            assert!(
-                matches!(failure(StatusCode::from_u16(code).unwrap()), Failure::Unreachable(_)),
-                "{code}"
+        let said = |code: u16, body: &'static str| {
+            failure(&Answer { status: StatusCode::from_u16(code).unwrap(), body: Bytes::from(body) })
+        };
+        let own =
+            [r#"{"errors":["permission denied"]}"#, r#"{"errors":[]}"#, r#"{"error":{"code":"Forbidden"}}"#];
+        for body in own {
+            for code in [301, 412, 429, 472, 473, 500, 502, 503] {
+                assert!(matches!(said(code, body), Failure::Unreachable(_)), "{code}");
+            }
+            for code in [400, 401, 403, 404] {
+                assert!(matches!(said(code, body), Failure::Refused(_)), "{code} {body}");
+            }
+        }
+        for body in [
+            "",
+            "<html>403 Forbidden</html>",
+            "[]",
+            "{}",
+            r#""denied""#,
+            r#"{"message":"no healthy upstream"}"#,
+        ] {
+            for code in [400, 401, 403, 404] {
+                assert!(matches!(said(code, body), Failure::Unreachable(_)), "{code} {body}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_worth_another_login_once_it_is_old_enough() {
+        let (session, logins) = (Session::default(), std::cell::Cell::new(0));
+        let log_in = || async {
+            logins.set(logins.get() + 1);
+            Ok((Zeroizing::new(format!("t{}", logins.get())), Duration::from_secs(3_000)))
+        };
+        for _ in 0..3 {
+            assert_eq!(*session.token(log_in()).await.unwrap(), "t1");
+        }
+        for _ in 0..3 {
+            assert_eq!(session.another("t1", log_in()).await.unwrap(), None, "it was got just now");
+        }
+        tokio::time::advance(LOGIN_AGAIN).await;
+        for _ in 0..3 {
+            assert_eq!(
+                **session.another("t1", log_in()).await.unwrap().as_ref().unwrap(),
+                "t2",
+                "by one of them"
             );
         }
-        for code in [301, 400, 401, 403, 404] {
-            assert!(matches!(failure(StatusCode::from_u16(code).unwrap()), Failure::Refused(_)), "{code}");
-        }
+        assert_eq!(session.another("t2", log_in()).await.unwrap(), None);
+        tokio::time::advance(Duration::from_secs(2_001)).await;
+        assert_eq!((&**session.token(log_in()).await.unwrap(), logins.get()), ("t3", 3), "after two thirds");
+        let fails = async { Err(Failure::Unreachable("planted".into())) };
+        tokio::time::advance(Duration::from_secs(2_001)).await;
+        assert!(session.token(fails).await.is_err());
+        assert_eq!(*session.token(log_in()).await.unwrap(), "t4");
     }
 
     #[test]

@@ -1,23 +1,29 @@
-//! Azure Key Vault: an RSA key that never leaves the vault unwraps, `RSA-OAEP-256`.
+//! Azure Key Vault: an RSA key that never leaves the vault unwraps, `RSA-OAEP-256`, and another signs what was wrapped,
+//! `PS256`.
 //!
-//! API: <https://learn.microsoft.com/rest/api/keyvault/keys/>, "Wrap Key", "Unwrap Key" and "Get Key", version 7.4; tokens
-//! by the OAuth 2.0 client credentials flow of the Microsoft identity platform, with a secret or with a federated
+//! API: <https://learn.microsoft.com/rest/api/keyvault/keys/>, "Wrap Key", "Unwrap Key", "Sign" and "Get Key", version 7.4;
+//! tokens by the OAuth 2.0 client credentials flow of the Microsoft identity platform, with a secret or with a federated
 //! token (workload identity). It is held against a double that checks requests by these documents, as no real one
 //! could be had.
 //!
-//! RSA-OAEP binds no context, so the place goes inside: what is wrapped is the key and SHA-256 of the place. Nor does it
-//! say who wrapped: whoever can write to the store and knows the public key could put a key of his own in the place of
-//! one that is not used yet. Keys that are in use cannot be replaced so, as what they wrapped would not open.
+//! RSA-OAEP is public-key encryption: everybody can wrap, and it binds no context. So the vault signs what it wrapped,
+//! with its place, and nothing is unwrapped whose signature is not good. Signatures are verified here, with the public
+//! half as the vault gives it.
+//!
+//! Version of what is kept: that of the wrapping key, a dot, and that of the signing key. Body: the length of the
+//! signature, 16 bits, big endian; the signature; what RSA-OAEP made.
 
 use std::{path::PathBuf, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, StatusCode, header};
 use mesh::StartError;
-use ring::digest;
+use ring::{
+    digest,
+    signature::{RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -27,24 +33,29 @@ use super::{
 use crate::domain::{
     canonical,
     rooted::{self, RootName, Stamp},
-    secret::{KEY_BYTES, KeyBytes},
+    secret::KeyBytes,
 };
 
 const API_VERSION: &str = "api-version=7.4";
-const ALGORITHM: &str = "RSA-OAEP-256";
-const PLACE_LABEL: &[u8] = b"paymesh azure place 1";
+const WRAPS_BY: &str = "RSA-OAEP-256";
+const SIGNS_BY: &str = "PS256";
+const SIGNED_LABEL: &[u8] = b"paymesh azure wrapped key 1";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A key of Azure Key Vault, as root of trust: RSA, with the operations wrapKey and unwrapKey.
+/// Two RSA keys of Azure Key Vault, as root of trust: one wraps, the other signs what was wrapped.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AzureConfig {
     /// Where the vault is: an https URL without a path.
     #[schemars(extend("x-required" = true), example = "https://payments.vault.azure.net")]
     pub address: String,
-    /// The key's name.
+    /// The name of the key that wraps, with the operations wrapKey and unwrapKey.
     #[schemars(extend("x-required" = true), example = &"paymesh")]
     pub key: String,
+    /// The name of the key that signs, with the operation sign; another than the one that wraps. Its newest version
+    /// signs, and each that is enabled vouches for what it signed.
+    #[schemars(extend("x-required" = true), example = &"paymesh-signing")]
+    pub signing_key: String,
     /// Which version of the key wraps. All versions that are enabled unwrap what they wrapped. Absent: the newest,
     /// which is asked for each time, and needs the permission to get the key.
     #[schemars(example = "78deebed173b48e48f55abf87ed4cf71")]
@@ -77,6 +88,7 @@ impl Default for AzureConfig {
         Self {
             address: String::new(),
             key: String::new(),
+            signing_key: String::new(),
             key_version: None,
             tenant: String::new(),
             client_id: String::new(),
@@ -100,6 +112,7 @@ pub struct Azure {
     vault: Api,
     authority: Api,
     key: String,
+    signing_key: String,
     key_version: Option<String>,
     tenant: String,
     client_id: String,
@@ -118,6 +131,11 @@ impl Azure {
         };
         if !named(&config.key, b"") {
             return Err(wrong("key: must be the key's name, of a-z, A-Z, 0-9 and '-'"));
+        }
+        if !named(&config.signing_key, b"") || config.signing_key.eq_ignore_ascii_case(&config.key) {
+            return Err(wrong(
+                "signing_key: must be the name of another key than key, of a-z, A-Z, 0-9 and '-'",
+            ));
         }
         if !config.key_version.as_deref().is_none_or(is_version) {
             return Err(wrong("key_version: must be 32 lower-case hexadecimal digits"));
@@ -141,13 +159,16 @@ impl Azure {
             Api::new(&format!("{setting}.{name}"), address, &config.ca_file, timeout)
         };
         let (vault, authority) = (api("address", &config.address)?, api("authority", &config.authority)?);
-        let name = RootName::parse(&format!("azure:{}/{}", vault.host(), config.key))
+        // Whose signatures count is part of which root it is.
+        let name = format!("azure:{}/{}/{}", vault.host(), config.key, config.signing_key);
+        let name = RootName::parse(&name)
             .map_err(|error| wrong(&format!("key: the name with the vault's {error}")))?;
         Ok(Self {
             name,
             vault,
             authority,
             key: config.key.clone(),
+            signing_key: config.signing_key.clone(),
             key_version: config.key_version.clone(),
             tenant: config.tenant.clone(),
             client_id: config.client_id.clone(),
@@ -159,13 +180,15 @@ impl Azure {
 
     /// Asks with the token, and where it is refused, once more with another.
     async fn ask(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Result<Answer, Failure> {
-        let token = self.session.token(None, self.log_in()).await?;
+        let token = self.session.token(self.log_in()).await?;
         let answer = self.ask_with(&token, method.clone(), path, fields).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let token = self.session.token(Some(&token), self.log_in()).await?;
-        self.ask_with(&token, method, path, fields).await
+        match self.session.another(&token, self.log_in()).await? {
+            Some(token) => self.ask_with(&token, method, path, fields).await,
+            None => Ok(answer),
+        }
     }
 
     async fn ask_with(
@@ -203,14 +226,14 @@ impl Azure {
         let path = format!("/{}/oauth2/v2.0/token", self.tenant);
         let answer = self.authority.send(Method::POST, &path, &headers, encoded(&form)).await?;
         if answer.status != StatusCode::OK {
-            return Err(failure(answer.status));
+            return Err(failure(&answer));
         }
         let said: Said = serde_json::from_slice(answer.body()).map_err(|_| unexpected())?;
         Ok((Zeroizing::new(said.access_token), Duration::from_secs(said.expires_in.into())))
     }
 
-    /// The version that wraps.
-    async fn version(&self) -> Result<String, Failure> {
+    /// A key of the vault, in this version or the newest.
+    async fn get(&self, key: &str, version: Option<&str>) -> Result<Got, Failure> {
         #[derive(Deserialize)]
         struct Said {
             key: Key,
@@ -218,24 +241,56 @@ impl Azure {
         #[derive(Deserialize)]
         struct Key {
             kid: String,
+            #[serde(default)]
+            n: String,
+            #[serde(default)]
+            e: String,
         }
-        if let Some(version) = &self.key_version {
-            return Ok(version.clone());
-        }
-        let answer = self.ask(Method::GET, &format!("/keys/{}?{API_VERSION}", self.key), &[]).await?;
+        let version = version.map(|version| format!("/{version}")).unwrap_or_default();
+        let answer = self.ask(Method::GET, &format!("/keys/{key}{version}?{API_VERSION}"), &[]).await?;
         if answer.status != StatusCode::OK {
-            return Err(failure(answer.status));
+            return Err(failure(&answer));
         }
         let said: Said = serde_json::from_slice(answer.body()).map_err(|_| unexpected())?;
         let version = said.key.kid.rsplit('/').next().filter(|version| is_version(version));
-        version.map(str::to_owned).ok_or_else(unexpected)
+        let version = version.ok_or_else(unexpected)?.to_owned();
+        let number = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| unexpected());
+        Ok(Got {
+            version,
+            public: RsaPublicKeyComponents { n: number(&said.key.n)?, e: number(&said.key.e)? },
+        })
     }
 
-    async fn operate(&self, version: &str, operation: &str, value: &[u8]) -> Result<Answer, Failure> {
+    /// What an operation makes of a value.
+    async fn operate(
+        &self,
+        (key, version): (&str, &str),
+        operation: &str,
+        (algorithm, value): (&str, &[u8]),
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let value = Zeroizing::new(URL_SAFE_NO_PAD.encode(value));
-        let path = format!("/keys/{}/{version}/{operation}?{API_VERSION}", self.key);
-        self.ask(Method::POST, &path, &[("alg", ALGORITHM), ("value", &value)]).await
+        let path = format!("/keys/{key}/{version}/{operation}?{API_VERSION}");
+        let answer = self.ask(Method::POST, &path, &[("alg", algorithm), ("value", &value)]).await?;
+        if answer.status == StatusCode::OK { value_of(&answer) } else { Err(failure(&answer)) }
     }
+
+    /// What is signed: a signature is good for this root, place, pair of versions and ciphertext alone.
+    fn signed(&self, context: &[u8], versions: &str, wrapped: &[u8]) -> Vec<u8> {
+        canonical::encode(&[
+            SIGNED_LABEL,
+            self.name.as_str().as_bytes(),
+            context,
+            versions.as_bytes(),
+            wrapped,
+        ])
+    }
+}
+
+/// A key as the vault gives it.
+struct Got {
+    version: String,
+    /// Empty where it is not of RSA.
+    public: RsaPublicKeyComponents<Vec<u8>>,
 }
 
 /// The value that an operation answers with.
@@ -250,10 +305,6 @@ fn value_of(answer: &Answer) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 fn is_version(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn place(context: &[u8]) -> digest::Digest {
-    digest::digest(&digest::SHA256, &canonical::encode(&[PLACE_LABEL, context]))
 }
 
 /// `application/x-www-form-urlencoded`: everything but letters, digits, `-`, `.` and `_` as `%` and its byte.
@@ -286,37 +337,39 @@ impl RootOfTrust for Azure {
     }
 
     async fn wrap(&self, context: &[u8], key: &KeyBytes) -> Result<Vec<u8>, Failure> {
-        let version = self.version().await?;
-        let mut value = Zeroizing::new(Vec::with_capacity(2 * KEY_BYTES));
-        value.extend_from_slice(key.expose());
-        value.extend_from_slice(place(context).as_ref());
-        let answer = self.operate(&version, "wrapkey", &value).await?;
-        if answer.status != StatusCode::OK {
-            return Err(failure(answer.status));
-        }
-        let body = value_of(&answer)?;
-        let stamp = Stamp::new(self.name.clone(), &version).ok_or_else(unexpected)?;
-        Ok(rooted::encode(&stamp, &body))
+        let version = match &self.key_version {
+            Some(version) => version.clone(),
+            None => self.get(&self.key, None).await?.version,
+        };
+        let wrapped = self.operate((&self.key, &version), "wrapkey", (WRAPS_BY, key.expose())).await?;
+        let signing = self.get(&self.signing_key, None).await?;
+        let versions = format!("{version}.{}", signing.version);
+        let signed = self.signed(context, &versions, &wrapped);
+        let digest = digest::digest(&digest::SHA256, &signed);
+        let by = (&*self.signing_key, &*signing.version);
+        let signature = self.operate(by, "sign", (SIGNS_BY, digest.as_ref())).await?;
+        // What is kept is what will be believed.
+        signing.public.verify(&RSA_PSS_2048_8192_SHA256, &signed, &signature).map_err(|_| {
+            Failure::Refused("the signing key must be of RSA, of 2048 bits or more, and sign by PS256".into())
+        })?;
+        let length = u16::try_from(signature.len()).map_err(|_| unexpected())?;
+        let stamp = Stamp::new(self.name.clone(), &versions).ok_or_else(unexpected)?;
+        Ok(rooted::encode(&stamp, &[&length.to_be_bytes()[..], &signature, &wrapped].concat()))
     }
 
     async fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<KeyBytes, Failure> {
         let (stamp, body) = rooted::read(wrapped).ok_or(Failure::Tampered)?;
-        if !is_version(&stamp.version) {
-            return Err(Failure::Tampered);
-        }
-        let answer = self.operate(&stamp.version, "unwrapkey", body).await?;
-        match answer.status {
-            StatusCode::OK => {}
-            // What it says of a ciphertext that is not of this key.
-            StatusCode::BAD_REQUEST => return Err(Failure::Tampered),
-            status => return Err(failure(status)),
-        }
-        let value = value_of(&answer)?;
-        let (key, bound) = value.split_at_checked(KEY_BYTES).ok_or(Failure::Tampered)?;
-        if !bool::from(bound.ct_eq(place(context).as_ref())) {
-            return Err(Failure::Tampered);
-        }
-        KeyBytes::from_slice(key).ok_or(Failure::Tampered)
+        let versions = stamp.version.split_once('.').filter(|(a, b)| is_version(a) && is_version(b));
+        let (version, signing) = versions.ok_or(Failure::Tampered)?;
+        let (length, rest) = body.split_first_chunk().ok_or(Failure::Tampered)?;
+        let (signature, wrapped) =
+            rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(Failure::Tampered)?;
+        let signing = self.get(&self.signing_key, Some(signing)).await?;
+        let signed = self.signed(context, &stamp.version, wrapped);
+        let verified = signing.public.verify(&RSA_PSS_2048_8192_SHA256, &signed, signature);
+        verified.map_err(|_| Failure::Tampered)?;
+        let key = self.operate((&self.key, version), "unwrapkey", (WRAPS_BY, wrapped)).await?;
+        KeyBytes::from_slice(&key).ok_or(Failure::Tampered)
     }
 }
 

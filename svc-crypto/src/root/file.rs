@@ -73,7 +73,10 @@ pub enum FileError {
         file: String,
     },
     /// The store has keys, but the root that wraps them is gone. A new one could not open them.
-    #[error("{file} is missing, and the store was made under it: put it back from its backup")]
+    #[error(
+        "{file} is missing, and the store has keys under a root of trust: put the file back from its backup; or, where \
+         the root is none of ours, its configuration (root_key_file, root)"
+    )]
     Missing {
         /// Which file.
         file: String,

@@ -100,6 +100,13 @@ impl Roots {
             Some((root, split)) => (Some(root), split),
             None => (None, None),
         };
+        if previous.as_ref().is_some_and(|previous| previous.name() == current.0.name()) {
+            return Err(StartError::Config(format!(
+                "previous_root: it has the name of the root in use, {}: it is the same key, and nothing is to be wrapped \
+                 anew; or one of another server, which needs a name of its own (root.transit.name, root.pkcs11.name)",
+                current.0.name()
+            )));
+        }
         let split = current.1.into_iter().chain(split).collect();
         Ok(Self::new(current.0, previous, timeout).with_split(split))
     }

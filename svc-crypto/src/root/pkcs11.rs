@@ -44,6 +44,11 @@ pub struct Pkcs11Config {
     /// wrapped. Absent: there is one.
     #[schemars(example = "02")]
     pub key_id: Option<String>,
+    /// What this root is called wherever something is kept that it wrapped, after `pkcs11:`. Default: the labels of
+    /// token and key. Needed where another token has a key of the same labels, and one is to take the other's place;
+    /// never changed while anything is wrapped under it.
+    #[schemars(example = &"hsm-b/root")]
+    pub name: Option<String>,
     /// A file with the user's PIN. One that the token refused is not tried again until the file holds another,
     /// as a token locks itself after some attempts.
     #[schemars(extend("x-required" = true), example = "secrets/hsm-pin")]
@@ -91,9 +96,12 @@ impl Pkcs11Root {
         if matches!(key_id, Some(None)) {
             return Err(wrong("key_id: must be 1 to 32 bytes in lower-case hexadecimal"));
         }
-        let name = format!("pkcs11:{}/{}", escaped(&config.token_label), escaped(&config.key_label));
-        let name =
-            RootName::parse(&name).map_err(|error| wrong(&format!("key_label: with the token's {error}")))?;
+        let name = config
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{}/{}", escaped(&config.token_label), escaped(&config.key_label)));
+        let name = RootName::parse(&format!("pkcs11:{name}"))
+            .map_err(|error| wrong(&format!("name: or the labels of token and key {error}")))?;
         let place = Place {
             module: config.module.clone(),
             token_label: config.token_label.clone(),
@@ -193,16 +201,19 @@ mod tests {
             token_label: "a token".into(),
             key_label: "root".into(),
             key_id: Some("0a".into()),
+            name: None,
             pin_file: "/none".into(),
         };
-        assert_eq!(
-            Pkcs11Root::new("root.pkcs11", &config()).unwrap().name().as_str(),
-            "pkcs11:a%20token/root"
-        );
+        let name = |config: &Pkcs11Config| {
+            Pkcs11Root::new("root.pkcs11", config).unwrap().name().as_str().to_owned()
+        };
+        assert_eq!(name(&config()), "pkcs11:a%20token/root");
+        assert_eq!(name(&Pkcs11Config { name: Some("b".into()), ..config() }), "pkcs11:b");
         for (config, expected) in [
             (Pkcs11Config { module: PathBuf::new(), ..config() }, "root.pkcs11.module"),
             (Pkcs11Config { token_label: String::new(), ..config() }, "root.pkcs11.token_label"),
-            (Pkcs11Config { key_label: "x".repeat(200), ..config() }, "root.pkcs11.key_label"),
+            (Pkcs11Config { key_label: "x".repeat(200), ..config() }, "root.pkcs11.name"),
+            (Pkcs11Config { name: Some("a b".into()), ..config() }, "root.pkcs11.name"),
             (Pkcs11Config { pin_file: PathBuf::new(), ..config() }, "root.pkcs11.pin_file"),
             (Pkcs11Config { key_id: Some("0A".into()), ..config() }, "root.pkcs11.key_id"),
             (Pkcs11Config { key_id: Some("012".into()), ..config() }, "root.pkcs11.key_id"),
@@ -223,6 +234,7 @@ mod tests {
             token_label: "t".into(),
             key_label: "k".into(),
             key_id: None,
+            name: None,
             pin_file: pin,
         };
         let root = Pkcs11Root::new("root.pkcs11", &config).unwrap();

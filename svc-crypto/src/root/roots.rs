@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::{Failure, Given, RootOfTrust, SplitRoot};
 use crate::domain::{
     envelope::KeyRef,
-    keys::{Slot, WrappedKey},
+    keys::{Purpose, Slot, WrappedKey},
     rooted::{self, RootName},
     secret::KeyBytes,
     shares::{Share, ShareError},
@@ -44,6 +44,15 @@ pub enum RootError {
         "the root of trust {0} is not on the store's record any more: another took its place, and must be configured"
     )]
     NotOnRecord(RootName),
+    /// What it wrapped just now it unwraps to something else.
+    #[error("the root of trust {0} does not give back what it wrapped")]
+    Garbled(RootName),
+    /// It unwraps for another place than it was told when it wrapped.
+    #[error(
+        "the root of trust {0} does not bind what it wraps to its place: its key must be of a type that takes \
+         associated data"
+    )]
+    NotBound(RootName),
     /// Nothing that a root wraps looks like this.
     #[error("a key on record is nothing that a root of trust wrapped")]
     Unreadable,
@@ -53,6 +62,11 @@ impl RootError {
     /// Whether the same may do later, with nothing on record changed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Failed { failure: Failure::Unreachable(_) | Failure::Refused(_), .. })
+    }
+
+    /// Whether it is what is on record, and not a root.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Unreadable | Self::Failed { failure: Failure::Tampered, .. })
     }
 
     /// Whether it only does not answer.
@@ -168,6 +182,33 @@ impl Roots {
         Ok(WrappedKey { reference, wrapped })
     }
 
+    /// Wraps a key for its place, and sees that it unwraps: nothing that does not is worth keeping.
+    pub async fn wrap_to_keep(
+        &self,
+        slot: &Slot,
+        reference: KeyRef,
+        key: &KeyBytes,
+    ) -> Result<WrappedKey, RootError> {
+        let wrapped = self.wrap(slot, reference, key).await?;
+        if self.unwrap(slot, &wrapped).await?.expose() != key.expose() {
+            return Err(RootError::Garbled(self.current().clone()));
+        }
+        Ok(wrapped)
+    }
+
+    /// Has the one that wraps wrap a key that is thrown away. Whether it does what a root must: it gives it back, and
+    /// in its place alone.
+    pub async fn probe(&self, key: &KeyBytes) -> Result<(), RootError> {
+        let slot = Slot::of_service(Purpose::AuditChain);
+        let place = |version| KeyRef { id: Uuid::nil(), version };
+        let wrapped = self.wrap_to_keep(&slot, place(0), key).await?;
+        match self.unwrap(&slot, &WrappedKey { reference: place(u32::MAX), ..wrapped }).await {
+            Ok(_) => Err(RootError::NotBound(self.current().clone())),
+            Err(RootError::Failed { failure: Failure::Tampered | Failure::Refused(_), .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Unwraps a key, by the root that wrapped it. Fails if it was wrapped for another place.
     pub async fn unwrap(&self, slot: &Slot, key: &WrappedKey) -> Result<KeyBytes, RootError> {
         let (stamp, _) = rooted::read(&key.wrapped).ok_or(RootError::Unreadable)?;
@@ -204,10 +245,7 @@ impl Roots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::keys::Purpose,
-        root::{FileRoot, RootOfTrust},
-    };
+    use crate::root::{FileRoot, RootOfTrust};
 
     /// One that never answers.
     struct Silent(RootName);
@@ -224,6 +262,39 @@ mod tests {
 
         async fn unwrap(&self, _: &[u8], _: &[u8]) -> Result<KeyBytes, Failure> {
             std::future::pending().await
+        }
+    }
+
+    /// One that pays no heed to places, or gives back another key.
+    struct Careless(FileRoot, Option<KeyBytes>);
+
+    #[tonic::async_trait]
+    impl RootOfTrust for Careless {
+        fn name(&self) -> &RootName {
+            self.0.name()
+        }
+
+        async fn wrap(&self, _: &[u8], key: &KeyBytes) -> Result<Vec<u8>, Failure> {
+            self.0.wrap(b"", key).await
+        }
+
+        async fn unwrap(&self, _: &[u8], wrapped: &[u8]) -> Result<KeyBytes, Failure> {
+            let key = self.0.unwrap(b"", wrapped).await?;
+            Ok(self.1.clone().unwrap_or(key))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_root_that_does_not_do_what_a_root_must_is_found_out() {
+        Roots::new(file(1), None, TIMEOUT).probe(&key()).await.unwrap();
+        for other in [None, Some(KeyBytes::take(&mut [8; 32]))] {
+            let garbles = other.is_some();
+            let root = Careless(FileRoot::new(&KeyBytes::take(&mut [1; 32])), other);
+            let name = root.name().clone();
+            let found = Roots::new(Arc::new(root), None, TIMEOUT).probe(&key()).await.unwrap_err();
+            let expected = if garbles { RootError::Garbled(name) } else { RootError::NotBound(name) };
+            assert_eq!(found, expected);
+            assert!(!found.may_pass(), "it is not waited for to pass");
         }
     }
 

@@ -29,8 +29,8 @@ const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 /// Without it an agent may refuse, to keep pages of browsers away.
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
-/// What OpenBao and Vault say of a ciphertext that is not of this key, or not for this place.
-const NOT_AUTHENTIC: &str = "cipher: message authentication failed";
+/// What OpenBao and Vault say of a ciphertext that is not of this key, or not for this place, after the cipher's name.
+const NOT_AUTHENTIC: &str = "message authentication failed";
 /// What every ciphertext of transit begins with; the version of the key follows.
 const CIPHERTEXT: &str = "vault:v";
 
@@ -49,6 +49,11 @@ pub struct TransitConfig {
     /// The key's name. Its type must be `aes256-gcm96` or `chacha20-poly1305`; it is not made from here.
     #[schemars(extend("x-required" = true), example = &"paymesh")]
     pub key: String,
+    /// What this root is called wherever something is kept that it wrapped, after `transit:`. Default: the namespace
+    /// and `//` where there is one, the mount, and the key's name. Needed where another server has a key in the same
+    /// place, and one is to take the other's place; never changed while anything is wrapped under it.
+    #[schemars(example = &"vault-b/paymesh")]
+    pub name: Option<String>,
     /// A file with the token to ask with, read anew for each request, so that an agent may replace it. Absent:
     /// `kubernetes` must be there.
     #[schemars(example = "secrets/vault-token")]
@@ -68,6 +73,7 @@ impl Default for TransitConfig {
             namespace: None,
             mount: "transit".to_owned(),
             key: String::new(),
+            name: None,
             token_file: None,
             kubernetes: None,
             ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
@@ -149,8 +155,15 @@ impl Transit {
             _ => return Err(wrong("token_file: either this or kubernetes must be given, and not both")),
         };
         let (mount, key) = (config.mount.clone(), config.key.clone());
-        let within = namespace.as_deref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-        let name = RootName::parse(&format!("transit:{within}{mount}/{key}"))
+        if !config.name.as_deref().is_none_or(path) {
+            return Err(wrong(
+                "name: must be segments of a-z, A-Z, 0-9, '-', '_' and '.', with '/' between them",
+            ));
+        }
+        // No segment is empty: two slashes are nowhere else.
+        let within = namespace.as_deref().map(|namespace| format!("{namespace}//")).unwrap_or_default();
+        let name = config.name.clone().unwrap_or_else(|| format!("{within}{mount}/{key}"));
+        let name = RootName::parse(&format!("transit:{name}"))
             .map_err(|error| wrong(&format!("key: the name with namespace and mount {error}")))?;
         let api = Api::new(&format!("{setting}.address"), &config.address, &config.ca_file, timeout)?;
         Ok(Self { name, api, namespace, mount, key, login })
@@ -159,13 +172,23 @@ impl Transit {
     /// Asks with the token, and where it came from a login and is refused, once more with another.
     async fn ask(&self, verb: &str, fields: &[(&str, &str)]) -> Result<Answer, Failure> {
         let path = format!("/v1/{}/{verb}/{}", self.mount, self.key);
-        let token = self.token(None).await?;
+        let token = match &self.login {
+            Login::File(file) => credential(file)?,
+            Login::Kubernetes { path, role, jwt_file, session } => {
+                session.token(self.log_in(path, role, jwt_file)).await?
+            }
+        };
         let answer = self.post(&path, Some(&token), fields).await?;
-        if answer.status != StatusCode::FORBIDDEN || matches!(self.login, Login::File(_)) {
+        let Login::Kubernetes { path: login, role, jwt_file, session } = &self.login else {
+            return Ok(answer);
+        };
+        if answer.status != StatusCode::FORBIDDEN {
             return Ok(answer);
         }
-        let token = self.token(Some(&token)).await?;
-        self.post(&path, Some(&token), fields).await
+        match session.another(&token, self.log_in(login, role, jwt_file)).await? {
+            Some(token) => self.post(&path, Some(&token), fields).await,
+            None => Ok(answer),
+        }
     }
 
     async fn post(
@@ -178,16 +201,6 @@ impl Transit {
         headers.extend(token.map(|token| (TOKEN, token)));
         headers.extend(self.namespace.as_deref().map(|namespace| (NAMESPACE, namespace)));
         self.api.send(Method::POST, path, &headers, object(fields)).await
-    }
-
-    /// A token that is not `refused`.
-    async fn token(&self, refused: Option<&str>) -> Result<Zeroizing<String>, Failure> {
-        match &self.login {
-            Login::File(file) => credential(file),
-            Login::Kubernetes { path, role, jwt_file, session } => {
-                session.token(refused, self.log_in(path, role, jwt_file)).await
-            }
-        }
     }
 
     async fn log_in(
@@ -213,7 +226,7 @@ impl Transit {
         }
         let answer = self.post(path, None, &[("role", role), ("jwt", &jwt)]).await?;
         if answer.status != StatusCode::OK {
-            return Err(failure(answer.status));
+            return Err(failure(&answer));
         }
         let said: Said = serde_json::from_slice(answer.body()).map_err(|_| unexpected())?;
         Ok((Zeroizing::new(said.auth.client_token), Duration::from_secs(said.auth.lease_duration.into())))
@@ -263,7 +276,7 @@ impl RootOfTrust for Transit {
         let fields = [("plaintext", plaintext.as_str()), ("associated_data", context.as_str())];
         let answer = self.ask("encrypt", &fields).await?;
         if answer.status != StatusCode::OK {
-            return Err(failure(answer.status));
+            return Err(failure(&answer));
         }
         let said: Said = serde_json::from_slice(answer.body()).map_err(|_| unexpected())?;
         let ciphertext = said.data.ciphertext;
@@ -291,7 +304,7 @@ impl RootOfTrust for Transit {
         match answer.status {
             StatusCode::OK => {}
             StatusCode::BAD_REQUEST if is_not_authentic(answer.body()) => return Err(Failure::Tampered),
-            status => return Err(failure(status)),
+            _ => return Err(failure(&answer)),
         }
         let said: Said<'_> = serde_json::from_slice(answer.body()).map_err(|_| unexpected())?;
         let plaintext = from_base64(said.data.plaintext).ok_or_else(unexpected)?;
@@ -323,7 +336,11 @@ mod tests {
         };
         assert_eq!(name(&config()), "transit:transit/paymesh");
         let within = TransitConfig { namespace: Some("/a/b/".into()), mount: "x/y".into(), ..config() };
-        assert_eq!(name(&within), "transit:a/b/x/y/paymesh");
+        assert_eq!(name(&within), "transit:a/b//x/y/paymesh");
+        let other = TransitConfig { namespace: Some("a".into()), mount: "b/x/y".into(), ..config() };
+        assert_ne!(name(&within), name(&other), "another namespace is another root");
+        let named = TransitConfig { name: Some("b/paymesh".into()), ..within };
+        assert_eq!(name(&named), "transit:b/paymesh");
     }
 
     #[test]
@@ -334,12 +351,27 @@ mod tests {
             (TransitConfig { key: "..".into(), ..config() }, "root.transit.key"),
             (TransitConfig { mount: "a//b".into(), ..config() }, "root.transit.mount"),
             (TransitConfig { namespace: Some("a b".into()), ..config() }, "root.transit.namespace"),
+            (TransitConfig { name: Some("a//b".into()), ..config() }, "root.transit.name"),
             (TransitConfig { token_file: None, ..config() }, "root.transit.token_file"),
             (TransitConfig { kubernetes: kubernetes(), ..config() }, "root.transit.token_file"),
             (TransitConfig { address: "http://10.0.0.1".into(), ..config() }, "root.transit.address"),
         ] {
             let refused = refused(&config);
             assert!(refused.contains(expected), "{refused}");
+        }
+    }
+
+    #[test]
+    fn tampering_is_known_by_what_either_cipher_says() {
+        for said in
+            ["cipher: message authentication failed", "chacha20poly1305: message authentication failed"]
+        {
+            assert!(is_not_authentic(format!("{{\"errors\":[\"{said}\"]}}").as_bytes()), "{said}");
+        }
+        for said in
+            [r#"{"errors":["permission denied"]}"#, "message authentication failed", r#"{"errors":[]}"#]
+        {
+            assert!(!is_not_authentic(said.as_bytes()), "{said}");
         }
     }
 

@@ -98,11 +98,15 @@ impl From<RotationError> for Fault {
                 )
             }
             RotationError::Root(error) => error.into(),
+            RotationError::Damaged { .. } => {
+                let said = format!("{error}; the log names them. All others are wrapped anew.");
+                Self::new(Reason::Internal, said)
+            }
             RotationError::Contended => Self::new(
                 Reason::Conflict,
                 "Keys are wrapped under another root meanwhile, as by a replica with another configuration; try again.",
             ),
-            other => {
+            other @ RotationError::Random(_) => {
                 tracing::error!(error = %other, "keys could not be wrapped anew");
                 Self::new(Reason::Internal, "The service could not use its keys.")
             }

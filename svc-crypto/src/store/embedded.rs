@@ -79,6 +79,11 @@ impl EmbeddedStore {
         Ok(Self { engine: Embedded::open(path, MIGRATIONS)? })
     }
 
+    /// Opens a file that is there, and changes nothing in it.
+    pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { engine: Embedded::open_read_only(path, MIGRATIONS)? })
+    }
+
     /// The engine beneath, for background duties of the mesh.
     pub fn engine(&self) -> Embedded {
         self.engine.clone()

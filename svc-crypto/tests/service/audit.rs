@@ -245,7 +245,7 @@ async fn a_log_that_is_cut_while_the_service_is_stopped_keeps_it_from_starting()
     fs::write(&other, [7; 32]).unwrap();
     let config = Config { root_key_file: Some(other), ..Config::default() };
     let refused = verify_stopped(&data, &config, None, |_| true).await.unwrap_err().to_string();
-    assert!(refused.contains("not the one that the store was made under"), "{refused}");
+    assert!(refused.contains("which is not configured"), "{refused}");
 }
 
 #[tokio::test]

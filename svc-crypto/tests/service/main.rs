@@ -6,6 +6,7 @@
 mod at_rest;
 mod audit;
 mod audit_crash;
+mod audit_stopped;
 mod audit_verbs;
 mod codes;
 mod common;

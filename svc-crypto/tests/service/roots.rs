@@ -1,6 +1,8 @@
 //! Roots of trust of the running service: away at the start, lost later, replaced, and put together from shares.
 
+mod adopting;
 mod double;
+mod every_rpc;
 mod kill;
 
 use std::{fs, path::Path};
@@ -25,6 +27,13 @@ use self::double::{Double, Mode};
 use crate::common::{World, call, card, detokenize, reason};
 
 const VISA: &str = "4242424242424242";
+/// What is served once the root has answered.
+const SEALED: [&str; 4] = [
+    "paymesh.crypto.v1.VaultService",
+    "paymesh.crypto.v1.CryptoService",
+    "paymesh.crypto.v1.KeyService",
+    "paymesh.crypto.v1.AuditService",
+];
 
 impl World {
     fn root(&self, caller: &str) -> RootServiceClient<mesh::Upstream> {
@@ -99,6 +108,8 @@ async fn a_vault_whose_root_is_away_is_sealed_until_it_answers() {
     }
     assert_eq!(world.health("paymesh.crypto.v1.RootService").await, ServingStatus::Serving);
     assert!(!world.is_ready().await);
+    let sealed = every_rpc::are_sealed(&world, &SEALED).await;
+    assert!(sealed > 20, "{sealed}");
     let status = world.tokenize("acme", card(VISA)).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     let fault = Fault::from_status(&status);
@@ -120,7 +131,9 @@ async fn a_vault_whose_root_is_away_is_sealed_until_it_answers() {
     assert!(world.is_ready().await && !world.root_status().await.sealed);
     let token = world.token("acme").await;
     assert_eq!(world.number("acme", &token).await.unwrap(), VISA);
+    let begun = std::time::Instant::now();
     world.service.stop().await;
+    assert!(begun.elapsed().as_secs() < 4, "it waits for nothing: {:?}", begun.elapsed());
 }
 
 #[tokio::test]

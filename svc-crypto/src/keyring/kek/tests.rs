@@ -140,3 +140,48 @@ async fn a_root_that_refuses_has_it_let_go_of_at_once() {
         world.root.says(None);
     }
 }
+
+/// One that hangs, and counts.
+struct Hanging(RootName, Mutex<u32>);
+
+#[tonic::async_trait]
+impl RootOfTrust for Hanging {
+    fn name(&self) -> &RootName {
+        &self.0
+    }
+
+    async fn wrap(&self, _: &[u8], _: &KeyBytes) -> Result<Vec<u8>, Failure> {
+        *self.1.lock().unwrap() += 1;
+        std::future::pending().await
+    }
+
+    async fn unwrap(&self, _: &[u8], _: &[u8]) -> Result<KeyBytes, Failure> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_root_that_hangs_waits_for_it_once() {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&dir.path().join("crypto.db")).unwrap();
+    let root = Arc::new(Hanging(RootName::parse("hanging").unwrap(), Mutex::default()));
+    let roots = Roots::new(Arc::clone(&root) as Arc<dyn RootOfTrust>, None, TIMEOUT);
+    let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1)));
+    let ring = Arc::new(Keyring::new(store, roots, clock, Arc::new(RandomIds), 100, TIMEOUT));
+    let calls = (0..32).map(|n| {
+        let ring = Arc::clone(&ring);
+        tokio::spawn(async move {
+            // Some while the first is under way already.
+            tokio::time::sleep(Duration::from_millis(n * 100)).await;
+            let failed = ring.kek(&"acme".parse().unwrap(), Missing::Make).await.err().unwrap();
+            assert!(matches!(failed, KeyError::Root(error) if error.is_away()));
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+    assert_eq!(*root.1.lock().unwrap(), 1);
+    assert!(ring.kek(&"acme".parse().unwrap(), Missing::Make).await.is_err());
+    assert_eq!(*root.1.lock().unwrap(), 2, "who comes later asks anew");
+}

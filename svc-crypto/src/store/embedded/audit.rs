@@ -51,6 +51,11 @@ impl EmbeddedAuditLog {
     pub fn open(path: &Path, key: ChainKey) -> Result<Self, StoreError> {
         Ok(Self { engine: Embedded::open(path, MIGRATIONS)?, key })
     }
+
+    /// Opens a file that is there, and changes nothing in it.
+    pub fn open_read_only(path: &Path, key: ChainKey) -> Result<Self, StoreError> {
+        Ok(Self { engine: Embedded::open_read_only(path, MIGRATIONS)?, key })
+    }
 }
 
 impl AuditLog for EmbeddedAuditLog {
