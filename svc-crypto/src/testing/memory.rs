@@ -19,8 +19,11 @@ use crate::{
     domain::{
         key::Key,
         keys::{KeyName, Slot, WrappedKey},
+        rooted::RootName,
     },
-    store::{Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedKey, Store, StoredCard},
+    store::{
+        Change, Deletion, Kept, Put, PutCard, PutError, RootRecord, RootedError, RootedKey, Store, StoredCard,
+    },
 };
 
 type Name = (TenantId, KeyName);
@@ -146,11 +149,11 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
-    async fn adopt_root(&self, id: Uuid) -> Result<RootRecord, StoreError> {
+    async fn adopt_root(&self, id: Uuid, _: Option<Uuid>) -> Result<RootRecord, StoreError> {
         Ok(RootRecord { id, other: None })
     }
 
-    async fn settle_root(&self, _: Uuid) -> Result<Option<RootRecord>, StoreError> {
+    async fn settle_root(&self, _: RootName) -> Result<Option<RootRecord>, StoreError> {
         Ok(None)
     }
 
@@ -158,7 +161,7 @@ impl Store for MemoryStore {
         Ok(Vec::new())
     }
 
-    async fn rewrap_key(&self, _: RootedKey, _: Vec<u8>) -> Result<bool, StoreError> {
+    async fn rewrap_key(&self, _: RootedKey, _: Vec<u8>) -> Result<bool, RootedError> {
         Ok(false)
     }
 
@@ -254,8 +257,8 @@ impl Store for MemoryStore {
         slot: Slot,
         first: WrappedKey,
         _: Timestamp,
-    ) -> Result<Vec<WrappedKey>, StoreError> {
-        self.ask(|kept| kept.own.entry(slot).or_insert_with(|| vec![first]).clone()).await
+    ) -> Result<Vec<WrappedKey>, RootedError> {
+        Ok(self.ask(|kept| kept.own.entry(slot).or_insert_with(|| vec![first]).clone()).await?)
     }
 
     async fn put_card(&self, _: PutCard) -> Result<Put, PutError> {

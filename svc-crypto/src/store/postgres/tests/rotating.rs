@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use mesh::{Fault, Reason, SystemClock};
+use mesh::{Fault, Reason, SystemClock, postgres::pooled};
 use tokio_postgres::Client;
 
 use super::{client, config, open};
@@ -137,7 +137,7 @@ async fn the_record_and_the_keys_are_changed_one_after_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b, new, old) = two(dir.path()).await;
     let schema = config(dir.path()).schema;
-    let (mut session, waiting) = (a.client().await.unwrap(), client(&config(dir.path())).await);
+    let (mut session, waiting) = (pooled(&a.pool).await.unwrap(), client(&config(dir.path())).await);
     let both = a.root().await.unwrap().unwrap();
 
     // A key that is not committed yet holds up the record, which stays.
