@@ -42,6 +42,12 @@ async fn the_audit_log_is_listed_and_verified_running_and_stopped() {
     let (offline, well) = said(dir, &["verify", "--offline", "--known-end", &end]).await;
     assert!(well, "{offline}");
     assert_eq!(offline, verified);
+    // It is configured as the service is: here the root key lies elsewhere.
+    let key = dir.join("elsewhere.key");
+    std::fs::rename(dir.join("svc-crypto/root.key"), &key).unwrap();
+    let set = format!("svc-crypto.root_key_file={}", key.display());
+    assert_eq!(said(dir, &["verify", "--offline", "--set", &set]).await.0, verified);
+    std::fs::rename(&key, dir.join("svc-crypto/root.key")).unwrap();
     let log = rusqlite::Connection::open(dir.join("svc-crypto/audit.db")).unwrap();
     log.execute("UPDATE record SET count = 2", []).unwrap();
     drop(log);
@@ -67,6 +73,15 @@ async fn the_root_is_told_rotated_and_split() {
     let (status, well) = root_said(&["status", "--data-dir", dir], "").await;
     assert!(well && status.contains("keys       2 under file:"), "{status}");
     assert!(status.ends_with("The current root is the only one that is needed.\n"), "{status}");
+    let address = &mesh.dev.description().services["svc-crypto"];
+    assert_eq!(root_said(&["status", "--data-dir", dir, "--address", address], "").await.0, status);
+    let line = ["paymesh", "crypto", "root", "status", "--data-dir", dir, "--address", "none"];
+    let Some(Command::Crypto(CryptoCommand::Root(command))) = Cli::try_parse_from(line).unwrap().command
+    else {
+        panic!("another command")
+    };
+    let elsewhere = crypto::root::run(&command, &mut Vec::new(), || Ok(String::new()), |_| {}).await;
+    assert!(elsewhere.is_err(), "the address that was given is the one that is asked");
     let (rotated, well) = root_said(&["rotate", "--data-dir", dir], "").await;
     assert!(well && rotated.starts_with("keys       2\nrewrapped  0\nunder      file:"), "{rotated}");
 
