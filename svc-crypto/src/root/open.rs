@@ -20,7 +20,7 @@ pub struct RootConfig {
     pub transit: Option<TransitConfig>,
     /// A key in a hardware security module, over PKCS#11.
     pub pkcs11: Option<Pkcs11Config>,
-    /// An RSA key of Azure Key Vault.
+    /// Two RSA keys of Azure Key Vault.
     pub azure: Option<AzureConfig>,
     /// A key that is put together from shares at each start.
     pub shares: Option<SharesConfig>,
