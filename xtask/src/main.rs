@@ -6,6 +6,7 @@
 mod certificate;
 mod conformance;
 mod error;
+mod fuzz;
 mod guard;
 mod openapi;
 mod process;
@@ -35,6 +36,7 @@ Examples:
   cargo xtask servers -- cargo test -p mesh   the same by hand
   cargo xtask servers                         start the servers and keep them until Ctrl-C
   cargo xtask conformance                     OpenAPI, schemathesis, h2spec and testssl.sh on a running mesh
+  cargo xtask fuzz                            look for inputs that break a decoder
   cargo xtask bench -- --quick                every criterion benchmark, quickly
   cargo xtask help test                       more about one task"
 )]
@@ -55,6 +57,7 @@ enum Task {
     Tidy,
     Servers(servers::ServersArgs),
     Conformance(conformance::ConformanceArgs),
+    Fuzz(fuzz::FuzzArgs),
     Deny(steps::DenyArgs),
 }
 
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Tidy => steps::tidy(),
         Task::Servers(args) => servers::run(&args),
         Task::Conformance(args) => conformance::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Deny(args) => steps::deny(&args),
     };
     match result {

@@ -4,7 +4,7 @@
 //! - [`keys`]: API keys of `paymesh keys`, hashed under a pepper, read again when their file changes.
 //! - `static_keys`: plain keys of the configuration.
 //! - `jwt`: access tokens of OpenID Connect providers.
-//! - `signature`: signed requests (RFC 9421), for keys that demand them.
+//! - [`signature`]: signed requests (RFC 9421), for keys that demand them.
 //! - [`scope`]: what a credential may do, and what an RPC needs.
 //! - `throttle`: slows down who guesses.
 //!
@@ -16,7 +16,7 @@ mod jwt;
 pub mod keys;
 mod refusal;
 pub mod scope;
-mod signature;
+pub mod signature;
 mod static_keys;
 mod throttle;
 

@@ -73,7 +73,10 @@ impl Share {
     pub fn parse(text: &str) -> Result<Self, ShareError> {
         let digits = text.trim().strip_prefix(PREFIX).ok_or(ShareError::Text)?;
         let mut bytes = Zeroizing::new([0; SHARE_BYTES]);
-        if digits.len() != 2 * SHARE_BYTES {
+        // One spelling: the library would also take capitals, and a sign in the place of a digit.
+        if digits.len() != 2 * SHARE_BYTES
+            || !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return Err(ShareError::Text);
         }
         for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {

@@ -9,7 +9,7 @@ pub(crate) const CONTENT_DIGEST: &str = "content-digest";
 
 /// What a body has to hash to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BodyDigest {
+pub struct BodyDigest {
     sha256: Option<Vec<u8>>,
     sha512: Option<Vec<u8>>,
 }

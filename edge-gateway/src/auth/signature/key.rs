@@ -4,7 +4,7 @@ use ring::{hmac, signature};
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::keys::{SignatureRecord, pepper::KeyHash};
+use crate::auth::keys::SignatureRecord;
 
 /// An algorithm of RFC 9421, section 3.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl SignatureAlgorithm {
 }
 
 /// A key that requests are checked with. Not shown in `Debug`.
-pub(crate) struct VerifyingKey {
+pub struct VerifyingKey {
     algorithm: SignatureAlgorithm,
     material: Material,
 }
@@ -64,7 +64,10 @@ impl std::fmt::Debug for VerifyingKey {
 
 impl VerifyingKey {
     /// The key of a record; `secret` is what HMAC is keyed with.
-    pub(crate) fn new(record: &SignatureRecord, secret: &KeyHash) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    /// What the record has to say.
+    pub fn new(record: &SignatureRecord, secret: &[u8; 32]) -> Result<Self, &'static str> {
         let algorithm = record.algorithm;
         let material = match (algorithm.public_key_form(), &record.public_key) {
             (None, None) => Material::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret)),

@@ -15,13 +15,12 @@ use money::Timestamp;
 use sfv::{Dictionary, InnerList, ListEntry, Parser};
 
 use self::{base::signature_base, digest::joined};
-pub(crate) use self::{
+pub use self::{
     digest::BodyDigest,
-    key::VerifyingKey,
-    nonces::{NonceError, Nonces},
+    key::{SignatureAlgorithm, VerifyingKey},
 };
+pub(crate) use self::nonces::{NonceError, Nonces};
 use super::keys::KeyId;
-pub use key::SignatureAlgorithm;
 
 /// The most components that a signature may cover.
 const COMPONENTS_MAX: usize = 32;
@@ -30,7 +29,7 @@ const NONCE_LENGTH_MIN: usize = 8;
 
 /// Why a signature was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SignatureError {
+pub enum SignatureError {
     /// There is none for this key.
     Missing,
     /// The headers cannot be read.
@@ -53,7 +52,7 @@ pub(crate) enum SignatureError {
 
 impl SignatureError {
     /// What to say to the client.
-    pub(crate) fn message(self) -> &'static str {
+    pub fn message(self) -> &'static str {
         match self {
             Self::Missing => {
                 "This API key demands signed requests (RFC 9421): Signature-Input and Signature with the key's id as keyid."
@@ -76,7 +75,7 @@ impl SignatureError {
 
 /// What a signed request's body has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SignedBody {
+pub enum SignedBody {
     /// Nothing was signed.
     Any,
     /// No digest was signed: then there is no body.
@@ -87,7 +86,7 @@ pub(crate) enum SignedBody {
 
 impl SignedBody {
     /// Whether this body is the one that was signed.
-    pub(crate) fn check(&self, body: &[u8]) -> Result<(), SignatureError> {
+    pub fn check(&self, body: &[u8]) -> Result<(), SignatureError> {
         let right = match self {
             Self::Any => true,
             Self::Empty => body.is_empty(),
@@ -99,22 +98,27 @@ impl SignedBody {
 
 /// What is the same for all requests.
 #[derive(Debug, Clone)]
-pub(crate) struct SignatureRules {
+pub struct SignatureRules {
     /// The scheme that clients see.
-    pub(crate) scheme: &'static str,
+    pub scheme: &'static str,
     /// How far `created` may be from now, in seconds.
-    pub(crate) tolerance_s: i64,
+    pub tolerance_s: i64,
 }
 
 /// A signature that is right, but for its nonce, which is taken last.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Signed {
-    pub(crate) nonce: String,
-    pub(crate) body: SignedBody,
+pub struct Signed {
+    /// Is to be taken once.
+    pub nonce: String,
+    /// What the body has to be.
+    pub body: SignedBody,
 }
 
-/// Checks the signature that a request carries for the key of this id.
-pub(crate) fn verify(
+/// Checks the signature that a request carries for the key of this id. Its nonce is still to be taken.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn verify(
     parts: &Parts,
     id: KeyId,
     key: &VerifyingKey,

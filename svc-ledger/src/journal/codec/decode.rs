@@ -77,6 +77,12 @@ impl Decoder {
 type What = &'static str;
 
 const ENDS: What = "it ends too early";
+/// Each value has one spelling: what is usual, or as before, is said by a bit alone.
+const LEFT_OUT: What = "something is there that would be left out";
+
+fn not_zero(value: i64) -> Result<i64, What> {
+    if value == 0 { Err(LEFT_OUT) } else { Ok(value) }
+}
 
 struct Reader<'a> {
     rest: &'a [u8],
@@ -135,8 +141,11 @@ impl Reader<'_> {
         let tenant = self.tenant(bits)?;
         let (ledger, code) = self.code(bits)?;
         let (reference, user_data) = self.extras(bits)?;
-        let balances = if bits & shape::BALANCES == 0 { Balances::default() } else { self.balances()? };
-        let limit = if bits & shape::LIMIT == 0 { 0 } else { self.amount()? };
+        let balances = match bits & shape::BALANCES {
+            0 => Balances::default(),
+            _ => Some(self.balances()?).filter(|all| *all != Balances::default()).ok_or(LEFT_OUT)?,
+        };
+        let limit = if bits & shape::LIMIT == 0 { 0 } else { not_zero(self.amount()?)? };
         let closed = bits & shape::CLOSED != 0;
         Ok(Account {
             id,
@@ -174,7 +183,9 @@ impl Reader<'_> {
         let requested = match bits & (shape::NOT_REQUESTED | shape::REQUESTED_OTHER) {
             0 => Some(amount),
             shape::NOT_REQUESTED => None,
-            shape::REQUESTED_OTHER => Some(self.amount()?),
+            shape::REQUESTED_OTHER => {
+                Some(Some(self.amount()?).filter(|other| *other != amount).ok_or(LEFT_OUT)?)
+            }
             _ => return Err("an amount cannot be both requested and not"),
         };
         let (reference, user_data) = self.extras(bits)?;
@@ -221,7 +232,10 @@ impl Reader<'_> {
     fn tenant(&mut self, bits: u8) -> Result<TenantId, What> {
         if bits & shape::SAME_TENANT == 0 {
             let bytes = self.text()?;
-            self.tenant = Some(self.known.tenants.get(bytes).ok_or("the tenant is not a legal one")?);
+            let tenant = self.known.tenants.get(bytes).ok_or("the tenant is not a legal one")?;
+            if self.tenant.replace(tenant) == self.tenant {
+                return Err(LEFT_OUT);
+            }
         }
         self.tenant.clone().ok_or("the first tenant cannot be the same as before")
     }
@@ -231,7 +245,10 @@ impl Reader<'_> {
             let ledger = std::str::from_utf8(self.text()?).ok().and_then(|text| text.parse().ok());
             let ledger: LedgerCode = ledger.ok_or("the ledger's code is not a legal one")?;
             let bytes = self.text()?;
-            self.code = Some((ledger, self.known.codes.get(bytes).ok_or("the code is not a legal one")?));
+            let code = (ledger, self.known.codes.get(bytes).ok_or("the code is not a legal one")?);
+            if self.code.replace(code) == self.code {
+                return Err(LEFT_OUT);
+            }
         }
         self.code.clone().ok_or("the first code cannot be the same as before")
     }
@@ -246,7 +263,7 @@ impl Reader<'_> {
                 Err(_) => return Err("the reference is not UTF-8"),
             }
         };
-        let user_data = if bits & shape::USER_DATA == 0 { 0 } else { self.signed()? };
+        let user_data = if bits & shape::USER_DATA == 0 { 0 } else { not_zero(self.signed()?)? };
         Ok((reference, user_data))
     }
 

@@ -99,9 +99,8 @@ fn bytes_of_any_kind_are_refused_or_read_and_never_panic() {
             (bytes, 2)
         };
         match decoder.events(&bytes, count) {
-            // One spelling for each value: what can be read says the same when it is written again, but that
-            // repeated texts may have been spelled out.
-            Ok(events) => assert_eq!(decoder.events(&encoded(&events), count).unwrap(), events),
+            // One spelling for each value.
+            Ok(events) => assert_eq!(encoded(&events), bytes),
             Err(error) => {
                 refused += 1;
                 assert!(error.at <= bytes.len(), "{error}");
