@@ -3,6 +3,7 @@
 //! Client and service share the machine and this process; between them is mTLS, as between services. Every answer
 //! is given when its record is in the audit log, on disk.
 
+mod allocations;
 mod ground;
 mod keys;
 mod local;
@@ -110,6 +111,8 @@ enum Case {
     Local,
     /// Memory and calls with --keys keys of --versions versions
     Keys,
+    /// How often memory is asked for in a call (needs a program that counts: `--features allocations`)
+    Allocations,
 }
 
 /// `bench crypto`.
@@ -146,6 +149,11 @@ impl Bench<'_> {
                 Case::Batch => self.batches("batch", unary::drive_batches)?,
                 Case::Stream => self.batches("stream", stream::drive)?,
                 Case::Local => local::compare(&self.parent, self.args.local_bytes, self.args.duration)?,
+                Case::Allocations => {
+                    let ground = Ground::start(&self.parent)?;
+                    allocations::measure(&ground, self.args.per_call)?;
+                    ground.stop();
+                }
                 Case::Keys => keys::measure(&self.parent, self.args.keys, self.args.versions)?,
             }
         }

@@ -23,9 +23,19 @@ use clap::{Parser, Subcommand};
 
 use crate::error::BenchError;
 
-// The services run on it too: with both sides on one machine, it is worth a fifth of the throughput.
+// The services run on it too, as in `paymesh`: what is freed is wiped.
+#[cfg(not(any(feature = "allocations", feature = "unwiped")))]
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> =
+    zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
+
+#[cfg(all(feature = "unwiped", not(feature = "allocations")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "allocations")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 /// Measures the mesh from outside.
 ///

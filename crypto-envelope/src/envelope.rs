@@ -39,7 +39,7 @@ use uuid::Uuid;
 use zeroize::Zeroize;
 
 use crate::{
-    canonical,
+    canonical::Encoded,
     prefix::{PREFIX_BYTES, Prefix, Suite},
     secret::{KeyBytes, SecretBytes},
 };
@@ -130,7 +130,7 @@ impl SealingKey {
         let cipher = self.message_cipher(&salt)?;
         envelope.extend_from_slice(plaintext);
         let sealed = match envelope.get_mut(HEADER_BYTES..) {
-            Some(body) => cipher.seal_in_place_separate_tag(nonce(), aead::Aad::from(&aad), body),
+            Some(body) => cipher.seal_in_place_separate_tag(nonce(), aead::Aad::from(&*aad), body),
             None => return Err(EnvelopeError),
         };
         if let Ok(tag) = sealed {
@@ -154,7 +154,7 @@ impl SealingKey {
         let aad = aad_of(parsed.header, context);
         let cipher = self.message_cipher(parsed.salt)?;
         let mut body = parsed.body.to_vec();
-        let length = match cipher.open_in_place(nonce(), aead::Aad::from(&aad), &mut body) {
+        let length = match cipher.open_in_place(nonce(), aead::Aad::from(&*aad), &mut body) {
             Ok(plaintext) => plaintext.len(),
             Err(ring::error::Unspecified) => return Err(EnvelopeError),
         };
@@ -190,8 +190,8 @@ fn info(label: &[u8; 16], salt: &[u8; SALT_BYTES]) -> [u8; INFO_BYTES] {
     info
 }
 
-fn aad_of(header: &[u8], context: &[u8]) -> Vec<u8> {
-    canonical::encode(&[header, context])
+fn aad_of(header: &[u8], context: &[u8]) -> Encoded {
+    Encoded::of(&[header, context])
 }
 
 struct Parsed<'a> {

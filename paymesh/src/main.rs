@@ -18,9 +18,11 @@ use paymesh::{
     keys, operator, policy, serve,
 };
 
-/// Measured on the mesh's own hot path: about a fifth more requests than with the system's allocator.
+/// Measured on the mesh's own hot path: about a fifth more requests than with the system's allocator. What is freed is
+/// wiped: buffers of HTTP/2, TLS and messages hold card numbers and plaintexts too.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> =
+    zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 

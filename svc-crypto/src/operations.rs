@@ -22,7 +22,7 @@ use crate::{
     domain::{
         algorithm::Verb,
         audit::{Entry, Subject},
-        canonical,
+        canonical::Encoded,
         envelope::{EnvelopeError, KeyRef, OVERHEAD_BYTES, Salt},
         format_preserving::{Alphabet, FormatError, FormatPreservingKey},
         grant::Grants,
@@ -123,6 +123,8 @@ pub struct Operations<S> {
 struct Session {
     /// The key that the operation before used: neighbours in a batch mostly share one.
     last: Option<(TenantId, String, Arc<LiveKey>)>,
+    /// What the caller may do with it, as far as it was asked: the grants are looked at once a call.
+    granted: Option<Verb>,
     /// Drawn at once for all of them.
     salts: Vec<Salt>,
     /// The version that the present operation names. A key that has not got it may be an old one.
@@ -310,7 +312,10 @@ impl<S: Store> Operations<S> {
             .filter(|(of, known, key)| of == tenant && known == name && !wanted.is_beyond(&key.key));
         let key = if let Some((.., key)) = held {
             session.trail.uses(call, Some(tenant), Subject::Key(key.key.name.clone()), verb);
-            self.granted(call, tenant, &key.key.name, verb)?;
+            if session.granted != Some(verb) {
+                self.granted(call, tenant, &key.key.name, verb)?;
+                session.granted = Some(verb);
+            }
             Arc::clone(key)
         } else {
             // What is no name could be data, and is not put on record.
@@ -319,6 +324,7 @@ impl<S: Store> Operations<S> {
             self.granted(call, tenant, &parsed, verb)?;
             let key = self.keys.get_with(tenant, &parsed, wanted).await?.ok_or(Refused::NoKey)?;
             session.last = Some((tenant.clone(), name.to_owned(), Arc::clone(&key)));
+            session.granted = Some(verb);
             key
         };
         key.key.usable(verb)?;
@@ -443,13 +449,13 @@ enum Label {
 }
 
 /// What is made is bound to, beside its key: its tenant, its key's name, and what the caller gave.
-fn context(key: &LiveKey, label: Label, aad: &[u8]) -> Result<Vec<u8>, Refused> {
+fn context(key: &LiveKey, label: Label, aad: &[u8]) -> Result<Encoded, Refused> {
     check_length("aad", aad.len(), AAD_BYTES_MAX)?;
     let label = match label {
         Label::Data => DATA_LABEL,
         Label::DataKey => DATA_KEY_LABEL,
     };
-    Ok(canonical::encode(&[label, key.key.tenant.as_str().as_bytes(), key.key.name.as_str().as_bytes(), aad]))
+    Ok(Encoded::of(&[label, key.key.tenant.as_str().as_bytes(), key.key.name.as_str().as_bytes(), aad]))
 }
 
 fn unseal(key: &LiveKey, label: Label, sealed: &[u8], aad: &[u8]) -> Result<(u32, SecretBytes), Refused> {

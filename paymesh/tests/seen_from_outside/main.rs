@@ -5,6 +5,7 @@
 
 mod canary;
 mod collector;
+mod image;
 mod memory;
 #[path = "../support/mod.rs"]
 mod support;

@@ -97,11 +97,18 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Adds another of the same act; `None` if the sum is more than can be kept.
-    fn plus(&self, count: u32, bytes: u64) -> Option<(u32, u64)> {
+    /// Adds another of the same act. False, and nothing is added, if it is of another, or the sum is more than can be
+    /// kept.
+    pub fn absorb(&mut self, other: &Self) -> bool {
         // A store has signed numbers.
-        let bytes = self.bytes.checked_add(bytes).filter(|bytes| i64::try_from(*bytes).is_ok())?;
-        Some((self.count.checked_add(count)?, bytes))
+        let bytes = self.bytes.checked_add(other.bytes).filter(|bytes| i64::try_from(*bytes).is_ok());
+        match (self.count.checked_add(other.count), bytes) {
+            (Some(count), Some(bytes)) if self.act == other.act => {
+                (self.count, self.bytes) = (count, bytes);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -111,11 +118,7 @@ pub fn merge(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut merged: Vec<Entry> = Vec::new();
     for entry in entries {
         // Neighbours are mostly equal.
-        if let Some(last) = merged.last_mut()
-            && last.act == entry.act
-            && let Some(sum) = last.plus(entry.count, entry.bytes)
-        {
-            (last.count, last.bytes) = sum;
+        if merged.last_mut().is_some_and(|last| last.absorb(&entry)) {
             continue;
         }
         match places.entry(entry.act.clone()) {
@@ -124,11 +127,7 @@ pub fn merge(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
                 merged.push(entry);
             }
             hash_map::Entry::Occupied(mut occupied) => {
-                let place = *occupied.get();
-                let sum = merged.get(place).and_then(|known| known.plus(entry.count, entry.bytes));
-                if let (Some(known), Some(sum)) = (merged.get_mut(place), sum) {
-                    (known.count, known.bytes) = sum;
-                } else {
+                if !merged.get_mut(*occupied.get()).is_some_and(|known| known.absorb(&entry)) {
                     occupied.insert(merged.len());
                     merged.push(entry);
                 }

@@ -41,19 +41,33 @@ pub enum Expanded {
     /// Encrypts deterministically.
     Deterministic(DeterministicKey),
     /// Makes tags and indexes.
-    Mac(MacKeys),
+    Mac(Box<MacKeys>),
     /// Signs.
     Sign(Box<SigningKeys>),
     /// Encrypts digits into digits.
     Format(FormatPreservingKey),
 }
 
+/// Each version of each key that is kept takes as much, so what is larger is boxed.
+const _: () = assert!(size_of::<Expanded>() <= 256);
+
 /// What an encrypting key does. Cannot be printed.
 pub struct EncryptKeys {
     /// Seals messages.
     pub message: SealingKey,
-    /// Seals payloads of any size.
-    pub large: LargeKey,
+    key: KeyBytes,
+}
+
+impl EncryptKeys {
+    fn new(reference: KeyRef, key: KeyBytes) -> Self {
+        Self { message: SealingKey::new(reference, &key), key }
+    }
+
+    /// Seals payloads of any size. Expanded for each, which costs it nothing to speak of, and would cost every key
+    /// that is kept twice its memory.
+    pub fn large(&self) -> LargeKey {
+        LargeKey::new(self.message.reference(), &self.key)
+    }
 }
 
 /// What a signing key does. Cannot be printed.
@@ -139,16 +153,12 @@ fn expanded(
 ) -> Option<Expanded> {
     let symmetric = || KeyBytes::from_slice(secret.expose());
     Some(match algorithm {
-        Algorithm::Aes256Gcm => {
-            let key = &symmetric()?;
-            let (message, large) = (SealingKey::new(reference, key), LargeKey::new(reference, key));
-            Expanded::Encrypt(EncryptKeys { message, large })
-        }
+        Algorithm::Aes256Gcm => Expanded::Encrypt(EncryptKeys::new(reference, symmetric()?)),
         Algorithm::Aes256Siv => Expanded::Deterministic(DeterministicKey::new(reference, &symmetric()?)),
         Algorithm::Ff1Aes256 => Expanded::Format(FormatPreservingKey::new(reference, &symmetric()?)),
         Algorithm::HmacSha256 => {
             let key = &symmetric()?;
-            Expanded::Mac(MacKeys { tag: TagKey::new(key), index: IndexKey::new(key) })
+            Expanded::Mac(Box::new(MacKeys { tag: TagKey::new(key), index: IndexKey::new(key) }))
         }
         Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => {
             let scheme = material::signing(algorithm)?;
@@ -361,6 +371,7 @@ impl<S: Store> NamedKeys<S> {
         for version in &mut key.versions {
             version.wrapped = Vec::new();
         }
+        key.versions.shrink_to_fit();
         Ok(LiveKey { key, versions, compared: Compared::default() })
     }
 }

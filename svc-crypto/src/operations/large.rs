@@ -61,7 +61,7 @@ impl<S: Store> Operations<S> {
             let version = key.key.making(asked)?;
             let context = context(key, Label::Data, &aad)?;
             let salt = self.random.salt().map_err(KeyError::from)?;
-            let begun = encrypt_keys(key, version)?.large.encryptor(salt, &context);
+            let begun = encrypt_keys(key, version)?.large().encryptor(salt, &context);
             let reference = KeyRef { id: key.key.id, version };
             Ok((begun.map_err(KeyError::from)?, Some(reference)))
         })
@@ -203,7 +203,7 @@ impl<S: Store> Opening<S> {
             self.key.key.usable(Verb::Decrypt)?;
         }
         let version = self.key.key.undoing(reference.version).map_err(super::version_error)?;
-        let mut decryptor = encrypt_keys(&self.key, version)?.large.decryptor(&self.context);
+        let mut decryptor = encrypt_keys(&self.key, version)?.large().decryptor(&self.context);
         let opened = decryptor.push(&beginning).map_err(does_not_open)?.into_exposed();
         self.begun = Begun::With(reference, decryptor);
         Ok(opened)

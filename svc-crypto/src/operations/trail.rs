@@ -25,6 +25,12 @@ pub(super) struct Trail {
 impl Trail {
     /// An operation begins.
     pub(super) fn begin(&mut self) {
+        // Neighbours in a batch mostly did the same: then one entry says how often.
+        if let [.., before, present] = &mut self.entries[..]
+            && before.absorb(present)
+        {
+            self.entries.pop();
+        }
         self.present = self.entries.len();
     }
 
