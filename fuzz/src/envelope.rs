@@ -21,7 +21,7 @@ enum Opener {
     Message(SealingKey),
     Deterministic(DeterministicKey),
     Large(LargeKey),
-    Local(LocalKey),
+    Local(Box<LocalKey>),
 }
 
 struct Known {
@@ -66,7 +66,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     for vector in list(&formats, "suite_4") {
         let data_key = KeyBytes::from_slice(&bytes(vector, "data_key"));
         let local = data_key.and_then(|key| LocalKey::new(&key, &bytes(vector, "wrapped")).ok());
-        all.extend(local.map(|key| known(vector, Opener::Local(key))));
+        all.extend(local.map(|key| known(vector, Opener::Local(Box::new(key)))));
     }
     all
 });
@@ -134,7 +134,7 @@ fn opener(suite: u8) -> Opener {
         _ => {
             let wrapped =
                 message.seal(Salt::new([5; 32]), local::DATA_KEY_AAD, key.expose()).unwrap_or_default();
-            LocalKey::new(&key, &wrapped).map_or(Opener::Message(message), Opener::Local)
+            LocalKey::new(&key, &wrapped).map_or(Opener::Message(message), |key| Opener::Local(Box::new(key)))
         }
     }
 }

@@ -78,15 +78,21 @@ fn items(kind: u8, count: usize, bytes: &[u8]) {
     let read = match kind {
         0 => decoder.events(bytes, count).map(|events| {
             let mut encoder = Encoder::new(&mut out);
-            events.iter().for_each(|event| encoder.event(event));
+            for event in &events {
+                encoder.event(event);
+            }
         }),
         1 => decoder.accounts(bytes, count).map(|accounts| {
             let mut encoder = Encoder::new(&mut out);
-            accounts.iter().for_each(|account| encoder.account(account));
+            for account in &accounts {
+                encoder.account(account);
+            }
         }),
         _ => decoder.transfers(bytes, count).map(|transfers| {
             let mut encoder = Encoder::new(&mut out);
-            transfers.iter().for_each(|transfer| encoder.transfer(transfer));
+            for transfer in &transfers {
+                encoder.transfer(transfer);
+            }
         }),
     };
     if read.is_ok() {

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, str::FromStr, sync::LazyLock};
 
-use crypto_envelope::{envelope::KeyRef, secret::KeyBytes};
+use crypto_envelope::{
+    envelope::KeyRef,
+    secret::{KeyBytes, SecretText},
+};
 use edge_gateway::transcode::Template;
 use mesh::{SpiffeId, TraceContext, call};
 use money::{CalculationId, Currency, EventId, PaymentId, RefundId, TenantId, TokenId, TokenRef};
@@ -102,6 +105,6 @@ fn format_preserving(text: &str) {
         };
         assert_eq!(encrypted.expose().len(), text.len());
         let decrypted = KEY.decrypt(alphabet, b"context", encrypted.expose());
-        assert_eq!(decrypted.as_ref().map(|text| text.expose()), Ok(text));
+        assert_eq!(decrypted.as_ref().map(SecretText::expose), Ok(text));
     }
 }

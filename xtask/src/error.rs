@@ -24,6 +24,8 @@ pub(crate) enum Error {
     Steps(Vec<(&'static str, String)>),
     /// A server that the tests need can neither be found nor started.
     Server(String),
+    /// A run of fuzzing could not be had as it was asked for, or found something.
+    Fuzz(String),
     /// The command that was run with the servers ended with this code.
     Exit(u8),
 }
@@ -49,7 +51,7 @@ impl fmt::Display for Error {
                 }
                 write!(f, "{} failed", if failed.len() == 1 { "one step" } else { "several steps" })
             }
-            Self::Server(text) => f.write_str(text),
+            Self::Server(text) | Self::Fuzz(text) => f.write_str(text),
             Self::Exit(code) => write!(f, "the command ended with code {code}"),
         }
     }

@@ -73,13 +73,13 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<(), Error> {
     }
     if let Some(unknown) = args.target.iter().find(|name| all.iter().all(|(known, _)| known != *name)) {
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(Error::Server(format!("--target {unknown}: must be one of {}", names.join(", "))));
+        return Err(Error::Fuzz(format!("--target {unknown}: must be one of {}", names.join(", "))));
     }
     let wanted = |name: &String| args.target.is_empty() || args.target.contains(name);
     let names: Vec<String> = all.into_iter().map(|(name, _)| name).filter(wanted).collect();
     if let Some(input) = &args.input {
         let [name] = &names[..] else {
-            return Err(Error::Server("--input needs one --target".to_owned()));
+            return Err(Error::Fuzz("--input needs one --target".to_owned()));
         };
         let mut command = Command::new(&driver);
         command.env("FUZZ_TARGET", name).arg(input).stdin(Stdio::null());
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<(), Error> {
         return Ok(());
     }
     let list: Vec<String> = findings.iter().map(|path| format!("  {}", path.display())).collect();
-    Err(Error::Server(format!(
+    Err(Error::Fuzz(format!(
         "promises were broken by these inputs; keep each in fuzz/regressions/<target>:\n{}",
         list.join("\n")
     )))
@@ -115,7 +115,7 @@ fn build() -> Result<PathBuf, Error> {
     // With a target said, the flags are not for what runs while it is built.
     let host = output_of(Command::new("rustc").arg("-vV"))
         .and_then(|text| text.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)));
-    let host = host.ok_or_else(|| Error::Server("rustc does not say which host it is for".to_owned()))?;
+    let host = host.ok_or_else(|| Error::Fuzz("rustc does not say which host it is for".to_owned()))?;
     let driver = root().join("fuzz/driver");
     // The same versions as everywhere; what the driver alone has is pinned in its manifest.
     let doing = "copy Cargo.lock to fuzz/driver";
@@ -137,7 +137,7 @@ fn build() -> Result<PathBuf, Error> {
 /// Names, and what they are.
 fn targets(driver: &Path) -> Result<Vec<(String, String)>, Error> {
     let list = output_of(Command::new(driver).env("FUZZ_TARGET", "list"));
-    let list = list.ok_or_else(|| Error::Server("the driver does not list its targets".to_owned()))?;
+    let list = list.ok_or_else(|| Error::Fuzz("the driver does not list its targets".to_owned()))?;
     let line = |line: &str| line.split_once('\t').map(|(name, about)| (name.to_owned(), about.to_owned()));
     Ok(list.lines().filter_map(line).collect())
 }

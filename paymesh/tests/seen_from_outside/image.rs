@@ -25,7 +25,8 @@ const ROUNDS_MAX: usize = 20;
 /// No secret that is searched for is shorter.
 const SECRET_BYTES_MIN: usize = 15;
 
-const PAGE: u64 = 4096;
+const PAGE_BYTES: usize = 4_096;
+const PAGE: u64 = PAGE_BYTES as u64;
 /// A page is in memory, or in swap (proc_pid_pagemap(5)).
 const PRESENT: u64 = 3 << 62;
 
@@ -52,7 +53,7 @@ fn pages(pid: u32, mut each: impl FnMut(&[u8])) {
         for (page, entry) in (from..to).zip(entries.chunks_exact(8)) {
             let start = piece.len();
             if u64::from_le_bytes(entry.try_into().unwrap()) & PRESENT != 0 {
-                piece.resize(start + PAGE as usize, 0);
+                piece.resize(start + PAGE_BYTES, 0);
                 if memory.read_exact_at(&mut piece[start..], page * PAGE).is_ok() {
                     read += 1;
                     continue;

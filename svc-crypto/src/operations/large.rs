@@ -77,7 +77,7 @@ impl<S: Store> Operations<S> {
         self.begin(call, &begin.key_name, Verb::Decrypt, Wanted::default(), |key| {
             let context = context(key, Label::Data, &begin.aad)?;
             let (keys, key, begun) = (Arc::clone(&self.keys), Arc::clone(key), Begun::Not(Vec::new()));
-            Ok((Opening { keys, key, context, begun }, None))
+            Ok((Opening { keys, key, context: context.to_vec(), begun }, None))
         })
         .await
     }

@@ -14,12 +14,12 @@ use http::request::Parts;
 use money::Timestamp;
 use sfv::{Dictionary, InnerList, ListEntry, Parser};
 
+pub(crate) use self::nonces::{NonceError, Nonces};
 use self::{base::signature_base, digest::joined};
 pub use self::{
     digest::BodyDigest,
     key::{SignatureAlgorithm, VerifyingKey},
 };
-pub(crate) use self::nonces::{NonceError, Nonces};
 use super::keys::KeyId;
 
 /// The most components that a signature may cover.
