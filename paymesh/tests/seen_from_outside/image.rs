@@ -25,16 +25,23 @@ const ROUNDS_MAX: usize = 20;
 /// No secret that is searched for is shorter.
 const SECRET_BYTES_MIN: usize = 15;
 
-const PAGE_BYTES: usize = 4_096;
-const PAGE: u64 = PAGE_BYTES as u64;
 /// A page is in memory, or in swap (proc_pid_pagemap(5)).
 const PRESENT: u64 = 3 << 62;
+
+/// How large a page is here, in bytes.
+fn page_bytes() -> usize {
+    let map = fs::read_to_string("/proc/self/smaps").unwrap();
+    let kilobytes = map.lines().find_map(|line| line.strip_prefix("KernelPageSize:")?.strip_suffix("kB"));
+    kilobytes.unwrap().trim().parse::<usize>().unwrap() * 1_024
+}
 
 /// Every page of a process that it can have written to, in pieces that follow one another in memory.
 fn pages(pid: u32, mut each: impl FnMut(&[u8])) {
     let may = "root may read it, and where kernel.yama.ptrace_scope is at most 1 the parent";
     let open = |name: &str| File::open(format!("/proc/{pid}/{name}")).expect(may);
     let (memory, map) = (open("mem"), open("pagemap"));
+    let page_bytes = page_bytes();
+    let page_size = page_bytes as u64;
     let mut read = 0;
     for line in fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines() {
         let mut words = line.split_whitespace();
@@ -43,7 +50,7 @@ fn pages(pid: u32, mut each: impl FnMut(&[u8])) {
             continue;
         }
         let (from, to) = range.split_once('-').unwrap();
-        let number = |text| u64::from_str_radix(text, 16).unwrap() / PAGE;
+        let number = |text| u64::from_str_radix(text, 16).unwrap() / page_size;
         let (from, to) = (number(from), number(to));
         let mut entries = vec![0; usize::try_from((to - from) * 8).unwrap()];
         if map.read_exact_at(&mut entries, from * 8).is_err() {
@@ -53,8 +60,8 @@ fn pages(pid: u32, mut each: impl FnMut(&[u8])) {
         for (page, entry) in (from..to).zip(entries.chunks_exact(8)) {
             let start = piece.len();
             if u64::from_le_bytes(entry.try_into().unwrap()) & PRESENT != 0 {
-                piece.resize(start + PAGE_BYTES, 0);
-                if memory.read_exact_at(&mut piece[start..], page * PAGE).is_ok() {
+                piece.resize(start + page_bytes, 0);
+                if memory.read_exact_at(&mut piece[start..], page * page_size).is_ok() {
                     read += 1;
                     continue;
                 }
@@ -65,7 +72,7 @@ fn pages(pid: u32, mut each: impl FnMut(&[u8])) {
         }
         each(&piece);
     }
-    assert!(read * PAGE > 8 << 20, "{read} pages are not the memory of a mesh");
+    assert!(read * page_size > 8 << 20, "{read} pages are not the memory of a mesh");
 }
 
 /// Which of the secrets are there.
