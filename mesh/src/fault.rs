@@ -86,6 +86,8 @@ reasons! {
     TenantRequired => "TENANT_REQUIRED", InvalidArgument, 400;
     /// No such payment of this tenant.
     PaymentNotFound => "PAYMENT_NOT_FOUND", NotFound, 404;
+    /// There is no such refund, or it is another tenant's.
+    RefundNotFound => "REFUND_NOT_FOUND", NotFound, 404;
     /// There is no processor of this name.
     ProcessorNotFound => "PROCESSOR_NOT_FOUND", NotFound, 404;
     /// A processor's message is not signed, or not by the processor, or not now; deliberately no finer.

@@ -21,7 +21,7 @@ use tonic::{Response, Status};
 
 use crate::{
     domain::{
-        card::CardSummary,
+        method::CardSummary,
         posting::{AccountCode, Posting, PostingTransfer, TransferKind},
     },
     processor::ChargeableCard,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::due::Terms;
+
 /// What svc-payments alone has.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -16,6 +18,19 @@ pub struct Config {
     /// it the payment waits until the service is back. 0: every payment waits.
     #[schemars(range(min = 0))]
     pub fraud_unavailable_allow_up_to: i64,
+    /// How long a payment that was created without being confirmed waits for that before it expires, in seconds.
+    #[schemars(range(min = 1))]
+    pub unconfirmed_valid_s: u32,
+    /// How long a payment waits for its payer to act (3-D Secure) before it expires, in seconds.
+    #[schemars(range(min = 1))]
+    pub action_valid_s: u32,
+    /// How long a payment waits for its review before it expires, in seconds.
+    #[schemars(range(min = 1))]
+    pub review_valid_s: u32,
+    /// How long an authorized payment waits for its capture before it expires, in seconds, where its processor does not
+    /// say how long that is.
+    #[schemars(range(min = 1))]
+    pub authorization_valid_s: u32,
     /// How often work that is due is looked for, in milliseconds.
     #[schemars(range(min = 1))]
     pub work_interval_ms: u64,
@@ -39,11 +54,27 @@ impl Default for Config {
         Self {
             processor_timeout_ms: 2_000,
             fraud_unavailable_allow_up_to: 0,
+            unconfirmed_valid_s: 24 * 3_600,
+            action_valid_s: 3_600,
+            review_valid_s: 7 * 24 * 3_600,
+            authorization_valid_s: 7 * 24 * 3_600,
             work_interval_ms: 500,
             watchers_max: 4_096,
             watchers_per_tenant_max: 512,
             watch_duration_max_ms: 3_600_000,
             simulator_webhook_secret_file: None,
+        }
+    }
+}
+
+impl Config {
+    /// How long payments wait.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            unconfirmed_s: self.unconfirmed_valid_s.into(),
+            action_s: self.action_valid_s.into(),
+            review_s: self.review_valid_s.into(),
+            authorized_s: self.authorization_valid_s.into(),
         }
     }
 }

@@ -10,16 +10,20 @@ use paymesh_proto::{
 use prost::Message as _;
 
 use crate::domain::{
+    method::Method,
+    operation::{Failure, NextAction, Operation, OperationKind},
     payment::{CaptureMethod, Fraud, FraudOutcome, Payment, Recorded},
-    refund::{Refund, RefundStatus},
-    transition::Status,
+    transition::{OperationStatus, Status},
 };
 
 /// The state, in the contract's words.
 pub fn status(status: Status) -> proto::payment::Status {
     use proto::payment::Status as P;
     match status {
+        Status::RequiresConfirmation => P::RequiresConfirmation,
         Status::Processing => P::Processing,
+        Status::RequiresAction => P::RequiresAction,
+        Status::Expired => P::Expired,
         Status::InReview => P::InReview,
         Status::Unknown => P::Unknown,
         Status::Authorized => P::Authorized,
@@ -60,6 +64,10 @@ pub fn payment(p: &Payment) -> proto::Payment {
         CaptureMethod::Automatic => proto::payment::CaptureMethod::Automatic,
         CaptureMethod::Manual => proto::payment::CaptureMethod::Manual,
     };
+    let token = match &p.method {
+        Method::Card { token, .. } => token.to_string(),
+        Method::BankAccount { .. } | Method::Wallet { .. } => String::new(),
+    };
     proto::Payment {
         id: p.id.to_string(),
         status: status(p.status).into(),
@@ -67,8 +75,11 @@ pub fn payment(p: &Payment) -> proto::Payment {
         amount_authorized: p.amount_authorized,
         amount_captured: p.amount_captured,
         amount_refunded: p.amount_refunded,
+        amount_capturable: p.capturable(),
+        amount_disputed: p.amount_disputed,
+        convenience_fee: p.convenience_fee,
         currency: p.currency.code().to_owned(),
-        payment_method: Some(proto::PaymentMethod { token: p.token.to_string() }),
+        payment_method: Some(proto::PaymentMethod { token }),
         capture_method: method.into(),
         reference: p.reference.clone(),
         description: p.description.clone(),
@@ -79,18 +90,61 @@ pub fn payment(p: &Payment) -> proto::Payment {
             reasons: fraud.reasons.clone(),
         }),
         tax: p.tax.as_ref().and_then(|tax| Calculation::decode(tax.calculation.as_slice()).ok()),
-        failure: p.failure.as_ref().map(|failure| proto::payment::Failure {
-            code: failure.code.clone(),
-            decline_code: failure.decline_code.clone(),
-            message: failure.message.clone(),
-        }),
-        processor: Some(proto::payment::Processor {
-            name: p.processor.clone(),
-            reference: p.processor_reference.clone(),
-        }),
+        failure: p.failure.as_ref().map(failure),
+        processor: Some(processor(&p.processor, &p.processor_reference)),
+        next_action: p
+            .next_action
+            .as_ref()
+            .map(|NextAction::Redirect { url }| proto::payment::NextAction { redirect_url: url.clone() }),
+        operations: p.operations.iter().map(operation).collect(),
         created_at: Some(to_proto(p.created_at)),
         updated_at: Some(to_proto(p.updated_at)),
+        expires_at: p.expires_at.map(to_proto),
         sequence: p.sequence,
+    }
+}
+
+fn failure(failure: &Failure) -> proto::payment::Failure {
+    proto::payment::Failure {
+        code: failure.code.clone(),
+        decline_code: failure.decline_code.clone(),
+        message: failure.message.clone(),
+    }
+}
+
+fn processor(name: &str, reference: &str) -> proto::payment::Processor {
+    proto::payment::Processor { name: name.to_owned(), reference: reference.to_owned() }
+}
+
+fn operation(o: &Operation) -> proto::payment::Operation {
+    use proto::payment::operation::{Kind, Status as P};
+    let kind = match o.kind {
+        OperationKind::Authorize { .. } => Kind::Authorize,
+        OperationKind::Increment { .. } => Kind::Increment,
+        OperationKind::Extend => Kind::Extend,
+        OperationKind::Capture { .. } => Kind::Capture,
+        OperationKind::Void { .. } => Kind::Void,
+        OperationKind::Refund { .. } => Kind::Refund,
+        OperationKind::Reverse { .. } => Kind::Reverse,
+    };
+    let status = match o.status {
+        OperationStatus::Pending => P::Pending,
+        OperationStatus::RequiresAction => P::RequiresAction,
+        OperationStatus::Submitted => P::Submitted,
+        OperationStatus::Unknown => P::Unknown,
+        OperationStatus::Succeeded => P::Succeeded,
+        OperationStatus::Failed => P::Failed,
+        OperationStatus::Returned => P::Returned,
+    };
+    proto::payment::Operation {
+        number: i32::try_from(o.number).unwrap_or(i32::MAX),
+        kind: kind.into(),
+        status: status.into(),
+        amount: o.amount(),
+        processor: Some(processor(&o.processor, &o.processor_reference)),
+        failure: o.failure.as_ref().map(failure),
+        created_at: Some(to_proto(o.created_at)),
+        updated_at: Some(to_proto(o.updated_at)),
     }
 }
 
@@ -100,28 +154,35 @@ pub fn encode_payment(p: &Payment) -> Vec<u8> {
 }
 
 /// The refund, in the contract's words.
-pub fn refund(r: &Refund, of: &Payment) -> proto::Refund {
-    let status = match r.status {
-        RefundStatus::Pending => proto::refund::Status::Pending,
-        RefundStatus::Succeeded => proto::refund::Status::Succeeded,
-        RefundStatus::Failed => proto::refund::Status::Failed,
-        RefundStatus::Unknown => proto::refund::Status::Unknown,
+pub fn refund(of: &Payment, o: &Operation) -> proto::Refund {
+    let status = match o.status {
+        OperationStatus::Pending | OperationStatus::RequiresAction | OperationStatus::Submitted => {
+            proto::refund::Status::Pending
+        }
+        OperationStatus::Succeeded => proto::refund::Status::Succeeded,
+        OperationStatus::Failed | OperationStatus::Returned => proto::refund::Status::Failed,
+        OperationStatus::Unknown => proto::refund::Status::Unknown,
+    };
+    let (id, reason) = match &o.kind {
+        OperationKind::Refund { id, reason, .. } => (id.to_string(), reason.clone()),
+        _ => Default::default(),
     };
     proto::Refund {
-        id: r.id.to_string(),
-        payment_id: r.payment.to_string(),
+        id,
+        payment_id: of.id.to_string(),
         status: status.into(),
-        amount: r.amount,
+        amount: o.amount(),
         currency: of.currency.code().to_owned(),
-        reason: r.reason.clone(),
-        created_at: Some(to_proto(r.created_at)),
-        updated_at: Some(to_proto(r.updated_at)),
+        reason,
+        created_at: Some(to_proto(o.created_at)),
+        updated_at: Some(to_proto(o.updated_at)),
+        failure: o.failure.as_ref().map(failure),
     }
 }
 
 /// The refund as it goes over the wire, and into an idempotency record.
-pub fn encode_refund(r: &Refund, of: &Payment) -> Vec<u8> {
-    refund(r, of).encode_to_vec()
+pub fn encode_refund(of: &Payment, o: &Operation) -> Vec<u8> {
+    refund(of, o).encode_to_vec()
 }
 
 /// An event, in the contract's words.

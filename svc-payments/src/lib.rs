@@ -9,6 +9,7 @@
 //! processor, `worker` takes up what a crash or silence left behind, [`service`] speaks gRPC, [`watch`]
 //! streams a payment's events, [`webhooks`] hears processors.
 
+mod answers;
 pub mod clients;
 pub mod config;
 pub mod convert;
@@ -25,7 +26,7 @@ mod under_way;
 mod validate;
 mod worker;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mesh::{Parts, Service, ServiceContext, StartError};
 use paymesh_proto::payments::v1::{
@@ -38,7 +39,7 @@ use crate::{
     clients::Clients,
     config::Config,
     driver::Driver,
-    processor::simulator::Simulator,
+    processor::{Processor, Processors, simulator::Simulator},
     service::Payments as Handlers,
     store::{EmbeddedStore, Store as _},
     webhooks::Webhooks,
@@ -78,7 +79,9 @@ impl Service for Payments {
         );
         let identity = context.identity().clone();
         let (clock, ids) = (context.clock(), context.ids());
-        let driver = Driver::new(store, clients, Arc::new(simulator), clock, ids, identity, config);
+        let processors: [Arc<dyn Processor>; 1] = [Arc::new(simulator)];
+        let processors = Processors::new(processors, Duration::from_millis(config.processor_timeout_ms));
+        let driver = Driver::new(store, clients, processors, clock, ids, identity, config);
         let background = worker::run(Arc::clone(&driver), context.drain());
         Ok(Parts::new()
             .serve(PaymentServiceServer::new(Handlers::new(Arc::clone(&driver))))

@@ -1,30 +1,33 @@
 //! The gRPC face: messages in, domain commands to the driver, messages out.
 
-use std::{fmt::Display, sync::Arc};
+use std::{cmp::Reverse, fmt::Display, sync::Arc};
 
 use mesh::{
     Call, Fault, Reason,
     idempotency::{self, Scope},
 };
-use money::{PaymentId, RefundId, TenantId};
+use money::{PaymentId, RefundId, TenantId, Timestamp, TokenRef};
 use paymesh_proto::{
     payments::v1::{self as proto, payment_service_server::PaymentService},
     tax::v1 as tax,
 };
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
     convert,
     domain::{
-        capture,
+        authorization,
         create::{self, Found},
+        hold,
+        method::Method,
         operation::Rpc,
-        payment::{Payment, Rejection, Tax},
+        payment::{Change, Payment, Rejection, Tax},
         refund,
+        transition::Status,
     },
-    driver::{Driver, Outcome, answer_waiting},
-    store::{Begun, Claim, Decision, Filter, Page, Store},
+    driver::{Driver, Outcome, waiting},
+    store::{Claim, Filter, Known, Page, Store},
     validate::{self, PageKind},
     watch::{self, EventStream, Watched},
 };
@@ -58,35 +61,34 @@ fn replayed<M: Message + Default>(answer: &[u8]) -> Result<Response<M>, Fault> {
     Ok(response)
 }
 
-fn busy() -> Fault {
-    Rejection::OperationUnderWay.into()
-}
-
 impl<S: Store> Payments<S> {
     async fn create(
         &self,
         call: Call,
         request: proto::CreatePaymentRequest,
     ) -> Result<Response<proto::Payment>, Fault> {
-        let new = validate::new_payment(&request)?;
+        let (new, token) = validate::new_payment(&request)?;
         let tenant = call.tenant()?.clone();
-        let now = self.0.clock.now();
+        let now = self.0.now();
         let id = PaymentId::new(self.0.ids.uuid_v7(now));
         let claim = claim(&call, Rpc::CreatePayment, &request, id.to_string())?;
-        let found = match self.find_out(&call, &tenant, &request, &new).await {
+        let found = match self.find_out(&call, &tenant, &request, token).await {
             Ok(found) => found,
             // An answer that was given stays the answer, whatever has become of the token since.
             Err(fault) => return self.answered_before(claim).await?.ok_or_else(|| retry_soon(fault)),
         };
         let key = claim.scope.key.clone();
-        let change = create::create(new, found, id, tenant, key.as_str(), now);
-        let outcome = self.0.create(call.clone(), claim.clone(), change).await?;
-        self.payment_answer(call, claim, outcome).await
+        let change = create::create(new, found, id, tenant, key.as_str(), &self.0.terms, now);
+        let outcome = self.0.create(call.clone(), claim.clone(), change.map_err(Fault::from)?).await?;
+        self.payment_answer(call, Rpc::CreatePayment, claim, outcome).await
     }
 
-    async fn answered_before(&self, claim: Claim) -> Result<Option<Response<proto::Payment>>, Fault> {
+    async fn answered_before<M: Message + Default>(
+        &self,
+        claim: Claim,
+    ) -> Result<Option<Response<M>>, Fault> {
         match self.0.store.find_claim(claim).await? {
-            Some(Begun::Answered(answer)) => replayed(&answer).map(Some),
+            Some(Known::Answered(answer)) => replayed(&answer).map(Some),
             _ => Ok(None),
         }
     }
@@ -97,9 +99,9 @@ impl<S: Store> Payments<S> {
         call: &Call,
         tenant: &TenantId,
         request: &proto::CreatePaymentRequest,
-        new: &create::NewPayment,
+        token: TokenRef,
     ) -> Result<Found, Fault> {
-        let found = self.0.clients.card_summary(call, tenant, new.token).await;
+        let found = self.0.clients.card_summary(call, tenant, token).await;
         let (token, card) = found.map_err(|fault| match fault.reason() {
             Reason::TokenNotFound => Fault::new(Reason::TokenNotFound, "There is no such token.")
                 .violating("payment_method.token", "must be a token from POST /v1/tokens"),
@@ -109,7 +111,8 @@ impl<S: Store> Payments<S> {
             Some(input) => Some(self.tax(call, request, input).await?),
             None => None,
         };
-        Ok(Found { token, card, tax, processor: self.0.processor.name().to_owned() })
+        let method = Method::Card { token, card, saved: None };
+        Ok(Found { method, tax, processors: self.0.processors.names().map(str::to_owned).collect() })
     }
 
     async fn tax(
@@ -126,8 +129,11 @@ impl<S: Store> Payments<S> {
             prices_include_tax: input.prices_include_tax,
         };
         let calculation = self.0.clients.tax(call, question).await.map_err(|fault| below_tax(&fault))?;
-        if calculation.amount_tax > request.amount {
-            return Err(Fault::invalid("amount", "must not be less than the tax in it"));
+        if calculation.amount_tax > request.amount - request.convenience_fee {
+            return Err(Fault::invalid(
+                "amount",
+                "must not be less than the tax and the convenience fee in it",
+            ));
         }
         Ok(Tax { amount_tax: calculation.amount_tax, calculation: calculation.encode_to_vec() })
     }
@@ -136,17 +142,30 @@ impl<S: Store> Payments<S> {
     async fn payment_answer(
         &self,
         call: Call,
+        rpc: Rpc,
         claim: Claim,
-        outcome: Outcome<Payment>,
+        outcome: Outcome,
     ) -> Result<Response<proto::Payment>, Fault> {
-        let subject = match outcome {
-            Outcome::Done(payment) => return Ok(Response::new(convert::payment(&payment))),
-            Outcome::Replayed(answer) => return replayed(&answer),
-            Outcome::Underway { subject } => subject,
-        };
+        match outcome {
+            Outcome::Done(payment) => Ok(Response::new(convert::payment(&payment))),
+            Outcome::Replayed(answer) => replayed(&answer),
+            Outcome::Underway { subject } => self.resume(call, rpc, claim, &subject).await,
+        }
+    }
+
+    /// What an earlier request with the same key began is driven to its end.
+    async fn resume<M: Message + Default>(
+        &self,
+        call: Call,
+        rpc: Rpc,
+        claim: Claim,
+        subject: &str,
+    ) -> Result<Response<M>, Fault> {
         let id = subject.parse().map_err(|_| idempotency::in_progress())?;
-        let driven = self.0.drive(call, claim.scope.tenant.clone(), id).await;
-        driven.map_err(|_busy| idempotency::in_progress())??;
+        let tenant = claim.scope.tenant.clone();
+        if !self.0.resume(call, tenant, id, waiting(rpc, &claim)).await? {
+            return Err(idempotency::in_progress());
+        }
         self.answered_before(claim).await?.ok_or_else(idempotency::in_progress)
     }
 
@@ -155,30 +174,57 @@ impl<S: Store> Payments<S> {
         found.ok_or_else(|| Fault::new(Reason::PaymentNotFound, "There is no such payment."))
     }
 
+    /// A request that changes the payment `id`: `decide` is handed the payment, the caller's key and the time.
     async fn change<D>(
         &self,
         call: Call,
-        claim: Claim,
-        payment: PaymentId,
+        rpc: Rpc,
+        request: &impl Message,
+        id: &str,
         decide: D,
     ) -> Result<Response<proto::Payment>, Fault>
     where
-        D: FnOnce(Payment, money::Timestamp) -> Result<Decision, Rejection> + Send + 'static,
+        D: Fn(Payment, &str, Timestamp) -> Result<Change, Rejection> + Send + Sync + 'static,
     {
-        let held = match self.0.begin(call.clone(), claim.clone(), payment, decide).await {
-            Ok(outcome) => return self.payment_answer(call, claim, outcome?).await,
-            Err(held) => held,
+        let id = validate::payment_id(id)?;
+        let claim = claim(&call, rpc, request, id.to_string())?;
+        let key = claim.scope.key.clone();
+        let decide = move |payment, now| decide(payment, key.as_str(), now);
+        let outcome = self.0.begin(call.clone(), claim.clone(), id, decide).await?;
+        self.payment_answer(call, rpc, claim, outcome).await
+    }
+
+    async fn confirm(
+        &self,
+        call: Call,
+        request: proto::ConfirmPaymentRequest,
+    ) -> Result<Response<proto::Payment>, Fault> {
+        let id = validate::payment_id(&request.id)?;
+        let payment = self.load(call.tenant()?, id).await?;
+        if payment.status == Status::RequiresAction {
+            // The payer has acted, it says: the processor knows.
+            validate::idempotency_key(&call)?;
+            let payment = self.0.drive_now(call, payment).await?;
+            return Ok(Response::new(convert::payment(&payment)));
+        }
+        self.change(call, Rpc::ConfirmPayment, &request, &request.id, create::confirm).await
+    }
+
+    async fn resolve_review(
+        &self,
+        call: Call,
+        request: proto::ResolveReviewRequest,
+    ) -> Result<Response<proto::Payment>, Fault> {
+        let approved = match request.decision() {
+            proto::resolve_review_request::Decision::Approve => true,
+            proto::resolve_review_request::Decision::Reject => false,
+            proto::resolve_review_request::Decision::Unspecified => {
+                return Err(Fault::invalid("decision", "must be APPROVE or REJECT"));
+            }
         };
-        // The payment is being driven: by the same request, which may not be on record yet…
-        if let Some(fault) = held.same_key(&claim) {
-            return Err(fault);
-        }
-        // … or by another one, or by an earlier one that is taken up again.
-        match self.0.store.find_claim(claim).await? {
-            Some(Begun::Answered(answer)) => replayed(&answer),
-            Some(_) => Err(idempotency::in_progress()),
-            None => Err(busy()),
-        }
+        let decide =
+            move |payment, key: &str, now| authorization::review_resolved(payment, approved, key, now);
+        self.change(call, Rpc::ResolveReview, &request, &request.id, decide).await
     }
 
     async fn capture(
@@ -186,14 +232,20 @@ impl<S: Store> Payments<S> {
         call: Call,
         request: proto::CapturePaymentRequest,
     ) -> Result<Response<proto::Payment>, Fault> {
-        let id = validate::payment_id(&request.id)?;
         let amount = validate::optional_amount(request.amount)?;
-        let claim = claim(&call, Rpc::CapturePayment, &request, id.to_string())?;
-        let key = claim.scope.key.clone();
-        self.change(call, claim, id, move |payment, _now| {
-            capture::begin_capture(payment, amount, key.as_str()).map(Decision::of)
-        })
-        .await
+        let last = request.r#final.unwrap_or(true);
+        let decide = move |payment, key: &str, now| hold::begin_capture(payment, amount, last, key, now);
+        self.change(call, Rpc::CapturePayment, &request, &request.id, decide).await
+    }
+
+    async fn increment(
+        &self,
+        call: Call,
+        request: proto::IncrementAuthorizationRequest,
+    ) -> Result<Response<proto::Payment>, Fault> {
+        let amount = validate::amount(request.amount)?;
+        let decide = move |payment, key: &str, now| hold::begin_increment(payment, amount, key, now);
+        self.change(call, Rpc::IncrementAuthorization, &request, &request.id, decide).await
     }
 
     async fn cancel(
@@ -201,16 +253,10 @@ impl<S: Store> Payments<S> {
         call: Call,
         request: proto::CancelPaymentRequest,
     ) -> Result<Response<proto::Payment>, Fault> {
-        let id = validate::payment_id(&request.id)?;
         validate::reason(&request.reason)?;
-        let claim = claim(&call, Rpc::CancelPayment, &request, id.to_string())?;
-        let key = claim.scope.key.clone();
-        self.change(call, claim, id, move |payment, now| {
-            let change = capture::begin_cancel(payment, request.reason, key.as_str(), now)?;
-            // What never reached the processor is cancelled at once, and answered in the same commit.
-            Ok(if change.payment.operation.is_none() { answer_waiting(change) } else { Decision::of(change) })
-        })
-        .await
+        let reason = request.reason.clone();
+        let decide = move |payment, key: &str, now| hold::begin_cancel(payment, reason.clone(), key, now);
+        self.change(call, Rpc::CancelPayment, &request, &request.id, decide).await
     }
 
     async fn refund(
@@ -221,25 +267,26 @@ impl<S: Store> Payments<S> {
         let payment = validate::payment_id(&request.payment_id)?;
         let amount = validate::optional_amount(request.amount)?;
         validate::reason(&request.reason)?;
-        let id = RefundId::new(self.0.ids.uuid_v7(self.0.clock.now()));
-        let claim = claim(&call, Rpc::CreateRefund, &request, id.to_string())?;
+        let id = RefundId::new(self.0.ids.uuid_v7(self.0.now()));
+        let claim = claim(&call, Rpc::CreateRefund, &request, payment.to_string())?;
         let (key, reason) = (claim.scope.key.clone(), request.reason);
         let decide = move |payment: Payment, now| {
-            let (change, refund) = refund::begin(payment, id, amount, reason, key.as_str(), now)?;
-            Ok(Decision { change, refund: Some(refund), answer: None })
+            refund::begin(payment, id, amount, reason.clone(), key.as_str(), now)
         };
-        let subject = match self.0.begin_refund(call.clone(), claim.clone(), payment, id, decide).await? {
-            Outcome::Done((refund, payment)) => return Ok(Response::new(convert::refund(&refund, &payment))),
-            Outcome::Replayed(answer) => return replayed(&answer),
-            Outcome::Underway { subject } => subject,
-        };
-        let earlier = subject.parse().map_err(|_| idempotency::in_progress())?;
-        let driven = self.0.drive_refund(call, claim.scope.tenant.clone(), payment, earlier).await;
-        driven.map_err(|_busy| idempotency::in_progress())??;
-        match self.0.store.find_claim(claim).await? {
-            Some(Begun::Answered(answer)) => replayed(&answer),
-            _ => Err(idempotency::in_progress()),
+        match self.0.begin(call.clone(), claim.clone(), payment, decide).await? {
+            Outcome::Done(payment) => found_refund(&payment, id).map(Response::new),
+            Outcome::Replayed(answer) => replayed(&answer),
+            Outcome::Underway { subject } => self.resume(call, Rpc::CreateRefund, claim, &subject).await,
         }
+    }
+
+    async fn get_refund(
+        &self,
+        call: &Call,
+        request: &proto::GetRefundRequest,
+    ) -> Result<proto::Refund, Fault> {
+        let payment = self.load(call.tenant()?, validate::payment_id(&request.payment_id)?).await?;
+        found_refund(&payment, validate::refund_id(&request.id)?)
     }
 
     async fn list(
@@ -250,10 +297,17 @@ impl<S: Store> Payments<S> {
         let size = validate::page_size(request.page_size, PAYMENTS_PER_PAGE)?;
         let wanted = proto::payment::Status::try_from(request.status)
             .map_err(|_| Fault::invalid("status", "must be a status of a payment"))?;
+        validate::amounts(request.amount_min, request.amount_max)?;
+        let last = validate::page_token::<PaymentId>(PageKind::Payments, &request.page_token)?;
+        let until = validate::first_id_at("created_before", request.created_before.as_ref())?;
         let filter = Filter {
             status: convert::status_from_proto(wanted),
             reference: Some(request.reference).filter(|reference| !reference.is_empty()),
-            before: validate::page_token(PageKind::Payments, &request.page_token)?,
+            amount_min: request.amount_min,
+            amount_max: request.amount_max,
+            metadata: validate::metadata_entry(&request.metadata)?,
+            from: validate::first_id_at("created_from", request.created_from.as_ref())?,
+            before: last.into_iter().chain(until).min_by_key(|id| id.uuid()),
             limit: size + 1,
         };
         let mut payments = self.0.store.payments(call.tenant()?.clone(), filter).await?;
@@ -269,12 +323,17 @@ impl<S: Store> Payments<S> {
     ) -> Result<proto::ListRefundsResponse, Fault> {
         let id = validate::payment_id(&request.payment_id)?;
         let size = validate::page_size(request.page_size, PARTS_PER_PAGE)?;
-        let after = validate::page_token(PageKind::Refunds, &request.page_token)?;
+        let before: Option<RefundId> = validate::page_token(PageKind::Refunds, &request.page_token)?;
         let payment = self.load(call.tenant()?, id).await?;
-        let page = Page { after, limit: size + 1 };
-        let mut refunds = self.0.store.refunds(payment.tenant.clone(), id, page).await?.unwrap_or_default();
-        let next_page_token = cut(PageKind::Refunds, size, &mut refunds, |last| last.id);
-        let refunds = refunds.iter().map(|refund| convert::refund(refund, &payment)).collect();
+        let mut refunds: Vec<_> = payment
+            .operations
+            .iter()
+            .filter_map(|operation| Some((operation.refund_id()?, operation)))
+            .collect();
+        refunds.sort_by_key(|(id, _)| Reverse(id.uuid()));
+        refunds.retain(|(id, _)| before.is_none_or(|before| id.uuid() < before.uuid()));
+        let next_page_token = cut(PageKind::Refunds, size, &mut refunds, |(last, _)| *last);
+        let refunds = refunds.iter().map(|(_, operation)| convert::refund(&payment, operation)).collect();
         Ok(proto::ListRefundsResponse { refunds, next_page_token })
     }
 
@@ -307,6 +366,11 @@ impl<S: Store> Payments<S> {
         let tenant = self.load(call.tenant()?, payment).await?.tenant;
         watch::begin(&self.0, call, Watched { tenant, payment, after: request.after_sequence })
     }
+}
+
+fn found_refund(payment: &Payment, id: RefundId) -> Result<proto::Refund, Fault> {
+    let found = payment.refund(id).map(|operation| convert::refund(payment, operation));
+    found.ok_or_else(|| Fault::new(Reason::RefundNotFound, "There is no such refund."))
 }
 
 /// A service that cannot be reached now can be reached soon.
@@ -345,7 +409,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn create_payment(
         &self,
         request: Request<proto::CreatePaymentRequest>,
-    ) -> Result<Response<proto::Payment>, Status> {
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(self.create(call, request.into_inner()).await?)
     }
@@ -353,7 +417,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn get_payment(
         &self,
         request: Request<proto::GetPaymentRequest>,
-    ) -> Result<Response<proto::Payment>, Status> {
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
         let call = Call::of(&request)?;
         let id = validate::payment_id(&request.get_ref().id)?;
         let payment = self.load(call.tenant()?, id).await?;
@@ -363,15 +427,56 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn list_payments(
         &self,
         request: Request<proto::ListPaymentsRequest>,
-    ) -> Result<Response<proto::ListPaymentsResponse>, Status> {
+    ) -> Result<Response<proto::ListPaymentsResponse>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(Response::new(self.list(&call, request.into_inner()).await?))
+    }
+
+    async fn confirm_payment(
+        &self,
+        request: Request<proto::ConfirmPaymentRequest>,
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
+        let call = Call::of(&request)?;
+        Ok(self.confirm(call, request.into_inner()).await?)
+    }
+
+    async fn resolve_review(
+        &self,
+        request: Request<proto::ResolveReviewRequest>,
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
+        let call = Call::of(&request)?;
+        Ok(self.resolve_review(call, request.into_inner()).await?)
+    }
+
+    async fn increment_authorization(
+        &self,
+        request: Request<proto::IncrementAuthorizationRequest>,
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
+        let call = Call::of(&request)?;
+        Ok(self.increment(call, request.into_inner()).await?)
+    }
+
+    async fn extend_authorization(
+        &self,
+        request: Request<proto::ExtendAuthorizationRequest>,
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
+        let call = Call::of(&request)?;
+        let request = request.into_inner();
+        Ok(self.change(call, Rpc::ExtendAuthorization, &request, &request.id, hold::begin_extend).await?)
+    }
+
+    async fn get_refund(
+        &self,
+        request: Request<proto::GetRefundRequest>,
+    ) -> Result<Response<proto::Refund>, tonic::Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(self.get_refund(&call, request.get_ref()).await?))
     }
 
     async fn capture_payment(
         &self,
         request: Request<proto::CapturePaymentRequest>,
-    ) -> Result<Response<proto::Payment>, Status> {
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(self.capture(call, request.into_inner()).await?)
     }
@@ -379,7 +484,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn cancel_payment(
         &self,
         request: Request<proto::CancelPaymentRequest>,
-    ) -> Result<Response<proto::Payment>, Status> {
+    ) -> Result<Response<proto::Payment>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(self.cancel(call, request.into_inner()).await?)
     }
@@ -387,7 +492,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn create_refund(
         &self,
         request: Request<proto::CreateRefundRequest>,
-    ) -> Result<Response<proto::Refund>, Status> {
+    ) -> Result<Response<proto::Refund>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(self.refund(call, request.into_inner()).await?)
     }
@@ -395,7 +500,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn list_refunds(
         &self,
         request: Request<proto::ListRefundsRequest>,
-    ) -> Result<Response<proto::ListRefundsResponse>, Status> {
+    ) -> Result<Response<proto::ListRefundsResponse>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(Response::new(self.list_refunds(&call, request.get_ref()).await?))
     }
@@ -403,7 +508,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn list_payment_events(
         &self,
         request: Request<proto::ListPaymentEventsRequest>,
-    ) -> Result<Response<proto::ListPaymentEventsResponse>, Status> {
+    ) -> Result<Response<proto::ListPaymentEventsResponse>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(Response::new(self.list_events(&call, request.get_ref()).await?))
     }
@@ -413,7 +518,7 @@ impl<S: Store> PaymentService for Payments<S> {
     async fn watch_payment_events(
         &self,
         request: Request<proto::WatchPaymentEventsRequest>,
-    ) -> Result<Response<EventStream>, Status> {
+    ) -> Result<Response<EventStream>, tonic::Status> {
         let call = Call::of(&request)?;
         Ok(Response::new(self.watch(&call, request.get_ref()).await?))
     }

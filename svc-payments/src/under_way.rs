@@ -1,87 +1,70 @@
-//! What is being driven right now, for whose request, and what a processor said about it meanwhile.
+//! What is being driven right now, and whether somebody had news of it meanwhile.
 //!
 //! Knows nothing of how it is driven.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use money::TenantId;
-use uuid::Uuid;
+use money::PaymentId;
 
-use crate::{processor::WebhookSubject, store::Claim};
+/// An operation of a payment, by its number.
+pub(crate) type Key = (PaymentId, u32);
 
-/// A payment or a refund of a tenant.
-pub(crate) type Key = (TenantId, Uuid);
-
-/// Never two tasks at one payment or refund at once.
+/// Never two tasks of this process at one operation at once. Whether a webhook came while it was driven.
 #[derive(Default)]
-pub(crate) struct UnderWay(Mutex<HashMap<Key, Driven>>);
-
-struct Driven {
-    by: Option<Claim>,
-    /// A webhook came while it was driven.
-    told: Option<WebhookSubject>,
-}
+pub(crate) struct UnderWay(Mutex<HashMap<Key, bool>>);
 
 impl UnderWay {
-    /// Begins to drive it; refused, with the request that it is driven for, if that is done already. To be
-    /// ended with `release`.
-    pub(crate) fn hold(&self, key: Key, by: Option<Claim>) -> Result<(), Option<Claim>> {
-        match self.driven().entry(key) {
-            Entry::Occupied(held) => Err(held.get().by.clone()),
-            Entry::Vacant(free) => {
-                free.insert(Driven { by, told: None });
-                Ok(())
-            }
+    /// Begins to drive it; `false`: that is done already. To be ended with `release`.
+    pub(crate) fn hold(&self, key: Key) -> bool {
+        let mut driven = self.driven();
+        let free = !driven.contains_key(&key);
+        if free {
+            driven.insert(key, false);
         }
+        free
     }
 
     /// A webhook says that there is news of this. If it is being driven, the processor may have been asked
     /// before there was, and what is about to be written down knows nothing of it.
-    pub(crate) fn told(&self, subject: WebhookSubject) {
-        let id = match subject {
-            WebhookSubject::Payment(id) => id.uuid(),
-            WebhookSubject::Refund(id) => id.uuid(),
-            WebhookSubject::Other => return,
-        };
-        for (_, driven) in self.driven().iter_mut().filter(|((_, driven), _)| *driven == id) {
-            driven.told = Some(subject);
+    pub(crate) fn told(&self, payment: PaymentId) {
+        for (_, told) in self.driven().iter_mut().filter(|((driven, _), _)| *driven == payment) {
+            *told = true;
         }
     }
 
-    /// It is driven no longer. Returns what is to be asked about again.
-    pub(crate) fn release(&self, key: &Key) -> Option<WebhookSubject> {
-        self.driven().remove(key)?.told
+    /// It is driven no longer. Whether it is to be asked about again.
+    pub(crate) fn release(&self, key: &Key) -> bool {
+        self.driven().remove(key).unwrap_or(false)
     }
 
-    fn driven(&self) -> MutexGuard<'_, HashMap<Key, Driven>> {
+    fn driven(&self) -> MutexGuard<'_, HashMap<Key, bool>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use money::{PaymentId, RefundId};
+    use uuid::Uuid;
 
     use super::*;
 
     #[test]
     fn a_webhook_that_comes_while_it_is_driven_is_not_lost() {
         let under_way = UnderWay::default();
-        let (payment, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let key: Key = ("acme".parse().unwrap(), payment);
-        let subject = WebhookSubject::Payment(PaymentId::new(payment));
-        under_way.told(subject);
-        assert!(under_way.hold(key.clone(), None).is_ok());
-        assert!(under_way.hold(key.clone(), None).is_err(), "one at a time");
-        assert_eq!(under_way.release(&key), None, "what came before it began, it knows of");
-        under_way.hold(key.clone(), None).unwrap();
-        under_way.told(WebhookSubject::Refund(RefundId::new(other)));
-        under_way.told(WebhookSubject::Other);
-        under_way.told(subject);
-        assert_eq!((under_way.release(&key), under_way.release(&key)), (Some(subject), None));
-        assert!(under_way.hold(key, None).is_ok());
+        let [payment, other] = [1, 2].map(|id| PaymentId::new(Uuid::from_u128(id)));
+        under_way.told(payment);
+        assert!(under_way.hold((payment, 1)));
+        assert!(!under_way.hold((payment, 1)), "one at a time");
+        assert!(under_way.hold((payment, 2)), "of each");
+        assert!(!under_way.release(&(payment, 1)), "what came before it began, it knows of");
+        assert!(under_way.hold((payment, 1)));
+        under_way.told(other);
+        assert!(!under_way.release(&(payment, 2)));
+        under_way.told(payment);
+        assert!(under_way.release(&(payment, 1)));
+        assert!(!under_way.release(&(payment, 1)));
     }
 }

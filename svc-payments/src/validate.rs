@@ -3,10 +3,16 @@
 use std::{fmt::Display, str::FromStr};
 
 use mesh::{Call, Fault, IdempotencyKey, Reason, Violations};
-use money::{Currency, PaymentId, TokenRef, chargeable};
+use money::{Currency, PaymentId, RefundId, TokenRef, chargeable};
 use paymesh_proto::payments::v1 as proto;
 
-use crate::domain::{create::NewPayment, payment::CaptureMethod};
+use prost_types::Timestamp as Time;
+use uuid::Uuid;
+
+use crate::domain::{
+    create::NewPayment,
+    payment::{CaptureMethod, Initiator},
+};
 
 const REFERENCE_MAX: usize = 255;
 const DESCRIPTION_MAX: usize = 1_000;
@@ -46,13 +52,23 @@ pub(crate) fn reason(value: &str) -> Result<(), Fault> {
     violations.finish()
 }
 
+/// A refund's id of a path.
+pub(crate) fn refund_id(text: &str) -> Result<RefundId, Fault> {
+    text.parse().map_err(|_| Fault::new(Reason::RefundNotFound, "There is no such refund."))
+}
+
+/// An amount that must be given.
+pub(crate) fn amount(amount: i64) -> Result<i64, Fault> {
+    chargeable(amount).map_err(|error| Fault::invalid("amount", error.to_string()))
+}
+
 /// An optional amount of a capture or a refund.
 pub(crate) fn optional_amount(amount: Option<i64>) -> Result<Option<i64>, Fault> {
     amount.map(chargeable).transpose().map_err(|error| Fault::invalid("amount", error.to_string()))
 }
 
-/// A request for a new payment.
-pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPayment, Fault> {
+/// A request for a new payment, and what it is paid with.
+pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<(NewPayment, TokenRef), Fault> {
     let mut violations = Violations::new();
     let amount = violations.check("amount", chargeable(request.amount));
     let currency = violations.check("currency", request.currency.parse::<Currency>());
@@ -69,6 +85,10 @@ pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPa
             CaptureMethod::Manual
         }
     };
+    if request.convenience_fee < 0 || amount.is_some_and(|amount| request.convenience_fee > amount) {
+        violations
+            .add("convenience_fee", "must not be negative, nor more than the amount that it is a part of");
+    }
     text(&mut violations, "reference", &request.reference, REFERENCE_MAX);
     text(&mut violations, "description", &request.description, DESCRIPTION_MAX);
     if request.metadata.len() > METADATA_MAX {
@@ -90,15 +110,49 @@ pub(crate) fn new_payment(request: &proto::CreatePaymentRequest) -> Result<NewPa
     let (Some(amount), Some(currency), Some(token)) = (amount, currency, token) else {
         return Err(Fault::new(Reason::Internal, "A field was lost while it was checked."));
     };
-    Ok(NewPayment {
+    let new = NewPayment {
         amount,
+        convenience_fee: request.convenience_fee,
         currency,
-        token,
         capture_method,
+        confirm: request.confirm.unwrap_or(true),
+        initiator: Initiator::Customer,
+        mandate: None,
         reference: request.reference.clone(),
         description: request.description.clone(),
         metadata: request.metadata.clone(),
-    })
+    };
+    Ok((new, token))
+}
+
+/// The part of a payment's metadata that a list is asked for: `key=value`.
+pub(crate) fn metadata_entry(text: &str) -> Result<Option<(String, String)>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok(Some((key.to_owned(), value.to_owned()))),
+        _ => Err(Fault::invalid("metadata", "must be key=value")),
+    }
+}
+
+/// The first id that a payment of this time can have, as ids begin with the milliseconds (UUIDv7, RFC 9562).
+pub(crate) fn first_id_at(field: &str, time: Option<&Time>) -> Result<Option<PaymentId>, Fault> {
+    let Some(time) = time else { return Ok(None) };
+    let wrong = || Fault::invalid(field, "must be a time after 1970");
+    let seconds = u64::try_from(time.seconds).map_err(|_| wrong())?;
+    let nanos = u64::try_from(time.nanos).map_err(|_| wrong())?;
+    let milliseconds = seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(nanos.div_ceil(1_000_000)));
+    let milliseconds = milliseconds.filter(|ms| *ms < 1 << 48).ok_or_else(wrong)?;
+    Ok(Some(PaymentId::new(Uuid::from_u128(u128::from(milliseconds) << 80))))
+}
+
+/// The bounds of the amounts that a list is asked for.
+pub(crate) fn amounts(least: Option<i64>, most: Option<i64>) -> Result<(), Fault> {
+    if least.zip(most).is_some_and(|(least, most)| least > most) {
+        return Err(Fault::invalid("amount_min", "must not be more than amount_max"));
+    }
+    Ok(())
 }
 
 /// How many to list; `otherwise` where the caller does not say.

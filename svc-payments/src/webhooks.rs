@@ -25,16 +25,23 @@ impl<S: Store> Webhooks<S> {
     }
 
     async fn receive(&self, request: ReceiveWebhookRequest) -> Result<ReceiveWebhookResponse, Fault> {
-        let processor = &self.0.processor;
-        if request.processor != processor.name() {
-            return Err(Fault::new(Reason::ProcessorNotFound, "There is no such processor."));
-        }
+        let processor = self.0.processors.get(&request.processor);
+        let processor =
+            processor.ok_or_else(|| Fault::new(Reason::ProcessorNotFound, "There is no such processor."))?;
         let body = request.body.map(|body| body.data).unwrap_or_default();
-        let subject = processor.verify_webhook(&request.headers, &body).map_err(refused)?;
-        if subject != WebhookSubject::Other {
+        let about = match processor.verify_webhook(&request.headers, &body).map_err(refused)? {
+            WebhookSubject::Payment(id) => Some(id),
+            WebhookSubject::ProcessorReference(reference) => {
+                let name = processor.name().to_owned();
+                let found = self.0.store.by_processor_reference(name, reference).await?;
+                found.map(|(_, id)| id)
+            }
+            WebhookSubject::Other => None,
+        };
+        if let Some(payment) = about {
             // First: whoever begins to drive it from now on asks the processor after it sent this.
-            self.0.under_way.told(subject);
-            self.0.store.make_due(subject, self.0.clock.now()).await?;
+            self.0.under_way.told(payment);
+            self.0.store.make_due(payment, self.0.now()).await?;
         }
         Ok(ReceiveWebhookResponse {})
     }

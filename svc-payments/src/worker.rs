@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use mesh::Drain;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
-use crate::{driver::Driver, store::Store};
+use crate::{domain::due, driver::Driver, store::Store};
 
 /// How much of each kind is taken up at a time.
 const TAKEN_UP_MAX: usize = 256;
@@ -26,7 +26,8 @@ pub(crate) async fn run<S: Store>(driver: Arc<Driver<S>>, drain: Drain) {
 
 /// Takes up what is due, side by side.
 async fn take_up<S: Store>(driver: &Arc<Driver<S>>) {
-    let work = match driver.store.due(driver.clock.now(), TAKEN_UP_MAX).await {
+    let now = driver.now();
+    let work = match driver.store.take_due(now, due::lease(now), TAKEN_UP_MAX).await {
         Ok(work) => work,
         Err(error) => {
             tracing::warn!(%error, "due work could not be read");

@@ -1,106 +1,274 @@
-//! From a new payment to an authorized one: what to do next, and what its outcome means.
+//! From a payment that is to be carried out to an authorized one: what is decided before a processor is asked, and what
+//! its answer means.
 
 use money::Timestamp;
 
 use super::{
-    operation::{Failure, Operation, ProcessorOutcome},
-    payment::{CaptureMethod, Change, Fraud, FraudOutcome, Payment, Rejection},
+    create,
+    due::Terms,
+    late,
+    operation::{Approval, Failure, NextAction, Operation, OperationKind, ProcessorOutcome, Rpc, Waiting},
+    payment::{Change, Fraud, FraudOutcome, Payment, Rejection},
     posting,
-    transition::{Event, Status},
+    transition::{Event, OperationEvent, OperationStatus, Status},
 };
 
 /// Only an authorization that is under way, and whose outcome nobody asked for yet, can be stopped.
-fn begun(payment: Payment) -> Result<Change, Rejection> {
-    if payment.operation != Some(Operation::Authorize) || payment.status != Status::Processing {
-        return Err(Rejection::State { status: payment.status, needed: "no authorization is beginning" });
+fn begun(payment: Payment, number: u32) -> Result<Change, Rejection> {
+    let mut change = Change::of(payment);
+    let operation = change.open_operation(number)?;
+    let begun = operation.status == OperationStatus::Pending
+        && matches!(operation.kind, OperationKind::Authorize { .. });
+    if !begun || change.payment.status != Status::Processing {
+        let status = change.payment.status;
+        return Err(Rejection::State { status, needed: "no authorization is beginning" });
     }
-    Ok(Change::of(payment))
+    Ok(change)
 }
 
-/// Fraud assessment decided against going on. `reserved`: an earlier attempt, cut off by a crash, had
-/// the amount reserved on our books; it is released.
+/// Ends the attempt before its processor was asked.
+fn stop(change: &mut Change, number: u32, failure: Failure, now: Timestamp) -> Result<(), Rejection> {
+    let operation = change.open_operation(number)?;
+    operation.failure = Some(failure);
+    operation.step(OperationEvent::Failed, now)?;
+    change.answer(number);
+    Ok(())
+}
+
+/// Fraud assessment decided against going on. `reserved`: an earlier attempt, cut off by a crash, had the amount
+/// reserved on our books; it is released.
 pub fn stopped_by_fraud(
     payment: Payment,
+    number: u32,
     fraud: Fraud,
     reserved: bool,
+    terms: &Terms,
     now: Timestamp,
 ) -> Result<Change, Rejection> {
-    let outcome = fraud.outcome;
-    let mut change = begun(payment)?;
+    let review = fraud.outcome == FraudOutcome::Review;
+    let mut change = begun(payment, number)?;
     change.payment.fraud = Some(fraud);
-    change.settle_operation();
-    match outcome {
-        FraudOutcome::Review => change.step(Event::ReviewOpened, change.payment.amount, now)?,
-        FraudOutcome::Block | FraudOutcome::Allow => {
-            change.payment.failure =
-                Some(Failure::new("FRAUD_BLOCKED", "The payment was blocked by a fraud rule."));
-            change.step(Event::Failed, change.payment.amount, now)?;
+    let amount = change.payment.amount;
+    if review {
+        stop(&mut change, number, Failure::new("FRAUD_REVIEW", "The payment is held back for review."), now)?;
+        change.step(Event::ReviewOpened, amount, now)?;
+        change.payment.expires_at = terms.review(now);
+    } else {
+        let failure = Failure::new("FRAUD_BLOCKED", "The payment was blocked by a fraud rule.");
+        stop(&mut change, number, failure.clone(), now)?;
+        change.payment.failure = Some(failure);
+        change.step(Event::Failed, amount, now)?;
+    }
+    change.payment.reserved |= reserved;
+    change.release();
+    Ok(change)
+}
+
+/// A person looked at a payment that was held back.
+pub fn review_resolved(
+    payment: Payment,
+    approved: bool,
+    key: &str,
+    now: Timestamp,
+) -> Result<Change, Rejection> {
+    let mut change = Change::of(payment);
+    let amount = change.payment.amount;
+    let waiting = Waiting { rpc: Rpc::ResolveReview, key: key.into() };
+    if approved {
+        change.step(Event::ReviewApproved, amount, now)?;
+        if let Some(fraud) = &mut change.payment.fraud {
+            fraud.outcome = FraudOutcome::Allow;
+            fraud.reasons.push("review_approved".into());
         }
+        create::authorize(&mut change, Some(waiting), now)?;
+    } else {
+        if change.payment.status != Status::InReview {
+            let status = change.payment.status;
+            return Err(Rejection::State { status, needed: "only IN_REVIEW can be reviewed" });
+        }
+        change.payment.failure =
+            Some(Failure::new("REVIEW_REJECTED", "The payment was refused by whoever reviewed it."));
+        change.step(Event::Failed, amount, now)?;
+        change.answered.push((waiting, None));
     }
-    if reserved {
-        change.postings.push(posting::release(&change.payment));
-    }
+    change.payment.expires_at = None;
     Ok(change)
 }
 
 /// The ledger refused the reservation.
-pub fn refused_by_ledger(payment: Payment, fraud: Fraud, now: Timestamp) -> Result<Change, Rejection> {
-    let mut change = begun(payment)?;
+pub fn refused_by_ledger(
+    payment: Payment,
+    number: u32,
+    fraud: Fraud,
+    now: Timestamp,
+) -> Result<Change, Rejection> {
+    let mut change = begun(payment, number)?;
+    let failure = Failure::new("LEDGER_REJECTED", "The ledger refused to reserve the amount.");
     change.payment.fraud = Some(fraud);
-    change.payment.failure =
-        Some(Failure::new("LEDGER_REJECTED", "The ledger refused to reserve the amount."));
-    change.settle_operation();
+    change.payment.failure = Some(failure.clone());
+    stop(&mut change, number, failure, now)?;
     change.step(Event::Failed, change.payment.amount, now)?;
     Ok(change)
+}
+
+/// The fraud assessment goes into the commit of the outcome that follows it.
+pub fn assessed(payment: &mut Payment, fraud: Option<Fraud>) {
+    if fraud.is_some() {
+        payment.fraud = fraud;
+    }
 }
 
 /// The processor was asked to authorize: this is how it ended.
-pub fn answered(
-    payment: Payment,
-    fraud: Option<Fraud>,
+pub(super) fn answered(
+    change: &mut Change,
+    operation: &Operation,
     outcome: ProcessorOutcome,
+    terms: &Terms,
     now: Timestamp,
-) -> Result<Change, Rejection> {
-    if payment.operation != Some(Operation::Authorize) {
-        return Err(Rejection::State { status: payment.status, needed: "no authorization is under way" });
+) -> Result<(), Rejection> {
+    let number = operation.number;
+    // Whoever asks a processor has reserved before.
+    if !change.payment.status.is_given_up() {
+        change.payment.reserved = true;
     }
-    let mut change = Change::of(payment);
-    if fraud.is_some() {
-        change.payment.fraud = fraud;
-    }
-    let amount = change.payment.amount;
+    let is_void = |open: &Operation| matches!(open.kind, OperationKind::Void { .. });
     match outcome {
-        ProcessorOutcome::Approved { reference } => {
-            change.settle_operation();
-            change.payment.processor_reference = reference;
-            change.payment.amount_authorized = amount;
-            change.step(Event::Authorized, amount, now)?;
-            if change.payment.capture_method == CaptureMethod::Automatic {
-                change.payment.amount_captured = amount;
-                change.step(Event::Captured, amount, now)?;
-                change.postings.push(posting::capture(&change.payment, amount));
+        // Whether it is released again is being found out: it is asked about after that.
+        ProcessorOutcome::Approved(_) if change.payment.open_operations().any(is_void) => {
+            super::answer::unanswered(change, number, now)?;
+        }
+        ProcessorOutcome::Approved(approval) => approved(change, operation, approval, terms, now)?,
+        ProcessorOutcome::ActionRequired { reference, action } => {
+            act(change, operation, reference, action, terms, now)?;
+        }
+        ProcessorOutcome::Submitted { reference } => submitted(change, number, reference, now)?,
+        ProcessorOutcome::NotTaken(failure) if !change.payment.fallbacks.is_empty() => {
+            fall_back(change, number, failure, now)?;
+        }
+        ProcessorOutcome::Declined(failure)
+        | ProcessorOutcome::NotTaken(failure)
+        | ProcessorOutcome::Returned(failure) => {
+            fail(change, number, failure, now)?;
+        }
+        ProcessorOutcome::NeverHeardOf => fail(change, number, Failure::never_heard_of(), now)?,
+        ProcessorOutcome::Unanswered => {
+            if super::answer::unanswered(change, number, now)? && !change.payment.status.is_given_up() {
+                change.step(Event::Unanswered, change.payment.amount, now)?;
             }
         }
-        ProcessorOutcome::Declined(failure) => fail(&mut change, failure, now)?,
-        ProcessorOutcome::NeverHeardOf => fail(&mut change, Failure::never_heard_of(), now)?,
-        ProcessorOutcome::Unanswered => unanswered(&mut change, now)?,
     }
-    Ok(change)
-}
-
-fn fail(change: &mut Change, failure: Failure, now: Timestamp) -> Result<(), Rejection> {
-    change.settle_operation();
-    change.payment.failure = Some(failure);
-    change.step(Event::Failed, change.payment.amount, now)?;
-    change.postings.push(posting::release(&change.payment));
+    change.answer(number);
     Ok(())
 }
 
-/// The outcome is unknown, or still is: the operation stays, and will be asked about.
-pub(super) fn unanswered(change: &mut Change, now: Timestamp) -> Result<(), Rejection> {
-    if change.payment.status == Status::Unknown {
-        change.payment.inquiries = change.payment.inquiries.saturating_add(1);
+fn approved(
+    change: &mut Change,
+    operation: &Operation,
+    approval: Approval,
+    terms: &Terms,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let number = operation.number;
+    let open = change.open_operation(number)?;
+    open.processor_reference.clone_from(&approval.reference);
+    open.step(OperationEvent::Succeeded, now)?;
+    if change.payment.status.is_given_up() {
+        return late::reverse(change, number, now);
+    }
+    let amount = operation.amount();
+    let payment = &mut change.payment;
+    payment.processor.clone_from(&operation.processor);
+    payment.processor_reference = approval.reference;
+    payment.network_transaction_id = approval.network_transaction_id;
+    payment.amount_authorized = amount;
+    payment.failure = None;
+    payment.next_action = None;
+    payment.fallbacks.clear();
+    payment.expires_at = approval.valid_until.or_else(|| terms.authorized(now));
+    change.step(Event::Authorized, amount, now)?;
+    if matches!(operation.kind, OperationKind::Authorize { capture: true, .. }) {
+        change.payment.amount_captured = amount;
+        change.payment.capture_closed = true;
+        change.payment.expires_at = None;
+        change.payment.reserved = false;
+        change.step(Event::Captured, amount, now)?;
+        let posting = posting::capture(&mut change.payment, 0, amount, 0);
+        change.post(posting);
+    }
+    Ok(())
+}
+
+fn act(
+    change: &mut Change,
+    operation: &Operation,
+    reference: String,
+    action: NextAction,
+    terms: &Terms,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let number = operation.number;
+    let open = change.open_operation(number)?;
+    open.processor_reference = reference;
+    if open.status == OperationStatus::RequiresAction {
+        open.inquiries = open.inquiries.saturating_add(1);
+        open.updated_at = now;
         return Ok(());
     }
-    change.step(Event::Unanswered, change.payment.amount, now)
+    open.step(OperationEvent::ActionRequired, now)?;
+    if change.payment.status.is_given_up() {
+        let open = change.open_operation(number)?;
+        open.failure = Some(Failure::given_up());
+        open.step(OperationEvent::Failed, now)?;
+        return late::undo(change, number, now);
+    }
+    change.payment.next_action = Some(action);
+    change.payment.expires_at = terms.action(now);
+    change.step(Event::ActionRequired, change.payment.amount, now)
+}
+
+fn submitted(change: &mut Change, number: u32, reference: String, now: Timestamp) -> Result<(), Rejection> {
+    let open = change.open_operation(number)?;
+    open.processor_reference.clone_from(&reference);
+    if open.status == OperationStatus::Submitted {
+        open.inquiries = open.inquiries.saturating_add(1);
+        open.updated_at = now;
+        return Ok(());
+    }
+    open.step(OperationEvent::Submitted, now)?;
+    if change.payment.status.is_given_up() {
+        return Ok(());
+    }
+    change.payment.processor_reference = reference;
+    change.payment.next_action = None;
+    change.payment.expires_at = None;
+    change.step(Event::Submitted, change.payment.amount, now)
+}
+
+fn fall_back(change: &mut Change, number: u32, failure: Failure, now: Timestamp) -> Result<(), Rejection> {
+    let open = change.open_operation(number)?;
+    open.failure = Some(failure);
+    open.step(OperationEvent::Failed, now)?;
+    let waiting = open.waiting.take();
+    if change.payment.status.is_given_up() {
+        change.release();
+        return Ok(());
+    }
+    change.step(Event::AttemptFailed, change.payment.amount, now)?;
+    change.payment.processor = change.payment.fallbacks.remove(0);
+    create::authorize(change, waiting, now)?;
+    Ok(())
+}
+
+fn fail(change: &mut Change, number: u32, failure: Failure, now: Timestamp) -> Result<(), Rejection> {
+    let open = change.open_operation(number)?;
+    open.failure = Some(failure.clone());
+    open.step(OperationEvent::Failed, now)?;
+    if !change.payment.status.is_given_up() {
+        change.payment.failure = Some(failure);
+        change.payment.next_action = None;
+        change.payment.expires_at = None;
+        change.step(Event::Failed, change.payment.amount, now)?;
+    }
+    change.release();
+    Ok(())
 }

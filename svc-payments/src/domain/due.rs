@@ -1,12 +1,9 @@
-//! When something that is under way is looked at again, if nobody has settled it by then.
+//! When something that is under way is looked at again, if nobody has settled it by then, and how long a payment may
+//! wait for somebody.
 
 use money::Timestamp;
 
-use super::{
-    payment::Payment,
-    refund::{Refund, RefundStatus},
-    transition::Status,
-};
+use super::{operation::Operation, payment::Payment, transition::OperationStatus};
 
 /// The caller's own request gets this long to finish before the background takes over, in seconds.
 const PATIENCE_S: i64 = 15;
@@ -14,23 +11,80 @@ const PATIENCE_S: i64 = 15;
 const RETRY_PAUSE_S: i64 = 5;
 /// The ledger gets this long to confirm a posting before it is told again, in seconds.
 const POSTING_PATIENCE_S: i64 = 5;
-/// The longest pause between two inquiries about an unknown outcome, in seconds.
-const INQUIRY_PAUSE_S_MAX: i64 = 60;
+/// The first and the longest pause between two inquiries about an unknown outcome, in seconds.
+const UNKNOWN_PAUSE_S: (i64, i64) = (1, 60);
+/// Likewise about what waits for the payer: a webhook mostly comes first.
+const ACTION_PAUSE_S: (i64, i64) = (15, 300);
+/// Likewise about a bank debit, which takes days.
+const SUBMITTED_PAUSE_S: (i64, i64) = (60, 3_600);
 
-/// When the payment's operation is due, if it has one.
-pub fn payment(payment: &Payment, now: Timestamp) -> Option<Timestamp> {
-    payment.operation.as_ref()?;
-    let unknown = payment.status == Status::Unknown;
-    now.checked_add_seconds(if unknown { inquiry_pause_s(payment.inquiries) } else { PATIENCE_S })
+/// How long a payment may wait for somebody, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// For the caller to confirm it.
+    pub unconfirmed_s: i64,
+    /// For the payer to do what the processor wants.
+    pub action_s: i64,
+    /// For a person to look at it.
+    pub review_s: i64,
+    /// For the caller to capture what is reserved, where the processor does not say how long that is so.
+    pub authorized_s: i64,
 }
 
-/// When the refund is due, if it is open.
-pub fn refund(refund: &Refund, now: Timestamp) -> Option<Timestamp> {
-    match refund.status {
-        RefundStatus::Pending => now.checked_add_seconds(PATIENCE_S),
-        RefundStatus::Unknown => now.checked_add_seconds(inquiry_pause_s(refund.inquiries)),
-        RefundStatus::Succeeded | RefundStatus::Failed => None,
+impl Terms {
+    /// Until when the caller may confirm what was created at `now`.
+    pub fn unconfirmed(&self, now: Timestamp) -> Option<Timestamp> {
+        now.checked_add_seconds(self.unconfirmed_s)
     }
+
+    /// Until when the payer may act.
+    pub fn action(&self, now: Timestamp) -> Option<Timestamp> {
+        now.checked_add_seconds(self.action_s)
+    }
+
+    /// Until when a person may look at it.
+    pub fn review(&self, now: Timestamp) -> Option<Timestamp> {
+        now.checked_add_seconds(self.review_s)
+    }
+
+    /// When it is looked at again whether a payment has come to the end of its time, where something else was under
+    /// way.
+    pub fn busy(&self, now: Timestamp) -> Option<Timestamp> {
+        now.checked_add_seconds(UNKNOWN_PAUSE_S.1.min(self.authorized_s))
+    }
+
+    /// Until when what is reserved may be captured.
+    pub fn authorized(&self, now: Timestamp) -> Option<Timestamp> {
+        now.checked_add_seconds(self.authorized_s)
+    }
+}
+
+/// When the payment is due next, if ever.
+pub fn payment(payment: &Payment) -> Option<Timestamp> {
+    payment.open_operations().filter_map(operation).chain(payment.expires_at).min()
+}
+
+/// The operations to drive when the payment is taken up at `now`: those that are due, or, if it was taken up before
+/// its time because somebody has news of it, all that are open.
+pub fn operations(payment: &Payment, now: Timestamp) -> Vec<u32> {
+    let is_due = |open: &&Operation| operation(open).is_some_and(|due| due <= now);
+    let due: Vec<u32> = payment.open_operations().filter(is_due).map(|open| open.number).collect();
+    if due.is_empty() { payment.open_operations().map(|open| open.number).collect() } else { due }
+}
+
+/// When the operation is due, if it is open.
+fn operation(operation: &Operation) -> Option<Timestamp> {
+    let pause = |(first, longest): (i64, i64)| {
+        first.checked_shl(operation.inquiries.min(30)).unwrap_or(longest).min(longest)
+    };
+    let pause_s = match operation.status {
+        OperationStatus::Pending => PATIENCE_S,
+        OperationStatus::Unknown => pause(UNKNOWN_PAUSE_S),
+        OperationStatus::RequiresAction => pause(ACTION_PAUSE_S),
+        OperationStatus::Submitted => pause(SUBMITTED_PAUSE_S),
+        OperationStatus::Succeeded | OperationStatus::Failed | OperationStatus::Returned => return None,
+    };
+    operation.updated_at.checked_add_seconds(pause_s)
 }
 
 /// When a posting that was just written down is due, if the ledger has not confirmed it by then.
@@ -43,7 +97,7 @@ pub fn retry(now: Timestamp) -> Timestamp {
     now.checked_add_seconds(RETRY_PAUSE_S).unwrap_or(now)
 }
 
-/// 1, 2, 4, … seconds.
-fn inquiry_pause_s(inquiries: u32) -> i64 {
-    1_i64.checked_shl(inquiries.min(30)).unwrap_or(INQUIRY_PAUSE_S_MAX).min(INQUIRY_PAUSE_S_MAX)
+/// Until when nobody else takes up what was taken up now.
+pub fn lease(now: Timestamp) -> Timestamp {
+    now.checked_add_seconds(PATIENCE_S).unwrap_or(now)
 }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use money::{Currency, EventId, PaymentId, TenantId, Timestamp, TokenId};
+use money::{Currency, EventId, PaymentId, RefundId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    card::CardSummary,
-    operation::{Failure, Operation, Waiting},
-    posting::Posting,
-    transition::{self, Event, Status},
+    dispute::Dispute,
+    method::Method,
+    operation::{Failure, NextAction, Operation, OperationKind, Waiting},
+    posting::{self, Posting},
+    transition::{self, Event, OperationStatus, Status},
 };
+
+/// The most operations that one payment can have, refunds included.
+pub const OPERATIONS_MAX: usize = 100;
 
 /// When the money is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +24,17 @@ pub enum CaptureMethod {
     Automatic,
     /// Later, by a call of its own.
     Manual,
+}
+
+/// Who began the payment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initiator {
+    /// The payer, who is there.
+    #[default]
+    Customer,
+    /// The merchant, under a mandate.
+    Merchant,
 }
 
 /// What the fraud service said.
@@ -55,7 +70,7 @@ pub struct Tax {
 }
 
 /// A payment. Invariants, kept by every function of this module and by the store's own constraints:
-/// `0 ≤ captured ≤ authorized`, `0 ≤ refunded + refund_pending ≤ captured`.
+/// `0 ≤ captured + capture_pending ≤ authorized ≤ amount`, `0 ≤ refunded + refund_pending + disputed ≤ captured`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the fields are those of the contract's Payment
 pub struct Payment {
@@ -63,35 +78,65 @@ pub struct Payment {
     pub tenant: TenantId,
     pub status: Status,
     pub amount: i64,
+    /// The amount before anything was reserved in addition: what tax and fee are shares of.
+    pub amount_at_first: i64,
     pub amount_authorized: i64,
     pub amount_captured: i64,
+    /// Promised to captures that are not settled yet.
+    pub amount_capture_pending: i64,
     pub amount_refunded: i64,
     /// Promised to refunds that are not settled yet.
     pub amount_refund_pending: i64,
+    /// Taken back by payers' banks, for good or until they decide.
+    pub amount_disputed: i64,
+    /// The part of the amount that the payer pays for paying; ours, not the biller's.
+    pub convenience_fee: i64,
     pub currency: Currency,
-    pub token: TokenId,
-    pub card: CardSummary,
+    pub method: Method,
     pub capture_method: CaptureMethod,
+    /// What is not captured was released: no capture can follow.
+    pub capture_closed: bool,
+    pub initiator: Initiator,
+    /// The mandate under which the merchant may charge, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<String>,
     pub reference: String,
     pub description: String,
     pub metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fraud: Option<Fraud>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax: Option<Tax>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_action: Option<NextAction>,
+    /// Who may be asked if the processor that is asked now cannot take it on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
     pub processor: String,
     pub processor_reference: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network_transaction_id: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// When the state that it is in ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// The number of the latest event.
     pub sequence: i64,
-    /// What is under way at the processor.
-    pub operation: Option<Operation>,
-    /// Who waits for it.
-    pub waiting: Option<Waiting>,
-    /// How often the processor was asked about an unknown outcome.
-    pub inquiries: u32,
-    /// Numbers the operations, so that each has a processor key of its own.
-    pub operation_number: u32,
+    /// Counts the commits; whoever changes a payment says which version was read.
+    pub version: i64,
+    /// Whether there is a reservation on our books.
+    pub reserved: bool,
+    /// Which reservation on our books is the current one; each is resolved before the next is made. 0: none yet.
+    pub reservation: u32,
+    /// How many postings there were.
+    pub postings: u32,
+    /// In the order in which they were begun.
+    pub operations: Vec<Operation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disputes: Vec<Dispute>,
 }
 
 /// Something that happened, numbered without a gap.
@@ -109,6 +154,92 @@ pub struct Recorded {
     pub at: Timestamp,
 }
 
+/// Names of events that are not steps of the payment itself.
+pub mod event_type {
+    /// A payment was written down.
+    pub const CREATED: &str = "payment.created";
+    /// More money was reserved.
+    pub const INCREMENTED: &str = "payment.authorization_incremented";
+    /// The money is reserved for longer.
+    pub const EXTENDED: &str = "payment.authorization_extended";
+    /// A capture, void, increment or extension was refused; what was before it stands.
+    pub const OPERATION_REFUSED: &str = "payment.operation_refused";
+    /// It is not known what became of a capture, void, increment or extension.
+    pub const OPERATION_UNKNOWN: &str = "payment.operation_unknown";
+    /// An authorization succeeded after the payment was given up; it is being undone.
+    pub const LATE_SUCCESS: &str = "payment.late_success";
+    /// That is undone.
+    pub const LATE_SUCCESS_REVERSED: &str = "payment.late_success_reversed";
+    /// The processor's answer was not to what it was asked; it is kept for inspection.
+    pub const ANSWER_REFUSED: &str = "payment.processor_answer_refused";
+    /// A refund was written down.
+    pub const REFUND_CREATED: &str = "refund.created";
+    /// A refund was refused.
+    pub const REFUND_FAILED: &str = "refund.failed";
+    /// It is not known what became of a refund.
+    pub const REFUND_UNKNOWN: &str = "refund.unknown";
+    /// The payer's bank disputes the payment.
+    pub const DISPUTE_OPENED: &str = "dispute.opened";
+    /// Evidence was given.
+    pub const DISPUTE_UNDER_REVIEW: &str = "dispute.under_review";
+    /// The money came back.
+    pub const DISPUTE_WON: &str = "dispute.won";
+    /// The money is gone.
+    pub const DISPUTE_LOST: &str = "dispute.lost";
+
+    /// All of them.
+    pub const ALL: [&str; 15] = [
+        CREATED,
+        INCREMENTED,
+        EXTENDED,
+        OPERATION_REFUSED,
+        OPERATION_UNKNOWN,
+        LATE_SUCCESS,
+        LATE_SUCCESS_REVERSED,
+        ANSWER_REFUSED,
+        REFUND_CREATED,
+        REFUND_FAILED,
+        REFUND_UNKNOWN,
+        DISPUTE_OPENED,
+        DISPUTE_UNDER_REVIEW,
+        DISPUTE_WON,
+        DISPUTE_LOST,
+    ];
+}
+
+/// What a processor said that cannot be right; kept for a person to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// Who said it.
+    pub processor: String,
+    /// Our reference of what it was asked for.
+    pub reference: String,
+    /// What was wrong, in our words.
+    pub finding: Finding,
+}
+
+/// What is wrong with a processor's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// Another amount than asked for.
+    Amount {
+        /// What it was asked for, in minor units.
+        asked: i64,
+        /// What it says.
+        said: i64,
+    },
+    /// Another currency than asked for.
+    Currency {
+        /// What it says.
+        said: Currency,
+    },
+    /// An id that it gave for another payment before.
+    DuplicateReference,
+    /// It does not undo what it did after the payment was given up.
+    NotReversed,
+}
+
 /// A payment's next state, with everything that must be written down in the same commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -116,8 +247,12 @@ pub struct Change {
     pub payment: Payment,
     /// What happened.
     pub events: Vec<Recorded>,
-    /// What the ledger must be told.
+    /// What the ledger must be told, in this order.
     pub postings: Vec<Posting>,
+    /// What a person should look at.
+    pub inspections: Vec<Inspection>,
+    /// Callers whose wait is over: the answer they are given is the payment as it is now, or its refund.
+    pub answered: Vec<(Waiting, Option<RefundId>)>,
 }
 
 /// Why a command cannot be carried out. Nothing was changed.
@@ -134,8 +269,17 @@ pub enum Rejection {
     /// Something else is under way.
     #[error("Another operation on this payment is under way; try again when it is settled.")]
     OperationUnderWay,
+    /// What the outcome is of is settled already.
+    #[error("Operation {number} of the payment is settled.")]
+    OperationSettled {
+        /// Its number.
+        number: u32,
+    },
+    /// There were as many operations as there can be.
+    #[error("The payment has had {OPERATIONS_MAX} operations, and can have no more.")]
+    TooManyOperations,
     /// More than what is authorized.
-    #[error("The capture exceeds the {available} minor units that are authorized.")]
+    #[error("The capture exceeds the {available} minor units that are authorized and not captured.")]
     CaptureExceedsAuthorized {
         /// What could be captured.
         available: i64,
@@ -146,26 +290,32 @@ pub enum Rejection {
         /// What could be refunded.
         available: i64,
     },
+    /// More than a payment may be about.
+    #[error("The payment would exceed the largest amount that one can have.")]
+    AmountTooLarge,
+    /// There is no such dispute.
+    #[error("The payment has no such dispute.")]
+    DisputeNotFound,
+    /// The dispute is decided.
+    #[error("The dispute is {status:?}; it can no longer be changed.")]
+    DisputeDecided {
+        /// Where it stands.
+        status: transition::DisputeStatus,
+    },
 }
 
 impl Change {
     /// No change yet.
     pub fn of(payment: Payment) -> Self {
-        Self { payment, events: Vec::new(), postings: Vec::new() }
+        Self { payment, events: vec![], postings: vec![], inspections: vec![], answered: vec![] }
     }
 
     /// Takes a step of the transition table. A step that the table does not have is a rejection.
     pub fn step(&mut self, event: Event, amount: i64, now: Timestamp) -> Result<(), Rejection> {
         let from = self.payment.status;
-        let to = transition::next(from, event)
+        self.payment.status = transition::next(transition::PAYMENT, from, event)
             .ok_or(Rejection::State { status: from, needed: "this step is not possible from there" })?;
-        self.payment.status = to;
-        let event_type = match event {
-            Event::OperationRefused => "payment.operation_refused",
-            Event::PartiallyRefunded => "payment.partially_refunded",
-            _ => to.event_type(),
-        };
-        self.record(event_type, amount, now);
+        self.record(event.name(), amount, now);
         Ok(())
     }
 
@@ -177,23 +327,118 @@ impl Change {
         self.events.push(Recorded { sequence, event_type, status, amount, at: now });
     }
 
-    /// The operation is settled.
-    pub fn settle_operation(&mut self) {
-        self.payment.operation = None;
-        self.payment.inquiries = 0;
+    /// Writes down what the processor is to be asked for. `updated_at` stays: it is the time of the latest event,
+    /// and this is none.
+    pub fn begin(
+        &mut self,
+        kind: OperationKind,
+        waiting: Option<Waiting>,
+        now: Timestamp,
+    ) -> Result<u32, Rejection> {
+        let operations = &mut self.payment.operations;
+        if operations.len() >= OPERATIONS_MAX {
+            return Err(Rejection::TooManyOperations);
+        }
+        let number = operations.last().map_or(1, |last| last.number.saturating_add(1));
+        operations.push(Operation {
+            number,
+            kind,
+            status: OperationStatus::Pending,
+            processor: self.payment.processor.clone(),
+            processor_reference: String::new(),
+            failure: None,
+            waiting,
+            inquiries: 0,
+            created_at: now,
+            updated_at: now,
+        });
+        Ok(number)
+    }
+
+    /// The operation that an outcome is about, while it is open.
+    pub fn open_operation(&mut self, number: u32) -> Result<&mut Operation, Rejection> {
+        let operation = self.payment.operations.iter_mut().find(|operation| operation.number == number);
+        operation.filter(|operation| operation.status.is_open()).ok_or(Rejection::OperationSettled { number })
+    }
+
+    /// Tells the ledger something, after everything that it was told of this payment before.
+    pub fn post(&mut self, mut posting: Posting) {
+        self.payment.postings += 1;
+        posting.ordinal = self.payment.postings;
+        self.postings.push(posting);
+    }
+
+    /// What is reserved on our books is released.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.payment.reserved) {
+            let posting = posting::release(&self.payment);
+            self.post(posting);
+        }
+    }
+
+    /// Whoever waits for the operation is answered with this commit.
+    pub fn answer(&mut self, number: u32) {
+        let operation = self.payment.operations.iter_mut().find(|operation| operation.number == number);
+        let Some(operation) = operation else { return };
+        if let Some(waiting) = operation.waiting.take() {
+            self.answered.push((waiting, operation.refund_id()));
+        }
     }
 }
 
 impl Payment {
-    /// Our reference of the operation under way: the processor's idempotency key, and what it is asked
-    /// about later.
-    pub fn operation_reference(&self) -> String {
-        format!("{}_{}", self.id, self.operation_number)
+    /// What could be captured now.
+    pub fn capturable(&self) -> i64 {
+        if self.capture_closed || self.status.is_given_up() {
+            return 0;
+        }
+        self.amount_authorized - self.amount_captured - self.amount_capture_pending
     }
 
     /// What could be refunded now.
     pub fn refundable(&self) -> i64 {
-        self.amount_captured - self.amount_refunded - self.amount_refund_pending
+        self.amount_captured - self.amount_refunded - self.amount_refund_pending - self.amount_disputed
+    }
+
+    /// The operation with this number.
+    pub fn operation(&self, number: u32) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.number == number)
+    }
+
+    /// The refund with this id.
+    pub fn refund(&self, id: RefundId) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.refund_id() == Some(id))
+    }
+
+    /// What the processor still has to say something about, or waits for being asked.
+    pub fn open_operations(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.iter().filter(|operation| operation.status.is_open())
+    }
+
+    /// The latest attempt to authorize it.
+    pub fn attempt(&self) -> Option<&Operation> {
+        self.operations
+            .iter()
+            .rev()
+            .find(|operation| matches!(operation.kind, OperationKind::Authorize { .. }))
+    }
+
+    /// That nothing is under way that must be alone.
+    pub fn must_be_idle(&self) -> Result<(), Rejection> {
+        match self.status {
+            Status::Unknown | Status::Processing => {
+                let needed = "wait until the processor's answer is known";
+                Err(Rejection::State { status: self.status, needed })
+            }
+            _ if self.open_operations().any(Operation::is_exclusive) => Err(Rejection::OperationUnderWay),
+            _ => Ok(()),
+        }
+    }
+
+    /// Likewise, and no capture either.
+    pub fn must_be_alone(&self) -> Result<(), Rejection> {
+        self.must_be_idle()?;
+        if self.amount_capture_pending > 0 { Err(Rejection::OperationUnderWay) } else { Ok(()) }
     }
 
     /// A fresh event id is made of the payment and the sequence, so that it is the same after a retry.

@@ -1,4 +1,5 @@
-//! What the ledger is told of a payment. Transfer ids are derived, so that posting twice is posting once.
+//! What the ledger is told of a payment. Transfer ids are derived, so that posting twice is posting once; what is told of
+//! one payment is told in order, as each reservation is resolved by what comes after it.
 
 use money::{Currency, PaymentId, RefundId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,21 @@ pub enum AccountCode {
     BillerPayable,
     /// What is owed to tax authorities.
     TaxPayable,
+    /// What payers paid for paying: ours.
+    ConvenienceFees,
+    /// What payers' banks took back and have not decided upon.
+    DisputedFunds,
 }
 
 impl AccountCode {
     /// Every account.
-    pub const ALL: [Self; 3] = [Self::ProcessorClearing, Self::BillerPayable, Self::TaxPayable];
+    pub const ALL: [Self; 5] = [
+        Self::ProcessorClearing,
+        Self::BillerPayable,
+        Self::TaxPayable,
+        Self::ConvenienceFees,
+        Self::DisputedFunds,
+    ];
 
     /// The name in the chart of accounts.
     pub const fn name(self) -> &'static str {
@@ -28,6 +39,8 @@ impl AccountCode {
             Self::ProcessorClearing => "processor_clearing",
             Self::BillerPayable => "biller_payable",
             Self::TaxPayable => "tax_payable",
+            Self::ConvenienceFees => "convenience_fees",
+            Self::DisputedFunds => "disputed_funds",
         }
     }
 
@@ -84,115 +97,175 @@ pub struct Posting {
     pub currency: Currency,
     /// What it is about.
     pub payment: PaymentId,
+    /// 1, 2, 3, … within the payment: the ledger is told of one when it has confirmed all before it. 0: of the
+    /// reservation that comes before everything.
+    #[serde(default)]
+    pub ordinal: u32,
     /// At least one.
     pub transfers: Vec<PostingTransfer>,
 }
 
-/// Which transfer of a payment; makes its id.
+/// Which transfer of a payment, a refund or a dispute; makes its id.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 enum Slot {
     Reserve = 1,
     Resolve = 2,
     Tax = 3,
+    ConvenienceFee = 4,
 }
 
-/// Keeps the time prefix of the UUIDv7, so that ids stay in the order of time, and marks the tail.
-fn derive(id: Uuid, slot: Slot) -> Uuid {
-    Uuid::from_u128(id.as_u128() ^ (0x5a_u128 << 48) ^ (slot as u128))
+/// Keeps the time prefix of the UUIDv7, so that ids stay in the order of time, and marks the tail. `ordinal` is that of
+/// the reservation; what has none takes 1.
+fn derive(id: Uuid, ordinal: u32, slot: Slot) -> Uuid {
+    let which = u128::from(ordinal.saturating_sub(1)) << 8 | slot as u128;
+    Uuid::from_u128(id.as_u128() ^ (0x5a_u128 << 48) ^ which)
 }
 
-/// The reservation's id.
-pub fn reservation_id(payment: PaymentId) -> Uuid {
-    derive(payment.uuid(), Slot::Reserve)
+fn reservation_id(payment: PaymentId, reservation: u32) -> Uuid {
+    derive(payment.uuid(), reservation, Slot::Reserve)
 }
 
 fn posting(payment: &Payment, transfers: Vec<PostingTransfer>) -> Posting {
-    Posting { tenant: payment.tenant.clone(), currency: payment.currency, payment: payment.id, transfers }
+    let (tenant, currency) = (payment.tenant.clone(), payment.currency);
+    Posting { tenant, currency, payment: payment.id, ordinal: 0, transfers }
 }
 
-/// Before the processor is asked: reserve on our books.
+fn on_reservation(id: Uuid, kind: TransferKind, amount: i64) -> PostingTransfer {
+    PostingTransfer {
+        id,
+        kind,
+        debit: AccountCode::ProcessorClearing,
+        credit: AccountCode::BillerPayable,
+        amount,
+        code: "payment_authorization".into(),
+    }
+}
+
+fn plain(id: Uuid, debit: AccountCode, credit: AccountCode, amount: i64, code: &str) -> PostingTransfer {
+    PostingTransfer { id, kind: TransferKind::Plain, debit, credit, amount, code: code.into() }
+}
+
+/// Before the processor is asked: reserve on our books, under the first reservation's id.
 pub fn reserve(payment: &Payment) -> Posting {
-    let transfer = PostingTransfer {
-        id: reservation_id(payment.id),
-        kind: TransferKind::Pending,
-        debit: AccountCode::ProcessorClearing,
-        credit: AccountCode::BillerPayable,
-        amount: payment.amount,
-        code: "payment_authorization".into(),
-    };
-    posting(payment, vec![transfer])
+    posting(payment, vec![reservation(payment, 1, payment.amount)])
 }
 
-/// The money was not taken: release.
+fn reservation(payment: &Payment, number: u32, amount: i64) -> PostingTransfer {
+    on_reservation(reservation_id(payment.id, number), TransferKind::Pending, amount)
+}
+
+fn resolved(payment: &Payment, kind: fn(Uuid) -> TransferKind, amount: i64) -> PostingTransfer {
+    let number = payment.reservation.max(1);
+    let pending_id = reservation_id(payment.id, number);
+    on_reservation(derive(payment.id.uuid(), number, Slot::Resolve), kind(pending_id), amount)
+}
+
+fn void(pending_id: Uuid) -> TransferKind {
+    TransferKind::Void { pending_id }
+}
+
+fn post(pending_id: Uuid) -> TransferKind {
+    TransferKind::Post { pending_id }
+}
+
+/// What is reserved is released.
 pub fn release(payment: &Payment) -> Posting {
-    let transfer = PostingTransfer {
-        id: derive(payment.id.uuid(), Slot::Resolve),
-        kind: TransferKind::Void { pending_id: reservation_id(payment.id) },
-        debit: AccountCode::ProcessorClearing,
-        credit: AccountCode::BillerPayable,
-        amount: 0,
-        code: "payment_authorization".into(),
-    };
-    posting(payment, vec![transfer])
+    posting(payment, vec![resolved(payment, void, 0)])
 }
 
-/// `amount` was taken: post it, release the rest, and set the tax in it aside.
-pub fn capture(payment: &Payment, amount: i64) -> Posting {
-    let mut transfers = vec![PostingTransfer {
-        id: derive(payment.id.uuid(), Slot::Resolve),
-        kind: TransferKind::Post { pending_id: reservation_id(payment.id) },
-        debit: AccountCode::ProcessorClearing,
-        credit: AccountCode::BillerPayable,
-        amount,
-        code: "payment_authorization".into(),
-    }];
-    let tax = tax_share(payment, amount);
-    if tax > 0 {
-        transfers.push(PostingTransfer {
-            id: derive(payment.id.uuid(), Slot::Tax),
-            kind: TransferKind::Plain,
-            debit: AccountCode::BillerPayable,
-            credit: AccountCode::TaxPayable,
-            amount: tax,
-            code: "payment_tax".into(),
-        });
+/// Another amount is reserved instead of what was. Moves on to the next reservation.
+pub fn reserve_anew(payment: &mut Payment, amount: i64) -> Posting {
+    let released = resolved(payment, void, 0);
+    payment.reservation = payment.reservation.max(1) + 1;
+    let next = reservation(payment, payment.reservation, amount);
+    posting(payment, vec![released, next])
+}
+
+/// `amount` was taken, when `captured_before` had been: it is posted, the shares of tax and fee in it are set aside, and
+/// `remaining` stays reserved, under the next reservation; 0: nothing does.
+pub fn capture(payment: &mut Payment, captured_before: i64, amount: i64, remaining: i64) -> Posting {
+    let id = payment.id.uuid();
+    let number = payment.reservation.max(1);
+    let mut transfers = vec![resolved(payment, post, amount)];
+    let shares = Shares::between(payment, captured_before, captured_before + amount);
+    for (slot, account, amount, code) in shares.parts() {
+        let id = derive(id, number, slot);
+        transfers.push(plain(id, AccountCode::BillerPayable, account, amount, code));
+    }
+    if remaining > 0 {
+        payment.reservation = number + 1;
+        transfers.push(reservation(payment, payment.reservation, remaining));
     }
     posting(payment, transfers)
 }
 
-/// `amount` was given back, when `refunded_before` had been: the reverse, with the tax's share.
-pub fn refund(payment: &Payment, refund: RefundId, amount: i64, refunded_before: i64) -> Posting {
-    let mut transfers = vec![PostingTransfer {
-        id: derive(refund.uuid(), Slot::Resolve),
-        kind: TransferKind::Plain,
-        debit: AccountCode::BillerPayable,
-        credit: AccountCode::ProcessorClearing,
-        amount,
-        code: "payment_refund".into(),
-    }];
-    // Cumulative shares: whatever the parts were, all of the tax is back when all of the money is.
-    let tax = tax_share(payment, refunded_before + amount) - tax_share(payment, refunded_before);
-    if tax > 0 {
-        transfers.push(PostingTransfer {
-            id: derive(refund.uuid(), Slot::Tax),
-            kind: TransferKind::Plain,
-            debit: AccountCode::TaxPayable,
-            credit: AccountCode::BillerPayable,
-            amount: tax,
-            code: "payment_tax".into(),
-        });
+/// `amount` was given back, when `refunded_before` had been: the reverse, with the shares of tax and fee.
+pub fn refund(payment: &Payment, refund: RefundId, refunded_before: i64, amount: i64) -> Posting {
+    back(payment, refund.uuid(), refunded_before, amount, "payment_refund")
+}
+
+/// The payer's bank took back all that was captured and not refunded. `id` is that of nothing else.
+pub fn returned(payment: &Payment, amount: i64) -> Posting {
+    let id = derive(payment.id.uuid(), u32::from(u16::MAX), Slot::Reserve);
+    back(payment, id, payment.amount_refunded, amount, "payment_return")
+}
+
+fn back(payment: &Payment, id: Uuid, before: i64, amount: i64, code: &str) -> Posting {
+    let (payable, clearing) = (AccountCode::BillerPayable, AccountCode::ProcessorClearing);
+    let mut transfers = vec![plain(derive(id, 1, Slot::Resolve), payable, clearing, amount, code)];
+    let shares = Shares::between(payment, before, before + amount);
+    for (slot, account, amount, code) in shares.parts() {
+        transfers.push(plain(derive(id, 1, slot), account, payable, amount, code));
     }
     posting(payment, transfers)
 }
 
-/// The tax in `part` of the payment, half up. `part ≤ amount` and `tax ≤ amount`, so the result is at
-/// most `part`, and it grows with `part`.
-fn tax_share(payment: &Payment, part: i64) -> i64 {
-    let Some(tax) = &payment.tax else { return 0 };
-    if payment.amount <= 0 {
-        return 0;
+/// The payer's bank took `amount` until it decides.
+pub fn disputed(payment: &Payment, dispute: Uuid, amount: i64) -> Posting {
+    let id = derive(dispute, 1, Slot::Reserve);
+    let (debit, credit) = (AccountCode::DisputedFunds, AccountCode::ProcessorClearing);
+    posting(payment, vec![plain(id, debit, credit, amount, "dispute")])
+}
+
+/// It decided: the money is back, or the biller bears it.
+pub fn decided(payment: &Payment, dispute: Uuid, amount: i64, won: bool) -> Posting {
+    let id = derive(dispute, 1, Slot::Resolve);
+    let debit = if won { AccountCode::ProcessorClearing } else { AccountCode::BillerPayable };
+    let code = if won { "dispute_won" } else { "dispute_lost" };
+    posting(payment, vec![plain(id, debit, AccountCode::DisputedFunds, amount, code)])
+}
+
+/// What of some part of a payment is tax and what is fee.
+struct Shares {
+    tax: i64,
+    fee: i64,
+}
+
+impl Shares {
+    /// Of what came after the first `from` and up to `to` minor units. Cumulative: whatever the parts were, all of the
+    /// whole is set aside when all of the money moved.
+    fn between(payment: &Payment, from: i64, to: i64) -> Self {
+        let (start, end) = (Self::up_to(payment, from), Self::up_to(payment, to));
+        Self { tax: end.tax - start.tax, fee: end.fee - start.fee }
     }
-    let (tax, part, whole) = (i128::from(tax.amount_tax), i128::from(part), i128::from(payment.amount));
-    i64::try_from((tax * part * 2 + whole) / (whole * 2)).unwrap_or(i64::MAX)
+
+    /// Of the first `part` minor units: tax half up, the fee down, so that both are never more than the part. Both grow
+    /// with it. What was reserved in addition later has neither.
+    fn up_to(payment: &Payment, part: i64) -> Self {
+        let whole = i128::from(payment.amount_at_first.max(1));
+        let part = i128::from(part).min(whole);
+        let tax = i128::from(payment.tax.as_ref().map_or(0, |tax| tax.amount_tax));
+        let fee = i128::from(payment.convenience_fee);
+        let units = |share: i128| i64::try_from(share).unwrap_or(i64::MAX);
+        Self { tax: units((tax * part * 2 + whole) / (whole * 2)), fee: units(fee * part / whole) }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (Slot, AccountCode, i64, &'static str)> {
+        let parts = [
+            (Slot::Tax, AccountCode::TaxPayable, self.tax, "payment_tax"),
+            (Slot::ConvenienceFee, AccountCode::ConvenienceFees, self.fee, "convenience_fee"),
+        ];
+        parts.into_iter().filter(|(_, _, amount, _)| *amount > 0)
+    }
 }

@@ -1,54 +1,14 @@
-//! Giving captured money back. Several refunds of one payment may be under way at once: each promises
-//! its amount before the processor is asked, so that together they never exceed what was captured.
+//! Giving captured money back. Any number of refunds can be under way at once: each promises its amount first.
 
-use money::{PaymentId, RefundId, TenantId, Timestamp};
-use serde::{Deserialize, Serialize};
+use money::{RefundId, Timestamp};
 
 use super::{
-    operation::{Failure, ProcessorOutcome},
-    payment::{Change, Payment, Rejection},
+    answer::unanswered,
+    operation::{Approval, Failure, Operation, OperationKind, ProcessorOutcome, Rpc, Waiting},
+    payment::{Change, Payment, Rejection, event_type},
     posting,
-    transition::{Event, Status},
+    transition::{Event, OperationEvent, Status},
 };
-
-/// Where a refund stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefundStatus {
-    /// Under way.
-    Pending,
-    /// Given back.
-    Succeeded,
-    /// Refused; the amount can be refunded again.
-    Failed,
-    /// The processor did not answer; being asked until it is settled.
-    Unknown,
-}
-
-/// A refund of a payment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)] // the fields are those of the contract's Refund
-pub struct Refund {
-    pub id: RefundId,
-    pub payment: PaymentId,
-    pub tenant: TenantId,
-    pub status: RefundStatus,
-    pub amount: i64,
-    pub reason: String,
-    pub failure: Option<Failure>,
-    /// The caller's idempotency key.
-    pub key: String,
-    pub inquiries: u32,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-impl Refund {
-    /// Whether the processor still has to say what became of it.
-    pub fn is_open(&self) -> bool {
-        matches!(self.status, RefundStatus::Pending | RefundStatus::Unknown)
-    }
-}
 
 /// Begins a refund of `amount`, or of all that can be refunded.
 pub fn begin(
@@ -58,7 +18,7 @@ pub fn begin(
     reason: String,
     key: &str,
     now: Timestamp,
-) -> Result<(Change, Refund), Rejection> {
+) -> Result<Change, Rejection> {
     if !matches!(payment.status, Status::Captured | Status::PartiallyCaptured | Status::Refunded) {
         let needed = "only CAPTURED or PARTIALLY_CAPTURED can be refunded";
         return Err(Rejection::State { status: payment.status, needed });
@@ -68,67 +28,104 @@ pub fn begin(
     if amount > available || amount <= 0 {
         return Err(Rejection::RefundExceedsCaptured { available });
     }
-    let refund = Refund {
-        id,
-        payment: payment.id,
-        tenant: payment.tenant.clone(),
-        status: RefundStatus::Pending,
-        amount,
-        reason,
-        failure: None,
-        key: key.into(),
-        inquiries: 0,
-        created_at: now,
-        updated_at: now,
-    };
     let mut change = Change::of(payment);
     change.payment.amount_refund_pending += amount;
-    change.record("refund.created", amount, now);
-    Ok((change, refund))
+    let waiting = Waiting { rpc: Rpc::CreateRefund, key: key.into() };
+    change.begin(OperationKind::Refund { id, amount, reason }, Some(waiting), now)?;
+    change.record(event_type::REFUND_CREATED, amount, now);
+    Ok(change)
 }
 
-/// The processor was asked to refund: this is how it ended. A refund that is settled stays as it is.
-pub fn answered(
-    payment: Payment,
-    mut refund: Refund,
+/// The processor was asked to refund: this is how it ended.
+pub(super) fn answered(
+    change: &mut Change,
+    operation: &Operation,
     outcome: ProcessorOutcome,
     now: Timestamp,
-) -> Result<(Change, Refund), Rejection> {
-    let mut change = Change::of(payment);
-    if !refund.is_open() {
-        return Ok((change, refund));
-    }
-    refund.updated_at = now;
+) -> Result<(), Rejection> {
+    let number = operation.number;
     match outcome {
-        ProcessorOutcome::Approved { .. } => {
-            refund.status = RefundStatus::Succeeded;
-            let before = change.payment.amount_refunded;
-            change.payment.amount_refund_pending -= refund.amount;
-            change.payment.amount_refunded += refund.amount;
-            let whole = change.payment.amount_refunded == change.payment.amount_captured;
-            change.step(
-                if whole { Event::Refunded } else { Event::PartiallyRefunded },
-                refund.amount,
-                now,
-            )?;
-            change.postings.push(posting::refund(&change.payment, refund.id, refund.amount, before));
+        ProcessorOutcome::Approved(Approval { reference, .. }) => {
+            succeeded(change, operation, reference, now)?;
         }
-        ProcessorOutcome::Declined(failure) => fail(&mut change, &mut refund, failure, now),
-        ProcessorOutcome::NeverHeardOf => fail(&mut change, &mut refund, Failure::never_heard_of(), now),
-        ProcessorOutcome::Unanswered if refund.status == RefundStatus::Unknown => {
-            refund.inquiries = refund.inquiries.saturating_add(1);
+        // Bank credits take days, and are not refused once they are taken on.
+        ProcessorOutcome::Submitted { reference } => succeeded(change, operation, reference, now)?,
+        ProcessorOutcome::Declined(failure)
+        | ProcessorOutcome::NotTaken(failure)
+        | ProcessorOutcome::Returned(failure) => {
+            fail(change, operation, failure, now)?;
+        }
+        ProcessorOutcome::NeverHeardOf => fail(change, operation, Failure::never_heard_of(), now)?,
+        ProcessorOutcome::ActionRequired { .. } => {
+            let failure =
+                Failure::new("ACTION_REQUIRED", "The processor wants the payer to act, who is not there.");
+            fail(change, operation, failure, now)?;
         }
         ProcessorOutcome::Unanswered => {
-            refund.status = RefundStatus::Unknown;
-            change.record("refund.unknown", refund.amount, now);
+            if unanswered(change, number, now)? {
+                change.record(event_type::REFUND_UNKNOWN, operation.amount(), now);
+            }
         }
     }
-    Ok((change, refund))
+    change.answer(number);
+    Ok(())
 }
 
-fn fail(change: &mut Change, refund: &mut Refund, failure: Failure, now: Timestamp) {
-    refund.status = RefundStatus::Failed;
-    refund.failure = Some(failure);
-    change.payment.amount_refund_pending -= refund.amount;
-    change.record("refund.failed", refund.amount, now);
+fn succeeded(
+    change: &mut Change,
+    operation: &Operation,
+    reference: String,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let OperationKind::Refund { id, amount, .. } = operation.kind else { return Ok(()) };
+    let open = change.open_operation(operation.number)?;
+    open.processor_reference = reference;
+    open.step(OperationEvent::Succeeded, now)?;
+    let payment = &mut change.payment;
+    let before = payment.amount_refunded;
+    payment.amount_refund_pending -= amount;
+    payment.amount_refunded += amount;
+    let whole = payment.amount_refunded == payment.amount_captured;
+    if payment.status.is_given_up() {
+        // The payer's bank took everything else back meanwhile.
+        change.record(Event::PartiallyRefunded.name(), amount, now);
+    } else {
+        change.step(if whole { Event::Refunded } else { Event::PartiallyRefunded }, amount, now)?;
+    }
+    let posting = posting::refund(&change.payment, id, before, amount);
+    change.post(posting);
+    Ok(())
+}
+
+fn fail(
+    change: &mut Change,
+    operation: &Operation,
+    failure: Failure,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let open = change.open_operation(operation.number)?;
+    open.failure = Some(failure);
+    open.step(OperationEvent::Failed, now)?;
+    change.payment.amount_refund_pending -= operation.amount();
+    change.record(event_type::REFUND_FAILED, operation.amount(), now);
+    Ok(())
+}
+
+/// The payer's bank took a direct debit back: nothing that was captured and not refunded is left.
+pub fn returned(payment: Payment, failure: Failure, now: Timestamp) -> Result<Change, Rejection> {
+    let mut change = Change::of(payment);
+    let amount = change.payment.refundable();
+    let number = change.payment.attempt().map_or(0, |attempt| attempt.number);
+    let attempt = change.payment.operations.iter_mut().find(|operation| operation.number == number);
+    let attempt = attempt.ok_or(Rejection::OperationSettled { number })?;
+    attempt.failure = Some(failure.clone());
+    attempt.step(OperationEvent::Returned, now)?;
+    change.payment.failure = Some(failure);
+    change.step(Event::Returned, amount, now)?;
+    if amount > 0 {
+        let posting = posting::returned(&change.payment, amount);
+        change.post(posting);
+    }
+    change.payment.amount_captured -= amount;
+    Ok(change)
 }

@@ -1,14 +1,20 @@
 //! What a payment processor is to us. Every call carries our own reference, which makes it idempotent
 //! there; an answer that does not come is [`ProcessorOutcome::Unanswered`], never a failure.
 
+mod registry;
 pub mod simulator;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
-use money::{Currency, PaymentId, RefundId};
+use money::{Currency, PaymentId};
 use webhooks::SignatureError;
 
-use crate::domain::operation::ProcessorOutcome;
+pub use registry::Processors;
+
+use crate::domain::{
+    operation::{OperationKind, ProcessorOutcome},
+    payment::Initiator,
+};
 
 /// A card on its way to a processor. Cannot be printed; wiped when dropped.
 pub struct ChargeableCard {
@@ -34,38 +40,108 @@ impl ChargeableCard {
     }
 }
 
-/// What a processor is asked for.
+/// A bank account on its way to a processor. Cannot be printed; wiped when dropped.
+pub struct DebitableAccount {
+    /// The bank's ABA routing number: public.
+    pub routing_number: String,
+    number: zeroize::Zeroizing<String>,
+    /// Whether it is a savings account; else a checking account.
+    pub savings: bool,
+    /// Whose it is, as the bank knows the holder.
+    pub holder: String,
+}
+
+impl DebitableAccount {
+    /// Takes the number over.
+    pub fn new(routing_number: String, number: String, savings: bool, holder: String) -> Self {
+        Self { routing_number, number: zeroize::Zeroizing::new(number), savings, holder }
+    }
+
+    /// The account's number, for the processor call and for nothing else.
+    pub fn expose_number(&self) -> &str {
+        &self.number
+    }
+}
+
+/// What a payment is paid with, on its way to a processor. Cannot be printed.
+pub enum Instrument {
+    /// A card.
+    Card(ChargeableCard),
+    /// A bank account, by direct debit.
+    BankAccount(DebitableAccount),
+    /// The token that a wallet gave for this payment.
+    Wallet(zeroize::Zeroizing<String>),
+}
+
+/// What is reserved, or taken at once.
+pub struct Authorization {
+    /// With what.
+    pub instrument: Instrument,
+    /// Minor units.
+    pub amount: i64,
+    /// The currency.
+    pub currency: Currency,
+    /// Whether it is taken at once.
+    pub capture: bool,
+    /// Whether the payer is there; else it is the merchant, under a mandate.
+    pub initiator: Initiator,
+    /// The network's id of the payment that the mandate began with; empty where there is none.
+    pub network_transaction_id: String,
+    /// The caller's own reference, such as an invoice number; may be empty.
+    pub statement_reference: String,
+}
+
+/// What a processor is asked for. `of` is the processor's own reference of the authorization; amounts are minor units
+/// of its currency.
 pub enum ProcessorRequest {
-    /// Reserve `amount`, and take it at once with `capture`.
-    Authorize {
-        /// The card.
-        card: ChargeableCard,
-        /// Minor units.
-        amount: i64,
-        /// The currency.
-        currency: Currency,
-        /// Whether to take it at once.
-        capture: bool,
+    /// Reserve money, or take it at once.
+    Authorize(Box<Authorization>),
+    /// Reserve `by` more, so that `total` is.
+    Increment {
+        /// Of what.
+        of: String,
+        /// How much more.
+        by: i64,
+        /// How much then.
+        total: i64,
     },
-    /// Take `amount` of what the processor knows as `of`.
+    /// Keep it reserved for longer.
+    Extend {
+        /// What.
+        of: String,
+    },
+    /// Take `amount`; with `last` release the rest.
     Capture {
-        /// The processor's reference of the authorization.
+        /// Of what.
         of: String,
-        /// Minor units.
+        /// How much.
         amount: i64,
+        /// Whether nothing will be taken after this.
+        last: bool,
     },
-    /// Release what the processor knows as `of`.
+    /// Release what is reserved.
     Void {
-        /// The processor's reference of the authorization.
+        /// What.
         of: String,
     },
-    /// Give `amount` of what the processor knows as `of` back.
+    /// Give `amount` back.
     Refund {
-        /// The processor's reference of the authorization.
+        /// Of what.
         of: String,
-        /// Minor units.
+        /// How much.
         amount: i64,
     },
+}
+
+/// An operation that a processor is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Our reference of it.
+    pub reference: &'a str,
+    /// The processor's own, where it gave one.
+    pub processor_reference: Option<&'a str>,
+    /// What was asked for.
+    pub kind: &'a OperationKind,
 }
 
 /// What a processor says when asked about an earlier request.
@@ -73,7 +149,7 @@ pub enum ProcessorRequest {
 pub enum Inquiry {
     /// It ended like this.
     Settled(ProcessorOutcome),
-    /// It is known and not settled.
+    /// It is known, and nothing has changed.
     Pending,
     /// It never arrived, and never will.
     NeverHeardOf,
@@ -83,12 +159,12 @@ pub enum Inquiry {
 
 /// What a processor's webhook is about: something of ours to ask it about. What the webhook says beyond
 /// that is not believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookSubject {
-    /// A payment's operation.
+    /// A payment of ours.
     Payment(PaymentId),
-    /// A refund.
-    Refund(RefundId),
+    /// What the processor knows under this id of its own.
+    ProcessorReference(String),
     /// Nothing that we ask about.
     Other,
 }
@@ -119,14 +195,14 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A payment processor.
 pub trait Processor: Send + Sync + 'static {
     /// The name that payments carry.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Carries a request out once, however often it is sent with the same `reference`. May take as long
     /// as it likes: the caller has a timeout.
     fn perform<'a>(&'a self, reference: &'a str, request: ProcessorRequest) -> Answer<'a, ProcessorOutcome>;
 
-    /// Asks what became of the request with this `reference`.
-    fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry>;
+    /// Asks what became of an earlier request.
+    fn inquire<'a>(&'a self, asked: Asked<'a>) -> Answer<'a, Inquiry>;
 
     /// Checks a webhook's signature over the body as it was sent, and only then reads what it is about.
     fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError>;

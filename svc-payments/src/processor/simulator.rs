@@ -11,10 +11,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use webhooks::WebhookSecret;
 
 use super::{
-    Answer, ChargeableCard, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders,
-    WebhookSubject,
+    Answer, Asked, Authorization, ChargeableCard, Inquiry, Instrument, Processor, ProcessorRequest,
+    WebhookError, WebhookHeaders, WebhookSubject,
 };
-use crate::domain::operation::{Failure, ProcessorOutcome};
+use crate::domain::operation::{Approval, Failure, ProcessorOutcome, of_reference};
 
 /// The card of our own: the authorization is made, its answer never comes. Passes the Luhn check.
 pub const NEVER_ANSWERS: &str = "4000000000004087";
@@ -110,7 +110,7 @@ impl Simulator {
 }
 
 impl Processor for Simulator {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "simulator"
     }
 
@@ -118,8 +118,8 @@ impl Processor for Simulator {
         Box::pin(self.carry_out(reference, request))
     }
 
-    fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry> {
-        Box::pin(self.look_up(reference))
+    fn inquire<'a>(&'a self, asked: Asked<'a>) -> Answer<'a, Inquiry> {
+        Box::pin(self.look_up(asked.reference))
     }
 
     fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError> {
@@ -130,34 +130,47 @@ impl Processor for Simulator {
     }
 }
 
-/// Whose reference it is: a refund's own id, or a payment's with the number of the operation.
 fn subject(reference: &str) -> WebhookSubject {
-    if let Ok(refund) = reference.parse() {
-        return WebhookSubject::Refund(refund);
-    }
-    let payment = reference.rsplit_once('_').and_then(|(payment, _)| payment.parse().ok());
-    payment.map_or(WebhookSubject::Other, WebhookSubject::Payment)
+    of_reference(reference).map_or(WebhookSubject::Other, |(payment, _)| WebhookSubject::Payment(payment))
 }
 
 fn decide(reference: &str, request: &ProcessorRequest) -> Entry {
-    let approved = || ProcessorOutcome::Approved { reference: format!("sim_{reference}") };
+    let approved = || ProcessorOutcome::Approved(Approval::as_asked(format!("sim_{reference}")));
+    let entry = |kind: &'static str, of: &str, amount: i64| Entry {
+        kind,
+        of: of.to_owned(),
+        amount,
+        outcome: approved(),
+        answers: true,
+    };
     match request {
-        ProcessorRequest::Authorize { card, amount, capture, .. } => Entry {
-            kind: if *capture { "sale" } else { "authorize" },
-            of: String::new(),
-            amount: *amount,
-            outcome: decline(card).map_or_else(approved, ProcessorOutcome::Declined),
-            answers: card.expose_number() != NEVER_ANSWERS,
-        },
-        ProcessorRequest::Capture { of, amount } => {
-            Entry { kind: "capture", of: of.clone(), amount: *amount, outcome: approved(), answers: true }
+        ProcessorRequest::Authorize(authorization) => {
+            let Authorization { instrument, amount, currency, capture, .. } = authorization.as_ref();
+            let card = match instrument {
+                Instrument::Card(card) => Some(card),
+                Instrument::BankAccount(_) | Instrument::Wallet(_) => None,
+            };
+            let approval = Approval {
+                amount: Some(*amount),
+                currency: Some(*currency),
+                network_transaction_id: format!("nt_{reference}"),
+                ..Approval::as_asked(format!("sim_{reference}"))
+            };
+            Entry {
+                kind: if *capture { "sale" } else { "authorize" },
+                of: String::new(),
+                amount: *amount,
+                outcome: card
+                    .and_then(decline)
+                    .map_or(ProcessorOutcome::Approved(approval), ProcessorOutcome::Declined),
+                answers: card.is_none_or(|card| card.expose_number() != NEVER_ANSWERS),
+            }
         }
-        ProcessorRequest::Void { of } => {
-            Entry { kind: "void", of: of.clone(), amount: 0, outcome: approved(), answers: true }
-        }
-        ProcessorRequest::Refund { of, amount } => {
-            Entry { kind: "refund", of: of.clone(), amount: *amount, outcome: approved(), answers: true }
-        }
+        ProcessorRequest::Increment { of, by, .. } => entry("increment", of, *by),
+        ProcessorRequest::Extend { of } => entry("extend", of, 0),
+        ProcessorRequest::Capture { of, amount, .. } => entry("capture", of, *amount),
+        ProcessorRequest::Void { of } => entry("void", of, 0),
+        ProcessorRequest::Refund { of, amount } => entry("refund", of, *amount),
     }
 }
 

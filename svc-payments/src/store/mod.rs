@@ -1,9 +1,12 @@
-//! Where payments are kept. Every method is one durable commit; the domain decides inside it.
+//! Where payments are kept. A payment is one row with a version: whoever changes it says which version was read, and
+//! state, events, postings and answers are written in one durable commit, or not at all.
 
 #[cfg(test)]
 mod contract;
+mod decide;
 mod embedded;
 mod rows;
+mod schema;
 
 use std::future::Future;
 
@@ -11,58 +14,16 @@ use mesh::{
     Fault, Reason, StoreError,
     idempotency::{Fingerprint, Reuse, Scope},
 };
-use money::{PaymentId, RefundId, TenantId, Timestamp};
+use money::{PaymentId, TenantId, Timestamp};
 
+pub use decide::{Begun, Done, begin, change, create};
 pub use embedded::EmbeddedStore;
 
 use crate::domain::{
-    payment::{Change, Payment, Recorded, Rejection},
+    payment::{Change, Inspection, Payment, Recorded, Rejection},
     posting::Posting,
-    refund::Refund,
     transition::Status,
 };
-use crate::processor::WebhookSubject;
-
-/// What one commit writes.
-#[derive(Debug, Clone)]
-pub struct Decision {
-    /// The payment's next state, its events and postings.
-    pub change: Change,
-    /// The refund's next state, where the decision is about one.
-    pub refund: Option<Refund>,
-    /// The answer to keep for a caller's idempotency key.
-    pub answer: Option<(Scope, Vec<u8>)>,
-}
-
-impl Decision {
-    /// A decision about the payment alone.
-    pub fn of(change: Change) -> Self {
-        Self { change, refund: None, answer: None }
-    }
-}
-
-/// What a decision became.
-#[derive(Debug, Clone)]
-pub struct Committed {
-    /// What was written.
-    pub decision: Decision,
-    /// The postings, with the numbers they are kept under until the ledger has them.
-    pub postings: Vec<(i64, Posting)>,
-}
-
-/// What is known of a mutating request when it arrives.
-#[derive(Debug, Clone)]
-pub enum Begun {
-    /// New: this was written for it.
-    New(Box<Committed>),
-    /// Written for the first time by an earlier request, and not answered yet.
-    Underway {
-        /// The payment's or refund's id.
-        subject: String,
-    },
-    /// Answered before, with these bytes.
-    Answered(Vec<u8>),
-}
 
 /// A mutating request's idempotency.
 #[derive(Debug, Clone)]
@@ -75,15 +36,56 @@ pub struct Claim {
     pub subject: String,
 }
 
-/// Something that is under way and due.
+/// What one commit writes.
 #[derive(Debug, Clone)]
+pub struct Commit {
+    /// The request that it is for, to be put on record; refused if it is there already.
+    pub claim: Option<Claim>,
+    /// The payment's next state, whose version is one above the one that was read (a new payment's is 1), with what
+    /// happened and what must follow.
+    pub change: Change,
+    /// Answers to keep for callers' idempotency keys.
+    pub answers: Vec<(Scope, Vec<u8>)>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It is durable.
+    Done {
+        /// Whether the ledger still has to confirm something that it was told of the payment before this commit.
+        earlier_postings: bool,
+    },
+    /// Nothing was written: the payment is of another version by now.
+    Contended,
+    /// Nothing was written: the request was accepted before and is not answered.
+    Underway {
+        /// What it made or changes.
+        subject: String,
+    },
+    /// Nothing was written: the request was answered with these bytes.
+    Answered(Vec<u8>),
+}
+
+/// What is known of a request's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// Accepted and not answered.
+    Underway {
+        /// What it made or changes.
+        subject: String,
+    },
+    /// Answered with these bytes.
+    Answered(Vec<u8>),
+}
+
+/// Something that is under way and due.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
-    /// A payment's operation.
+    /// Operations of a payment, or the end of its time.
     Payment(TenantId, PaymentId),
-    /// A refund.
-    Refund(TenantId, PaymentId, RefundId),
-    /// A posting that the ledger has not confirmed.
-    Posting(i64, Box<Posting>),
+    /// What the ledger must be told of a payment.
+    Postings(TenantId, PaymentId),
 }
 
 /// Which payments to list.
@@ -93,7 +95,15 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only those with this reference.
     pub reference: Option<String>,
-    /// Only those older than this one.
+    /// Only those of at least this amount.
+    pub amount_min: Option<i64>,
+    /// Only those of at most this amount.
+    pub amount_max: Option<i64>,
+    /// Only those with this entry in their metadata.
+    pub metadata: Option<(String, String)>,
+    /// Only those whose id, which begins with the time, is this or a later one.
+    pub from: Option<PaymentId>,
+    /// Only those whose id is an earlier one.
     pub before: Option<PaymentId>,
     /// At most so many.
     pub limit: usize,
@@ -120,6 +130,12 @@ pub enum CommitError {
     /// The idempotency key cannot be used.
     #[error(transparent)]
     Key(#[from] Reuse),
+    /// Others changed the payment each time that it was tried.
+    #[error("the payment is being changed by too many at once")]
+    Contended,
+    /// Another payment has the id that the processor gave for this one.
+    #[error("the processor gave this id for another payment")]
+    DuplicateReference,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,6 +147,13 @@ impl From<CommitError> for Fault {
             CommitError::PaymentNotFound => Fault::new(Reason::PaymentNotFound, "There is no such payment."),
             CommitError::Rejected(rejection) => rejection.into(),
             CommitError::Key(reuse) => reuse.into(),
+            CommitError::Contended => {
+                Fault::new(Reason::Conflict, "The payment is being changed by others; try again.")
+                    .retry_after_s(1)
+            }
+            CommitError::DuplicateReference => {
+                Fault::new(Reason::Conflict, "The processor gave the same id for another payment.")
+            }
             CommitError::Store(error) => error.into(),
         }
     }
@@ -140,74 +163,78 @@ impl From<Rejection> for Fault {
     fn from(rejection: Rejection) -> Self {
         let text = rejection.to_string();
         match rejection {
-            Rejection::State { .. } | Rejection::OperationUnderWay => {
-                Fault::new(Reason::PaymentStateConflict, text)
-            }
+            Rejection::State { .. }
+            | Rejection::OperationUnderWay
+            | Rejection::OperationSettled { .. }
+            | Rejection::TooManyOperations
+            | Rejection::DisputeNotFound
+            | Rejection::DisputeDecided { .. } => Fault::new(Reason::PaymentStateConflict, text),
             Rejection::CaptureExceedsAuthorized { available } => {
                 Fault::new(Reason::CaptureExceedsAuthorized, text)
                     .violating("amount", format!("must not exceed {available}"))
             }
             Rejection::RefundExceedsCaptured { available } => Fault::new(Reason::RefundExceedsCaptured, text)
                 .violating("amount", format!("must not exceed {available}")),
+            Rejection::AmountTooLarge => Fault::invalid("amount", text),
         }
     }
 }
 
 /// A store of payments.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// Writes down a new payment together with its request's key.
-    fn create(
+    /// Writes a commit down, or says why it cannot be.
+    fn commit(
         &self,
-        claim: Claim,
-        change: Change,
+        commit: Commit,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Begun, CommitError>> + Send;
+    ) -> impl Future<Output = Result<Committed, CommitError>> + Send;
 
-    /// Lets the domain begin something on a payment, together with the request's key.
-    fn begin<D>(
-        &self,
-        claim: Claim,
-        payment: PaymentId,
-        now: Timestamp,
-        decide: D,
-    ) -> impl Future<Output = Result<Begun, CommitError>> + Send
-    where
-        D: FnOnce(Payment) -> Result<Decision, Rejection> + Send + 'static;
+    /// What is known of a request's key.
+    fn find_claim(&self, claim: Claim) -> impl Future<Output = Result<Option<Known>, CommitError>> + Send;
 
-    /// Lets the domain settle something on a payment, and on one of its refunds where `refund` says so.
-    fn settle<D>(
+    /// What the ledger has not confirmed of what it must be told of a payment, in order.
+    fn postings(
         &self,
         tenant: TenantId,
         payment: PaymentId,
-        refund: Option<RefundId>,
+    ) -> impl Future<Output = Result<Vec<Posting>, StoreError>> + Send;
+
+    /// The ledger has confirmed the payment's postings up to this ordinal.
+    fn postings_done(
+        &self,
+        payment: PaymentId,
+        ordinal: u32,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes what was due by `now`, oldest first. Nobody else is given it before `until`, unless it is settled or made
+    /// due meanwhile.
+    fn take_due(
+        &self,
         now: Timestamp,
-        decide: D,
-    ) -> impl Future<Output = Result<Committed, CommitError>> + Send
-    where
-        D: FnOnce(Payment, Option<Refund>) -> Result<Decision, Rejection> + Send + 'static;
-
-    /// What is known of a request's key.
-    fn find_claim(&self, claim: Claim) -> impl Future<Output = Result<Option<Begun>, CommitError>> + Send;
-
-    /// The ledger has confirmed these postings.
-    fn postings_done(&self, numbers: Vec<i64>) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// What is under way and was due by `now`, oldest first.
-    fn due(&self, now: Timestamp, limit: usize)
-    -> impl Future<Output = Result<Vec<Work>, StoreError>> + Send;
+        until: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Work>, StoreError>> + Send;
 
     /// What was due could not be done: it is due again at `until`, unless it is settled meanwhile.
     fn put_off(&self, work: Work, until: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Makes everything that is under way due at once. For the start, when nobody can be working on it.
+    /// Makes everything that is under way due at once, where this process is the only one. For the start, when nobody
+    /// can be working on it.
     fn make_all_due(&self, now: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Makes a payment's operation or a refund due by `now`, if it is under way and due later.
+    /// Somebody has news of a payment, whatever state it is in: it is due. `None`: there is no such payment.
     fn make_due(
         &self,
-        subject: WebhookSubject,
+        payment: PaymentId,
         now: Timestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<TenantId>, StoreError>> + Send;
+
+    /// The payment that a processor gave this id for.
+    fn by_processor_reference(
+        &self,
+        processor: String,
+        reference: String,
+    ) -> impl Future<Output = Result<Option<(TenantId, PaymentId)>, StoreError>> + Send;
 
     /// One payment of the tenant.
     fn payment(
@@ -223,22 +250,6 @@ pub trait Store: Clone + Send + Sync + 'static {
         filter: Filter,
     ) -> impl Future<Output = Result<Vec<Payment>, StoreError>> + Send;
 
-    /// A page of a payment's refunds, newest first; `None` where there is no such payment.
-    fn refunds(
-        &self,
-        tenant: TenantId,
-        payment: PaymentId,
-        page: Page<RefundId>,
-    ) -> impl Future<Output = Result<Option<Vec<Refund>>, StoreError>> + Send;
-
-    /// One refund with its payment.
-    fn refund(
-        &self,
-        tenant: TenantId,
-        payment: PaymentId,
-        id: RefundId,
-    ) -> impl Future<Output = Result<Option<(Payment, Refund)>, StoreError>> + Send;
-
     /// A page of a payment's events by their numbers, oldest first; `None` where there is no such payment.
     fn events(
         &self,
@@ -246,4 +257,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         payment: PaymentId,
         page: Page<i64>,
     ) -> impl Future<Output = Result<Option<(Payment, Vec<Recorded>)>, StoreError>> + Send;
+
+    /// What processors said that cannot be right, newest first.
+    fn inspections(&self, limit: usize) -> impl Future<Output = Result<Vec<Inspection>, StoreError>> + Send;
 }

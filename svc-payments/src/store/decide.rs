@@ -1,0 +1,128 @@
+//! Decisions and commits: reads a payment, lets the domain decide, writes it down, and begins anew where somebody else
+//! was faster.
+
+use money::{PaymentId, TenantId, Timestamp};
+
+use super::{Claim, Commit, CommitError, Committed, Store};
+use crate::{
+    answers,
+    domain::payment::{Change, Payment, Rejection},
+};
+
+/// How often somebody else may be faster.
+const TRIES: u32 = 16;
+
+/// What became of a mutating request.
+#[derive(Debug, Clone)]
+pub enum Begun {
+    /// It is new, and this was written for it.
+    New(Box<Done>),
+    /// It was accepted before and is not answered.
+    Underway {
+        /// What it made or changes.
+        subject: String,
+    },
+    /// It was answered with these bytes.
+    Answered(Vec<u8>),
+}
+
+/// What a decision became.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// What was written.
+    pub change: Change,
+    /// Whether the ledger still has to confirm something that it was told before.
+    pub earlier_postings: bool,
+}
+
+/// Lets the domain begin something on a payment, together with the request's key. `read`: the payment as somebody just
+/// read it, or nobody has.
+pub async fn begin<S: Store>(
+    store: &S,
+    claim: Claim,
+    id: PaymentId,
+    now: Timestamp,
+    decide: impl Fn(Payment) -> Result<Change, Rejection>,
+) -> Result<Begun, CommitError> {
+    let tenant = claim.scope.tenant.clone();
+    for _ in 0..TRIES {
+        let found = store.payment(tenant.clone(), id).await?;
+        let change = match found.map(&decide) {
+            Some(Ok(change)) => change,
+            // An answer that was given stays the answer, whatever the payment has become since.
+            refused => {
+                return match store.find_claim(claim).await? {
+                    Some(known) => Ok(known.into()),
+                    None => {
+                        Err(refused.and_then(Result::err).map_or(CommitError::PaymentNotFound, Into::into))
+                    }
+                };
+            }
+        };
+        if let Some(begun) = commit(store, Some(claim.clone()), change, now).await? {
+            return Ok(begun);
+        }
+    }
+    Err(CommitError::Contended)
+}
+
+/// Writes a new payment down, together with its request's key.
+pub async fn create<S: Store>(
+    store: &S,
+    claim: Claim,
+    change: Change,
+    now: Timestamp,
+) -> Result<Begun, CommitError> {
+    commit(store, Some(claim), change, now).await?.ok_or(CommitError::Contended)
+}
+
+/// Lets the domain change a payment. `read`: the payment as it was read before; if it is of another version by now, it
+/// is read again.
+pub async fn change<S: Store>(
+    store: &S,
+    read: Payment,
+    now: Timestamp,
+    decide: impl Fn(Payment) -> Result<Change, Rejection>,
+) -> Result<Done, CommitError> {
+    let (tenant, id): (TenantId, PaymentId) = (read.tenant.clone(), read.id);
+    let mut payment = Some(read);
+    for _ in 0..TRIES {
+        let read = match payment.take() {
+            Some(read) => read,
+            None => store.payment(tenant.clone(), id).await?.ok_or(CommitError::PaymentNotFound)?,
+        };
+        match commit(store, None, decide(read)?, now).await? {
+            Some(Begun::New(done)) => return Ok(*done),
+            // Without a claim there is nothing that could have been answered.
+            Some(_) | None => {}
+        }
+    }
+    Err(CommitError::Contended)
+}
+
+/// `None`: somebody else was faster.
+async fn commit<S: Store>(
+    store: &S,
+    claim: Option<Claim>,
+    mut change: Change,
+    now: Timestamp,
+) -> Result<Option<Begun>, CommitError> {
+    change.payment.version += 1;
+    let answers = answers::of(&change);
+    let committed = store.commit(Commit { claim, change: change.clone(), answers }, now).await?;
+    Ok(match committed {
+        Committed::Contended => None,
+        Committed::Done { earlier_postings } => Some(Begun::New(Box::new(Done { change, earlier_postings }))),
+        Committed::Underway { subject } => Some(Begun::Underway { subject }),
+        Committed::Answered(answer) => Some(Begun::Answered(answer)),
+    })
+}
+
+impl From<super::Known> for Begun {
+    fn from(known: super::Known) -> Self {
+        match known {
+            super::Known::Underway { subject } => Self::Underway { subject },
+            super::Known::Answered(answer) => Self::Answered(answer),
+        }
+    }
+}
