@@ -9,17 +9,20 @@ use money::{PaymentId, RefundId, Timestamp, TokenId};
 use svc_payments::{
     convert,
     domain::{
-        authorization, capture,
-        card::CardSummary,
+        answer,
         create::{self, Found, NewPayment},
-        operation::ProcessorOutcome,
-        payment::{CaptureMethod, Change, Fraud, FraudOutcome, Payment, Tax},
+        due::Terms,
+        hold,
+        method::{CardSummary, Method},
+        operation::{Approval, ProcessorOutcome},
+        payment::{CaptureMethod, Change, Initiator, Payment, Tax},
         posting, refund,
     },
 };
 use uuid::Uuid;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+const TERMS: Terms = Terms { unconfirmed_s: 3_600, action_s: 3_600, review_s: 3_600, authorized_s: 3_600 };
 
 /// A request as shops send it: a reference, a description, two entries of metadata, tax.
 fn new(capture_method: CaptureMethod) -> (NewPayment, Found) {
@@ -27,9 +30,12 @@ fn new(capture_method: CaptureMethod) -> (NewPayment, Found) {
     let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let new = NewPayment {
         amount: 10_000,
+        convenience_fee: 250,
         currency: "EUR".parse().unwrap(),
-        token: token.into(),
         capture_method,
+        confirm: true,
+        initiator: Initiator::Customer,
+        mandate: None,
         reference: "INV-1001".into(),
         description: "Two chairs and a table".into(),
         metadata: BTreeMap::from([entry("order", "4711"), entry("shop", "north")]),
@@ -41,25 +47,22 @@ fn new(capture_method: CaptureMethod) -> (NewPayment, Found) {
         fingerprint: "9f86d081884c7d659a2feaa0c55ad015".into(),
     };
     let tax = Tax { calculation: vec![7; 96], amount_tax: 1_597 };
-    (new, Found { token, card, tax: Some(tax), processor: "simulator".into() })
+    let method = Method::Card { token, card, saved: None };
+    (new, Found { method, tax: Some(tax), processors: vec!["simulator".into()] })
 }
 
 fn created(capture_method: CaptureMethod) -> Change {
     let (new, found) = new(capture_method);
     let id = PaymentId::new(Uuid::from_u128(0x0193_3c5e_8f7a_7c3e_9d5b_2a4f_6e8c_0d1b));
-    create::create(new, found, id, "acme".parse().unwrap(), "key", NOW)
-}
-
-fn fraud() -> Fraud {
-    Fraud { outcome: FraudOutcome::Allow, score: 0, reasons: vec!["approving_test_card".into()] }
+    create::create(new, found, id, "acme".parse().unwrap(), "key", &TERMS, NOW).unwrap()
 }
 
 fn approved() -> ProcessorOutcome {
-    ProcessorOutcome::Approved { reference: "sim_pay_01933c5e8f7a7c3e9d5b2a4f6e8c0d1b_1".into() }
+    ProcessorOutcome::Approved(Approval::as_asked("sim_pay_01933c5e8f7a7c3e9d5b2a4f6e8c0d1b_1"))
 }
 
 fn authorized(capture_method: CaptureMethod) -> Payment {
-    authorization::answered(created(capture_method).payment, Some(fraud()), approved(), NOW).unwrap().payment
+    answer::answered(created(capture_method).payment, 1, approved(), &TERMS, NOW).unwrap().payment
 }
 
 /// Creation, reservation, approval, capture, and the postings that go with them.
@@ -68,10 +71,10 @@ fn life(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("sale", |b| {
         b.iter_batched(
-            || (created(CaptureMethod::Automatic).payment, fraud(), approved()),
-            |(payment, fraud, outcome)| {
+            || (created(CaptureMethod::Automatic).payment, approved()),
+            |(payment, outcome)| {
                 let reservation = posting::reserve(&payment);
-                (reservation, authorization::answered(payment, Some(fraud), outcome, NOW).unwrap())
+                (reservation, answer::answered(payment, 1, outcome, &TERMS, NOW).unwrap())
             },
             BatchSize::SmallInput,
         );
@@ -80,15 +83,15 @@ fn life(c: &mut Criterion) {
         b.iter(|| {
             let created = created(CaptureMethod::Automatic);
             let reservation = posting::reserve(&created.payment);
-            (reservation, authorization::answered(created.payment, Some(fraud()), approved(), NOW).unwrap())
+            (reservation, answer::answered(created.payment, 1, approved(), &TERMS, NOW).unwrap())
         });
     });
     group.bench_function("capture", |b| {
         b.iter_batched(
             || (authorized(CaptureMethod::Manual), approved()),
             |(payment, outcome)| {
-                let begun = capture::begin_capture(payment, Some(6_000), "key").unwrap();
-                capture::answered(begun.payment, outcome, NOW).unwrap()
+                let begun = hold::begin_capture(payment, Some(6_000), true, "key", NOW).unwrap();
+                answer::answered(begun.payment, 2, outcome, &TERMS, NOW).unwrap()
             },
             BatchSize::SmallInput,
         );
@@ -98,9 +101,8 @@ fn life(c: &mut Criterion) {
         b.iter_batched(
             || (authorized(CaptureMethod::Automatic), approved()),
             |(payment, outcome)| {
-                let (begun, refund) =
-                    refund::begin(payment, id, Some(100), String::new(), "key", NOW).unwrap();
-                refund::answered(begun.payment, refund, outcome, NOW).unwrap()
+                let begun = refund::begin(payment, id, Some(100), String::new(), "key", NOW).unwrap();
+                answer::answered(begun.payment, 2, outcome, &TERMS, NOW).unwrap()
             },
             BatchSize::SmallInput,
         );

@@ -26,7 +26,7 @@ mod under_way;
 mod validate;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use mesh::{Parts, Service, ServiceContext, StartError};
 use paymesh_proto::payments::v1::{
@@ -80,7 +80,12 @@ impl Service for Payments {
         let identity = context.identity().clone();
         let (clock, ids) = (context.clock(), context.ids());
         let processors: [Arc<dyn Processor>; 1] = [Arc::new(simulator)];
-        let processors = Processors::new(processors, Duration::from_millis(config.processor_timeout_ms));
+        config.check(&processors.each_ref().map(|processor| processor.name()))?;
+        let limits = |name: &str| config.processors.get(name).cloned().unwrap_or_default();
+        let processors = Processors::new(processors.map(|processor| {
+            let limits = limits(processor.name());
+            (processor, limits)
+        }));
         let driver = Driver::new(store, clients, processors, clock, ids, identity, config);
         let background = worker::run(Arc::clone(&driver), context.drain());
         Ok(Parts::new()

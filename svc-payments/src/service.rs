@@ -18,12 +18,13 @@ use crate::{
     convert,
     domain::{
         authorization,
-        create::{self, Found},
+        create::{self, Found, NewPayment},
         hold,
         method::Method,
         operation::Rpc,
         payment::{Change, Payment, Rejection, Tax},
         refund,
+        routing::{self, Facts},
         transition::Status,
     },
     driver::{Driver, Outcome, waiting},
@@ -72,7 +73,7 @@ impl<S: Store> Payments<S> {
         let now = self.0.now();
         let id = PaymentId::new(self.0.ids.uuid_v7(now));
         let claim = claim(&call, Rpc::CreatePayment, &request, id.to_string())?;
-        let found = match self.find_out(&call, &tenant, &request, token).await {
+        let found = match self.find_out(&call, id, &request, &new, token).await {
             Ok(found) => found,
             // An answer that was given stays the answer, whatever has become of the token since.
             Err(fault) => return self.answered_before(claim).await?.ok_or_else(|| retry_soon(fault)),
@@ -97,11 +98,12 @@ impl<S: Store> Payments<S> {
     async fn find_out(
         &self,
         call: &Call,
-        tenant: &TenantId,
+        id: PaymentId,
         request: &proto::CreatePaymentRequest,
+        new: &NewPayment,
         token: TokenRef,
     ) -> Result<Found, Fault> {
-        let found = self.0.clients.card_summary(call, tenant, token).await;
+        let found = self.0.clients.card_summary(call, call.tenant()?, token).await;
         let (token, card) = found.map_err(|fault| match fault.reason() {
             Reason::TokenNotFound => Fault::new(Reason::TokenNotFound, "There is no such token.")
                 .violating("payment_method.token", "must be a token from POST /v1/tokens"),
@@ -112,7 +114,13 @@ impl<S: Store> Payments<S> {
             None => None,
         };
         let method = Method::Card { token, card, saved: None };
-        Ok(Found { method, tax, processors: self.0.processors.names().map(str::to_owned).collect() })
+        let facts = Facts { id, amount: new.amount, currency: new.currency, method: &method };
+        let processors = routing::route(&self.0.routes, &facts);
+        if processors.is_empty() {
+            return Err(Fault::new(Reason::ProcessorNotFound, "No processor is set up for such a payment.")
+                .violating("payment_method", "must be one that a route in the configuration is for"));
+        }
+        Ok(Found { method, tax, processors })
     }
 
     async fn tax(

@@ -11,7 +11,7 @@ use super::settings::{BreakerSettings, doubled, ms};
 
 /// What the breaker does with calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     /// Lets all through.
     Closed,
     /// Lets a few through, to see.
@@ -42,21 +42,24 @@ pub(super) const TRANSITIONS: [(State, Cause, State); 5] = [
 
 /// Let through; to be given back with the outcome. Of another term it says nothing about this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pass {
+pub struct Pass {
     term: u64,
 }
 
 /// How a call that was let through ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
+    /// The service did its work; a refusal is its work too.
     Succeeded,
+    /// It did not.
     Failed,
     /// The caller gave up, or the call never got as far as the service: it says nothing.
     Nothing,
 }
 
+/// A breaker. Its owner hands it the time.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub struct Breaker {
     settings: BreakerSettings,
     state: State,
     /// Counts the changes of state.
@@ -71,17 +74,19 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    pub(super) fn new(settings: &BreakerSettings, now: Instant) -> Self {
+    /// A breaker that lets all through.
+    pub fn new(settings: &BreakerSettings, now: Instant) -> Self {
         let settings = settings.clone();
         Self { settings, state: State::Closed, term: 0, since: now, calls: 0, failed: 0, openings: 0 }
     }
 
-    pub(super) fn state(&self) -> State {
+    /// What it does with calls now.
+    pub fn state(&self) -> State {
         self.state
     }
 
     /// Asks to let a call through; refused with the time after which asking again makes sense.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<Pass, Duration> {
+    pub fn admit(&mut self, now: Instant) -> Result<Pass, Duration> {
         let over = self.since + self.wait();
         if self.state == State::Open && now >= over {
             self.change(Cause::WaitIsOver, now);
@@ -99,7 +104,7 @@ impl Breaker {
     }
 
     /// Says how a call ended. Outcomes of calls that were let through in an earlier state do not count.
-    pub(super) fn ended(&mut self, pass: Pass, outcome: Outcome, now: Instant) {
+    pub fn ended(&mut self, pass: Pass, outcome: Outcome, now: Instant) {
         if pass.term != self.term {
             return;
         }

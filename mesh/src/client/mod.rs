@@ -33,7 +33,7 @@ use crate::{
 mod answer;
 mod balance;
 mod body;
-mod breaker;
+pub mod breaker;
 mod budget;
 mod connect;
 mod contract;

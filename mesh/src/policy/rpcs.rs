@@ -213,7 +213,17 @@ mod tests {
         );
         assert_eq!(
             named(Rpc::waits_on_third_party),
-            ["CancelPayment", "CapturePayment", "CreatePayment", "CreateRefund"].map(of_payments)
+            [
+                "CancelPayment",
+                "CapturePayment",
+                "ConfirmPayment",
+                "CreatePayment",
+                "CreateRefund",
+                "ExtendAuthorization",
+                "IncrementAuthorization",
+                "ResolveReview",
+            ]
+            .map(of_payments)
         );
         assert_eq!(named(Rpc::is_standard).len(), STANDARD.len());
     }

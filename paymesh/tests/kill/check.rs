@@ -9,7 +9,7 @@ use std::{
 use paymesh::rest::Rest;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
-use svc_payments::domain::transition::{Status, TRANSITIONS};
+use svc_payments::domain::transition::{self, Status};
 
 use crate::{
     client::World,
@@ -37,17 +37,7 @@ pub(crate) async fn listed(rest: &Rest) -> Payments {
 fn reachable(from: &str, to: &str) -> bool {
     let status = |name: &str| Status::ALL.into_iter().find(|status| status.name() == name);
     let (Some(from), Some(to)) = (status(from), status(to)) else { return false };
-    let mut reached = vec![from];
-    let mut at = 0;
-    while let Some(state) = reached.get(at).copied() {
-        at += 1;
-        for (before, _, after) in TRANSITIONS {
-            if *before == state && !reached.contains(after) {
-                reached.push(*after);
-            }
-        }
-    }
-    reached.contains(&to)
+    from == to || transition::reachable().contains(&(from, to))
 }
 
 /// What was acknowledged is there, and nothing went where the table does not lead (I3, I7).
@@ -178,7 +168,10 @@ impl World {
             ticks.tick().await;
             let found = listed(rest).await;
             let open = found.values().filter(|payment| {
-                let under_way = matches!(payment["status"].as_str(), Some("PROCESSING" | "UNKNOWN"));
+                let open = |operation: &Value| {
+                    matches!(operation["status"].as_str(), Some("PENDING" | "UNKNOWN" | "SUBMITTED"))
+                };
+                let under_way = payment["operations"].as_array().is_some_and(|all| all.iter().any(open));
                 under_way && (silent || payment["payment_method"]["token"] != *silent_token)
             });
             let open: Vec<&Value> = open.collect();

@@ -98,7 +98,8 @@ impl Record {
         if number(answer, "sequence") > number(&record.latest, "sequence") {
             record.latest = answer.clone();
         }
-        record.was_unknown |= answer["status"] == "UNKNOWN";
+        let unknown = |operation: &Value| operation["status"] == "UNKNOWN";
+        record.was_unknown |= answer["operations"].as_array().is_some_and(|all| all.iter().any(unknown));
         record.captured = record.captured.max(number(answer, "amount_captured"));
         match answer["status"].as_str() {
             Some("AUTHORIZED") => self.authorized.push(id),

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use mesh::{Parts, ServiceContext, StartError, StoreError};
-use money::{PaymentId, RefundId, TenantId, Timestamp};
+use money::{PaymentId, TenantId, Timestamp};
 use paymesh_proto::payments::v1::payment_service_server::PaymentServiceServer;
 use serde::Deserialize;
 use svc_payments::{
@@ -12,16 +12,16 @@ use svc_payments::{
     config::Config,
     domain::{
         operation::ProcessorOutcome,
-        payment::{Change, Payment, Recorded, Rejection},
-        refund::Refund,
+        payment::{Inspection, Payment, Recorded},
+        posting::Posting,
     },
     driver::Driver,
     processor::{
-        Answer, Inquiry, Processor, ProcessorRequest, WebhookError, WebhookHeaders, WebhookSubject,
-        simulator::Simulator,
+        Answer, Asked, Inquiry, Processor, ProcessorRequest, Processors, WebhookError, WebhookHeaders,
+        WebhookSubject, simulator::Simulator,
     },
     service,
-    store::{Begun, Claim, CommitError, Committed, Decision, EmbeddedStore, Filter, Page, Store, Work},
+    store::{Claim, Commit, CommitError, Committed, EmbeddedStore, Filter, Known, Page, Store, Work},
 };
 use tokio::sync::Notify;
 
@@ -113,7 +113,9 @@ impl mesh::Service for FaultyPayments {
         let inner = EmbeddedStore::open(&context.data_dir().join("payments.db"))?;
         let store = FaultyStore { inner, faults: Arc::clone(&faults) };
         let inner = Simulator::open(&context.data_dir().join("simulator.db"), context.clock())?;
-        let processor = Arc::new(FaultyProcessor { inner, faults });
+        let processor: Arc<dyn Processor> = Arc::new(FaultyProcessor { inner, faults });
+        let limits = config.processors.get(processor.name()).cloned().unwrap_or_default();
+        let processors = Processors::new([(processor, limits)]);
         let clients = Clients::new(
             context.upstream("svc-crypto")?,
             context.upstream("svc-fraud")?,
@@ -121,7 +123,8 @@ impl mesh::Service for FaultyPayments {
             context.upstream("svc-tax")?,
         );
         let identity = context.identity().clone();
-        let driver = Driver::new(store, clients, processor, context.clock(), context.ids(), identity, config);
+        let driver =
+            Driver::new(store, clients, processors, context.clock(), context.ids(), identity, config);
         let handlers = service::Payments::new(driver);
         Ok(Parts::new().serve(PaymentServiceServer::new(handlers)))
     }
@@ -133,7 +136,7 @@ struct FaultyProcessor {
 }
 
 impl Processor for FaultyProcessor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
 
@@ -157,8 +160,8 @@ impl Processor for FaultyProcessor {
         })
     }
 
-    fn inquire<'a>(&'a self, reference: &'a str) -> Answer<'a, Inquiry> {
-        self.inner.inquire(reference)
+    fn inquire<'a>(&'a self, asked: Asked<'a>) -> Answer<'a, Inquiry> {
+        self.inner.inquire(asked)
     }
 
     fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError> {
@@ -182,47 +185,29 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    async fn create(&self, claim: Claim, change: Change, now: Timestamp) -> Result<Begun, CommitError> {
-        self.around(self.inner.create(claim, change, now)).await
+    async fn commit(&self, commit: Commit, now: Timestamp) -> Result<Committed, CommitError> {
+        self.around(self.inner.commit(commit, now)).await
     }
 
-    async fn begin<D>(
-        &self,
-        claim: Claim,
-        payment: PaymentId,
-        now: Timestamp,
-        decide: D,
-    ) -> Result<Begun, CommitError>
-    where
-        D: FnOnce(Payment) -> Result<Decision, Rejection> + Send + 'static,
-    {
-        self.around(self.inner.begin(claim, payment, now, decide)).await
+    async fn postings_done(&self, payment: PaymentId, ordinal: u32) -> Result<(), StoreError> {
+        self.around(self.inner.postings_done(payment, ordinal)).await
     }
 
-    async fn settle<D>(
-        &self,
-        tenant: TenantId,
-        payment: PaymentId,
-        refund: Option<RefundId>,
-        now: Timestamp,
-        decide: D,
-    ) -> Result<Committed, CommitError>
-    where
-        D: FnOnce(Payment, Option<Refund>) -> Result<Decision, Rejection> + Send + 'static,
-    {
-        self.around(self.inner.settle(tenant, payment, refund, now, decide)).await
-    }
-
-    async fn postings_done(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
-        self.around(self.inner.postings_done(numbers)).await
-    }
-
-    async fn find_claim(&self, claim: Claim) -> Result<Option<Begun>, CommitError> {
+    async fn find_claim(&self, claim: Claim) -> Result<Option<Known>, CommitError> {
         self.inner.find_claim(claim).await
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Work>, StoreError> {
-        self.inner.due(now, limit).await
+    async fn postings(&self, tenant: TenantId, payment: PaymentId) -> Result<Vec<Posting>, StoreError> {
+        self.inner.postings(tenant, payment).await
+    }
+
+    async fn take_due(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Work>, StoreError> {
+        self.inner.take_due(now, until, limit).await
     }
 
     async fn put_off(&self, work: Work, until: Timestamp) -> Result<(), StoreError> {
@@ -233,8 +218,16 @@ impl Store for FaultyStore {
         self.inner.make_all_due(now).await
     }
 
-    async fn make_due(&self, subject: WebhookSubject, now: Timestamp) -> Result<(), StoreError> {
-        self.inner.make_due(subject, now).await
+    async fn make_due(&self, payment: PaymentId, now: Timestamp) -> Result<Option<TenantId>, StoreError> {
+        self.inner.make_due(payment, now).await
+    }
+
+    async fn by_processor_reference(
+        &self,
+        processor: String,
+        reference: String,
+    ) -> Result<Option<(TenantId, PaymentId)>, StoreError> {
+        self.inner.by_processor_reference(processor, reference).await
     }
 
     async fn payment(&self, tenant: TenantId, id: PaymentId) -> Result<Option<Payment>, StoreError> {
@@ -245,24 +238,6 @@ impl Store for FaultyStore {
         self.inner.payments(tenant, filter).await
     }
 
-    async fn refunds(
-        &self,
-        tenant: TenantId,
-        payment: PaymentId,
-        page: Page<RefundId>,
-    ) -> Result<Option<Vec<Refund>>, StoreError> {
-        self.inner.refunds(tenant, payment, page).await
-    }
-
-    async fn refund(
-        &self,
-        tenant: TenantId,
-        payment: PaymentId,
-        id: RefundId,
-    ) -> Result<Option<(Payment, Refund)>, StoreError> {
-        self.inner.refund(tenant, payment, id).await
-    }
-
     async fn events(
         &self,
         tenant: TenantId,
@@ -270,5 +245,9 @@ impl Store for FaultyStore {
         page: Page<i64>,
     ) -> Result<Option<(Payment, Vec<Recorded>)>, StoreError> {
         self.inner.events(tenant, payment, page).await
+    }
+
+    async fn inspections(&self, limit: usize) -> Result<Vec<Inspection>, StoreError> {
+        self.inner.inspections(limit).await
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh::Reason;
 use paymesh_proto::payments::v1::{
     ListRefundsRequest,
-    payment::{CaptureMethod, Status},
+    payment::{CaptureMethod, Status, operation},
     refund,
 };
 
@@ -29,9 +29,8 @@ async fn the_silent_card_makes_an_unknown_that_settles_by_itself() {
         let id = first.message.id.clone();
         assert_eq!(first.message.status(), Status::Unknown);
         assert_eq!(first.message.failure, None, "nobody knows that it failed");
-        for refused in [edge.capture("c", &id, None).await, edge.cancel("x", &id).await] {
-            assert_eq!(refused.unwrap_err().reason(), Reason::PaymentStateConflict);
-        }
+        let refused = edge.capture("c", &id, None).await;
+        assert_eq!(refused.unwrap_err().reason(), Reason::PaymentStateConflict);
         // The processor knows only after 20 seconds; until then asking changes nothing.
         world.clock.advance_seconds(1);
         assert_eq!(edge.get(&id).await.status(), Status::Unknown);
@@ -65,6 +64,31 @@ async fn an_unknown_is_still_asked_about_after_a_restart() {
     world.books_become(0, 10_000, 0).await;
 }
 
+/// What was given up while nobody knew is undone when it turns out to have succeeded.
+#[tokio::test]
+async fn what_succeeds_after_it_was_cancelled_is_undone() {
+    let mut world = World::new().await;
+    let (_payments, edge) = world.start_payments(impatient()).await;
+    let token = world.token(SILENT).await;
+    for (key, method, undone) in
+        [("k1", CaptureMethod::Automatic, "refund"), ("k2", CaptureMethod::Manual, "void")]
+    {
+        let id = edge.create(key, &order(&token, method)).await.unwrap().message.id;
+        let canceled = edge.cancel(&format!("{key}-c"), &id).await.unwrap().message;
+        assert_eq!(canceled.status(), Status::Canceled);
+        world.books_become(10_000, 0, 0).await;
+        until("it is undone", async || {
+            world.clock.advance_seconds(1);
+            let last = edge.events(&id).await.pop().unwrap();
+            (last == "payment.late_success_reversed").then_some(())
+        })
+        .await;
+        assert_eq!(edge.get(&id).await.status(), Status::Canceled);
+        assert_eq!(world.effects(undone), 1);
+        world.books_become(0, 0, 0).await;
+    }
+}
+
 /// A service whose line to the processor can fail, with a payment that was authorized while it was good.
 async fn with_line(line: Line, capture: bool) -> (World, mesh::Running, Edge, String) {
     let mut world = World::new().await;
@@ -92,13 +116,19 @@ async fn an_unknown_capture_or_void_settles_as_the_processor_says() {
             if is_capture { edge.capture(key, &id, None).await } else { edge.cancel(key, &id).await }
         };
         let first = ask(&edge, "o").await.unwrap();
-        assert_eq!(first.message.status(), Status::Unknown);
+        assert_eq!(first.message.status(), Status::Authorized);
+        assert_eq!(first.message.operations.last().unwrap().status(), operation::Status::Unknown);
         let refused = ask(&edge, "p").await.unwrap_err();
         assert_eq!(refused.reason(), Reason::PaymentStateConflict);
         running.stop().await;
 
         let (_payments, edge) = world.start_payments(impatient()).await;
-        until("the payment settles", async || (edge.get(&id).await.status() == end).then_some(())).await;
+        until("the operation settles", async || {
+            let operation = edge.get(&id).await.operations.last().unwrap().status();
+            (operation != operation::Status::Unknown).then_some(())
+        })
+        .await;
+        assert_eq!(edge.get(&id).await.status(), end);
         let again = ask(&edge, "o").await.unwrap();
         assert_eq!((again.bytes, again.replayed), (first.bytes, true));
         if line == Line::RequestLost {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use mesh::{Call, Clock, Fault, Harness, ManualClock, Origin, Reason, Running, Upstream};
+use mesh::{
+    Call, Clock, Fault, Harness, ManualClock, Origin, Reason, Running, Upstream, client::BreakerSettings,
+};
 use money::Timestamp;
 use paymesh_proto::{
     crypto::v1::{CardInput, TokenizeRequest, vault_service_client::VaultServiceClient},
@@ -14,7 +16,7 @@ use paymesh_proto::{
     },
 };
 use prost::Message;
-use svc_payments::{Payments, config::Config};
+use svc_payments::{Payments, config::Config, processor::ProcessorLimits};
 use tonic::{Response, Status};
 
 use crate::gate::{Gate, PATIENCE, until};
@@ -43,12 +45,20 @@ pub(crate) struct World {
 
 /// Quick to look for work, and so patient that a slow disk is not taken for silence.
 pub(crate) fn config() -> Config {
-    Config { processor_timeout_ms: 20_000, work_interval_ms: 5, ..Config::default() }
+    with_timeout(20_000)
 }
 
 /// For tests in which the processor does not answer.
 pub(crate) fn impatient() -> Config {
-    Config { processor_timeout_ms: 1_000, ..config() }
+    with_timeout(1_000)
+}
+
+fn with_timeout(timeout_ms: u64) -> Config {
+    // What fails here is to be asked all the same.
+    let breaker = BreakerSettings { failed_percent: 0, ..BreakerSettings::default() };
+    let limits = ProcessorLimits { timeout_ms, breaker, ..ProcessorLimits::default() };
+    let processors = BTreeMap::from([("simulator".to_owned(), limits)]);
+    Config { processors, work_interval_ms: 5, ..Config::default() }
 }
 
 impl World {
@@ -141,8 +151,8 @@ impl World {
         let path = self.dir.path().join("svc-payments/payments.db");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = rusqlite::Connection::open_with_flags(path, flags).unwrap();
-        let due = "SELECT (SELECT count(*) FROM payments WHERE due_at <= ?1)
-            + (SELECT count(*) FROM postings WHERE due_at <= ?1)";
+        let due = "SELECT (SELECT count(*) FROM payment WHERE due_at <= ?1)
+            + (SELECT count(*) FROM posting WHERE due_at <= ?1)";
         connection.query_row(due, [self.clock.now().as_nanos()], |row| row.get::<_, i64>(0)).unwrap() == 0
     }
 
@@ -177,6 +187,8 @@ impl World {
             ("processor_clearing".to_owned(), (reserved, kept)),
             ("biller_payable".to_owned(), (reserved, tax - kept)),
             ("tax_payable".to_owned(), (0, -tax)),
+            ("fees".to_owned(), (0, 0)),
+            ("chargebacks".to_owned(), (0, 0)),
         ]);
         let mut last = BTreeMap::new();
         let agreed = until("the ledger", async || {
@@ -261,7 +273,7 @@ impl Edge {
         id: &str,
         amount: Option<i64>,
     ) -> Result<Answer<Payment>, Fault> {
-        let request = CapturePaymentRequest { id: id.into(), amount };
+        let request = CapturePaymentRequest { id: id.into(), amount, r#final: None };
         answer(self.0.clone().capture_payment(call(key).forward(request)).await)
     }
 

@@ -66,7 +66,7 @@ impl Mesh {
 
 pub(crate) async fn start_in(dir: &std::path::Path, api_keys: Vec<ApiKey>) -> Dev {
     let mut options = DevOptions { api_keys, ..DevOptions::on_free_ports(dir) };
-    let timeout = &["svc-payments", "processor_timeout_ms"];
+    let timeout = &["svc-payments", "processors", "simulator", "timeout_ms"];
     options.sources.flag("the test", timeout, PROCESSOR_TIMEOUT_MS.to_string());
     // What guessing costs has tests of its own; here wrong credentials are only ever wrong.
     options.sources.flag("the test", &["edge-gateway", "auth", "throttle", "failures_free"], "1000000");

@@ -4,7 +4,7 @@
 //! [`transition`] has the tables; [`payment`] the payment and the one way to change it; [`operation`] what a processor
 //! is asked for. Commands begin in [`create`], [`authorization`], [`hold`], [`refund`] and [`dispute`]; outcomes come in
 //! by [`answer`]; [`late`] is for those that nobody waits for any more; [`posting`] says what the ledger is told,
-//! [`due`] when something is looked at again.
+//! [`routing`] who is asked, [`due`] when something is looked at again.
 
 pub mod answer;
 pub mod authorization;
@@ -18,4 +18,5 @@ pub mod operation;
 pub mod payment;
 pub mod posting;
 pub mod refund;
+pub mod routing;
 pub mod transition;

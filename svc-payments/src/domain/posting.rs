@@ -18,20 +18,15 @@ pub enum AccountCode {
     /// What is owed to tax authorities.
     TaxPayable,
     /// What payers paid for paying: ours.
-    ConvenienceFees,
+    Fees,
     /// What payers' banks took back and have not decided upon.
-    DisputedFunds,
+    Chargebacks,
 }
 
 impl AccountCode {
     /// Every account.
-    pub const ALL: [Self; 5] = [
-        Self::ProcessorClearing,
-        Self::BillerPayable,
-        Self::TaxPayable,
-        Self::ConvenienceFees,
-        Self::DisputedFunds,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::ProcessorClearing, Self::BillerPayable, Self::TaxPayable, Self::Fees, Self::Chargebacks];
 
     /// The name in the chart of accounts.
     pub const fn name(self) -> &'static str {
@@ -39,8 +34,8 @@ impl AccountCode {
             Self::ProcessorClearing => "processor_clearing",
             Self::BillerPayable => "biller_payable",
             Self::TaxPayable => "tax_payable",
-            Self::ConvenienceFees => "convenience_fees",
-            Self::DisputedFunds => "disputed_funds",
+            Self::Fees => "fees",
+            Self::Chargebacks => "chargebacks",
         }
     }
 
@@ -224,7 +219,7 @@ fn back(payment: &Payment, id: Uuid, before: i64, amount: i64, code: &str) -> Po
 /// The payer's bank took `amount` until it decides.
 pub fn disputed(payment: &Payment, dispute: Uuid, amount: i64) -> Posting {
     let id = derive(dispute, 1, Slot::Reserve);
-    let (debit, credit) = (AccountCode::DisputedFunds, AccountCode::ProcessorClearing);
+    let (debit, credit) = (AccountCode::Chargebacks, AccountCode::ProcessorClearing);
     posting(payment, vec![plain(id, debit, credit, amount, "dispute")])
 }
 
@@ -233,7 +228,7 @@ pub fn decided(payment: &Payment, dispute: Uuid, amount: i64, won: bool) -> Post
     let id = derive(dispute, 1, Slot::Resolve);
     let debit = if won { AccountCode::ProcessorClearing } else { AccountCode::BillerPayable };
     let code = if won { "dispute_won" } else { "dispute_lost" };
-    posting(payment, vec![plain(id, debit, AccountCode::DisputedFunds, amount, code)])
+    posting(payment, vec![plain(id, debit, AccountCode::Chargebacks, amount, code)])
 }
 
 /// What of some part of a payment is tax and what is fee.
@@ -264,7 +259,7 @@ impl Shares {
     fn parts(&self) -> impl Iterator<Item = (Slot, AccountCode, i64, &'static str)> {
         let parts = [
             (Slot::Tax, AccountCode::TaxPayable, self.tax, "payment_tax"),
-            (Slot::ConvenienceFee, AccountCode::ConvenienceFees, self.fee, "convenience_fee"),
+            (Slot::ConvenienceFee, AccountCode::Fees, self.fee, "convenience_fee"),
         ];
         parts.into_iter().filter(|(_, _, amount, _)| *amount > 0)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh::{Call, Fault};
+use mesh::{Call, Fault, Reason};
 use money::Timestamp;
 
 use super::{Attempt, Driver, later};
@@ -14,7 +14,7 @@ use crate::{
         refund,
         transition::OperationStatus,
     },
-    processor::{Asked, Inquiry, ProcessorRequest},
+    processor::{Asked, Inquiry, Performed, ProcessorRequest},
     store::{CommitError, Store},
 };
 
@@ -38,7 +38,7 @@ impl<S: Store> Driver<S> {
                     self.authorize(call, payment, &operation, attempt).await?
                 }
                 (_, OperationStatus::Pending) => {
-                    let outcome = self.perform(&payment, &operation).await;
+                    let outcome = self.perform(&payment, &operation).await?;
                     self.answered(call, payment, number, outcome).await?
                 }
                 _ => {
@@ -60,11 +60,11 @@ impl<S: Store> Driver<S> {
     }
 
     /// Asks the processor for what has no card in it.
-    async fn perform(&self, payment: &Payment, operation: &Operation) -> ProcessorOutcome {
+    async fn perform(&self, payment: &Payment, operation: &Operation) -> Result<ProcessorOutcome, Fault> {
         let of = payment.processor_reference.clone();
         let request = match &operation.kind {
             // Not asked for here: it needs what the payment is paid with.
-            OperationKind::Authorize { .. } => return ProcessorOutcome::Unanswered,
+            OperationKind::Authorize { .. } => return Ok(ProcessorOutcome::Unanswered),
             OperationKind::Increment { amount } => {
                 ProcessorRequest::Increment { of, by: *amount, total: payment.amount + amount }
             }
@@ -88,7 +88,13 @@ impl<S: Store> Driver<S> {
             }
         };
         let reference = reference(payment.id, operation.number);
-        self.processors.perform(&operation.processor, &reference, request).await
+        match self.processors.perform(&operation.processor, &reference, request).await {
+            Performed::Asked(outcome) => Ok(outcome),
+            Performed::NotAsked => {
+                let name = &operation.processor;
+                Err(later("processor", &Fault::new(Reason::Unavailable, format!("{name} is left alone."))))
+            }
+        }
     }
 
     /// Asks what became of it.

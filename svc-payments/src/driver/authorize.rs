@@ -16,7 +16,7 @@ use crate::{
         payment::{Fraud, FraudOutcome, Payment},
         posting,
     },
-    processor::{Authorization, Instrument, ProcessorRequest},
+    processor::{self, Authorization, Instrument, Performed, ProcessorRequest},
     store::Store,
 };
 
@@ -114,7 +114,17 @@ impl<S: Store> Driver<S> {
         };
         let reference = reference(payment.id, operation.number);
         let request = ProcessorRequest::Authorize(Box::new(authorization));
-        Ok(self.processors.perform(&operation.processor, &reference, request).await)
+        match self.processors.perform(&operation.processor, &reference, request).await {
+            Performed::Asked(outcome) => Ok(outcome),
+            Performed::NotAsked if attempt == Attempt::First => {
+                Ok(ProcessorOutcome::NotTaken(processor::unavailable()))
+            }
+            // An earlier attempt may have arrived.
+            Performed::NotAsked => Ok(match self.inquire(payment, operation).await {
+                ProcessorOutcome::NeverHeardOf => ProcessorOutcome::NotTaken(processor::unavailable()),
+                outcome => outcome,
+            }),
+        }
     }
 
     async fn instrument(&self, call: &Call, payment: &Payment) -> Result<Instrument, Fault> {

@@ -22,6 +22,7 @@ use crate::{
         due::Terms,
         operation::{Rpc, Waiting},
         payment::{Change, Payment, Rejection},
+        routing::Rule,
         transition::OperationStatus,
     },
     processor::Processors,
@@ -40,6 +41,7 @@ pub struct Driver<S> {
     pub(crate) identity: SpiffeId,
     pub(crate) config: Config,
     pub(crate) terms: Terms,
+    pub(crate) routes: Vec<Rule>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) under_way: UnderWay,
     tasks: TaskTracker,
@@ -120,7 +122,7 @@ impl<S: Store> Driver<S> {
     ) -> Arc<Self> {
         let (under_way, tasks) = (UnderWay::default(), TaskTracker::new());
         let watchers = Watchers::new(config.watchers_max, config.watchers_per_tenant_max);
-        let terms = config.terms();
+        let (terms, routes) = (config.terms(), config.routes());
         Arc::new(Self {
             store,
             clients,
@@ -130,6 +132,7 @@ impl<S: Store> Driver<S> {
             identity,
             config,
             terms,
+            routes,
             watchers,
             under_way,
             tasks,

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin};
 use money::{Currency, PaymentId};
 use webhooks::SignatureError;
 
-pub use registry::Processors;
+pub use registry::{Performed, ProcessorLimits, Processors, unavailable};
 
 use crate::domain::{
     operation::{OperationKind, ProcessorOutcome},

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::domain::operation::{Approval, Failure, ProcessorOutcome, of_reference};
 
+/// The name that payments carry.
+pub const NAME: &str = "simulator";
+
 /// The card of our own: the authorization is made, its answer never comes. Passes the Luhn check.
 pub const NEVER_ANSWERS: &str = "4000000000004087";
 
@@ -111,7 +114,7 @@ impl Simulator {
 
 impl Processor for Simulator {
     fn name(&self) -> &str {
-        "simulator"
+        NAME
     }
 
     fn perform<'a>(&'a self, reference: &'a str, request: ProcessorRequest) -> Answer<'a, ProcessorOutcome> {
