@@ -35,6 +35,11 @@ impl UnderWay {
         }
     }
 
+    /// There is more to do for whoever drives this. `false`: nobody does.
+    pub(crate) fn more(&self, key: Key) -> bool {
+        self.driven().get_mut(&key).map(|told| *told = true).is_some()
+    }
+
     /// It is driven no longer. Whether it is to be asked about again.
     pub(crate) fn release(&self, key: &Key) -> bool {
         self.driven().remove(key).unwrap_or(false)
@@ -66,5 +71,8 @@ mod tests {
         under_way.told(payment);
         assert!(under_way.release(&(payment, 1)));
         assert!(!under_way.release(&(payment, 1)));
+        assert!(!under_way.more((payment, 1)), "nobody would do it");
+        under_way.hold((payment, 1));
+        assert!(under_way.more((payment, 1)) && under_way.release(&(payment, 1)));
     }
 }

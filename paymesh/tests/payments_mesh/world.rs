@@ -156,6 +156,16 @@ impl World {
         connection.query_row(due, [self.clock.now().as_nanos()], |row| row.get::<_, i64>(0)).unwrap() == 0
     }
 
+    /// How often the processor was asked what became of a payment's first operation.
+    pub(crate) fn inquiries(&self, payment: &str) -> u64 {
+        let path = self.dir.path().join("svc-payments/payments.db");
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = rusqlite::Connection::open_with_flags(path, flags).unwrap();
+        let asked = "SELECT CAST(body AS TEXT) ->> '$.operations[0].inquiries' FROM payment WHERE lower(hex(id)) = ?1";
+        let id = payment.trim_start_matches("pay_");
+        connection.query_row(asked, [id], |row| row.get(0)).unwrap()
+    }
+
     /// How often the processor carried out something of this kind.
     pub(crate) fn effects(&self, kind: &str) -> usize {
         self.journal().iter().filter(|(of, _, _)| of == kind).count()

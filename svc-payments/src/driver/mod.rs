@@ -26,7 +26,7 @@ use crate::{
         transition::OperationStatus,
     },
     processor::Processors,
-    store::{self, Begun, Claim, CommitError, Done, Store, Work},
+    store::{self, Begun, Claim, CommitError, Done, Lines, Store, Work},
     under_way::{Key, UnderWay},
     watchers::Watchers,
 };
@@ -44,6 +44,7 @@ pub struct Driver<S> {
     pub(crate) routes: Vec<Rule>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) under_way: UnderWay,
+    lines: Lines,
     tasks: TaskTracker,
 }
 
@@ -135,6 +136,7 @@ impl<S: Store> Driver<S> {
             routes,
             watchers,
             under_way,
+            lines: Lines::default(),
             tasks,
         })
     }
@@ -200,8 +202,10 @@ impl<S: Store> Driver<S> {
         let driver = Arc::clone(self);
         let work = async move {
             let now = driver.now();
-            let begun =
-                store::begin(&driver.store, claim, payment, now, |payment| decide(payment, now)).await?;
+            let begun = store::begin(&driver.store, &driver.lines, claim, payment, now, |payment| {
+                decide(payment, now)
+            })
+            .await?;
             driver.go_on(&call, begun).await
         };
         self.detached(work).await
@@ -283,7 +287,8 @@ impl<S: Store> Driver<S> {
         decide: impl Fn(Payment, Timestamp) -> Result<Change, Rejection>,
     ) -> Result<Payment, CommitError> {
         let now = self.now();
-        let done = store::change(&self.store, payment, now, |payment| decide(payment, now)).await?;
+        let done =
+            store::change(&self.store, &self.lines, payment, now, |payment| decide(payment, now)).await?;
         self.told(&done);
         self.see_postings_through(call, &done).await;
         Ok(done.change.payment)

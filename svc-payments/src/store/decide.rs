@@ -2,6 +2,7 @@
 //! was faster.
 
 use money::{PaymentId, TenantId, Timestamp};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Claim, Commit, CommitError, Committed, Store};
 use crate::{
@@ -9,8 +10,28 @@ use crate::{
     domain::payment::{Change, Payment, Rejection},
 };
 
-/// How often somebody else may be faster.
-const TRIES: u32 = 16;
+/// How often somebody else may be faster. In this process all but the newest stand in line, so those are newcomers, and
+/// other replicas.
+const TRIES: u32 = 64;
+/// How many lines there are.
+const LINES: usize = 256;
+
+/// Where those stand in line who found that somebody else was faster. Nobody holds it while a processor is asked.
+pub struct Lines(Vec<Mutex<()>>);
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self((0..LINES).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Lines {
+    async fn stand(&self, payment: PaymentId) -> Option<MutexGuard<'_, ()>> {
+        // The tail of a UUIDv7 is random.
+        let line = self.0.get(usize::from(payment.uuid().as_bytes()[15]) % LINES)?;
+        Some(line.lock().await)
+    }
+}
 
 /// What became of a mutating request.
 #[derive(Debug, Clone)]
@@ -35,17 +56,21 @@ pub struct Done {
     pub earlier_postings: bool,
 }
 
-/// Lets the domain begin something on a payment, together with the request's key. `read`: the payment as somebody just
-/// read it, or nobody has.
+/// Lets the domain begin something on a payment, together with the request's key.
 pub async fn begin<S: Store>(
     store: &S,
+    lines: &Lines,
     claim: Claim,
     id: PaymentId,
     now: Timestamp,
     decide: impl Fn(Payment) -> Result<Change, Rejection>,
 ) -> Result<Begun, CommitError> {
     let tenant = claim.scope.tenant.clone();
-    for _ in 0..TRIES {
+    let mut _in_line = None;
+    for tried in 0..TRIES {
+        if tried == 1 {
+            _in_line = lines.stand(id).await;
+        }
         let found = store.payment(tenant.clone(), id).await?;
         let change = match found.map(&decide) {
             Some(Ok(change)) => change,
@@ -80,13 +105,18 @@ pub async fn create<S: Store>(
 /// is read again.
 pub async fn change<S: Store>(
     store: &S,
+    lines: &Lines,
     read: Payment,
     now: Timestamp,
     decide: impl Fn(Payment) -> Result<Change, Rejection>,
 ) -> Result<Done, CommitError> {
     let (tenant, id): (TenantId, PaymentId) = (read.tenant.clone(), read.id);
     let mut payment = Some(read);
-    for _ in 0..TRIES {
+    let mut _in_line = None;
+    for tried in 0..TRIES {
+        if tried == 1 {
+            _in_line = lines.stand(id).await;
+        }
         let read = match payment.take() {
             Some(read) => read,
             None => store.payment(tenant.clone(), id).await?.ok_or(CommitError::PaymentNotFound)?,

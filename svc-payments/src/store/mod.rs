@@ -16,7 +16,7 @@ use mesh::{
 };
 use money::{PaymentId, TenantId, Timestamp};
 
-pub use decide::{Begun, Done, begin, change, create};
+pub use decide::{Begun, Done, Lines, begin, change, create};
 pub use embedded::EmbeddedStore;
 
 use crate::domain::{
