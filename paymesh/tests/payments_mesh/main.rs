@@ -8,6 +8,7 @@ mod duplicates;
 mod faults;
 mod gate;
 mod life;
+mod operations;
 mod outage;
 mod unknown;
 mod watch;
