@@ -371,7 +371,7 @@ impl Change {
     /// What is reserved on our books is released.
     pub fn release(&mut self) {
         if std::mem::take(&mut self.payment.reserved) {
-            let posting = posting::release(&self.payment);
+            let posting = posting::release(&mut self.payment);
             self.post(posting);
         }
     }

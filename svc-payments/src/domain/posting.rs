@@ -141,9 +141,9 @@ fn plain(id: Uuid, debit: AccountCode, credit: AccountCode, amount: i64, code: &
     PostingTransfer { id, kind: TransferKind::Plain, debit, credit, amount, code: code.into() }
 }
 
-/// Before the processor is asked: reserve on our books, under the first reservation's id.
+/// Before the processor is asked: reserve on our books, under the current reservation's id.
 pub fn reserve(payment: &Payment) -> Posting {
-    posting(payment, vec![reservation(payment, 1, payment.amount)])
+    posting(payment, vec![reservation(payment, payment.reservation.max(1), payment.amount)])
 }
 
 fn reservation(payment: &Payment, number: u32, amount: i64) -> PostingTransfer {
@@ -164,17 +164,19 @@ fn post(pending_id: Uuid) -> TransferKind {
     TransferKind::Post { pending_id }
 }
 
-/// What is reserved is released.
-pub fn release(payment: &Payment) -> Posting {
-    posting(payment, vec![resolved(payment, void, 0)])
+/// What is reserved is released. Moves on to the next reservation: a payment that was held back may still be carried
+/// out.
+pub fn release(payment: &mut Payment) -> Posting {
+    let released = resolved(payment, void, 0);
+    payment.reservation = payment.reservation.max(1) + 1;
+    posting(payment, vec![released])
 }
 
 /// Another amount is reserved instead of what was. Moves on to the next reservation.
 pub fn reserve_anew(payment: &mut Payment, amount: i64) -> Posting {
-    let released = resolved(payment, void, 0);
-    payment.reservation = payment.reservation.max(1) + 1;
-    let next = reservation(payment, payment.reservation, amount);
-    posting(payment, vec![released, next])
+    let mut posting = release(payment);
+    posting.transfers.push(reservation(payment, payment.reservation, amount));
+    posting
 }
 
 /// `amount` was taken, when `captured_before` had been: it is posted, the shares of tax and fee in it are set aside, and
