@@ -246,6 +246,10 @@ fn captured(change: &mut Change, amount: i64, last: bool, now: Timestamp) -> Res
 
 /// Nothing is held any more at the processor.
 fn released(change: &mut Change, cause: &VoidCause, now: Timestamp) -> Result<(), Rejection> {
+    // The attempt was declined while it was being released: there was nothing to be released.
+    if change.payment.status.is_given_up() {
+        return Ok(());
+    }
     let attempt =
         change.payment.attempt().filter(|attempt| attempt.status.is_open()).map(|attempt| attempt.number);
     if let Some(number) = attempt {
@@ -289,6 +293,9 @@ fn refused(
     }
     change.open_operation(number)?.failure = Some(failure.clone());
     settle(change, number, OperationEvent::Failed, now)?;
+    if change.payment.status.is_given_up() {
+        return Ok(());
+    }
     if let OperationKind::Capture { amount, .. } = operation.kind {
         change.payment.amount_capture_pending -= amount;
     }

@@ -160,6 +160,8 @@ pub const PAYMENT: Table<Status, Event> = &[
     (S::Processing, E::Authorized, S::Authorized),
     (S::Processing, E::Failed, S::Failed),
     (S::Processing, E::Canceled, S::Canceled),
+    // What the payer did in the last moment was submitted while it was being released.
+    (S::Processing, E::Expired, S::Expired),
     (S::InReview, E::ReviewApproved, S::Processing),
     (S::InReview, E::Failed, S::Failed),
     (S::InReview, E::Canceled, S::Canceled),
