@@ -141,8 +141,8 @@ pub(super) fn answered(
         ProcessorOutcome::ActionRequired { reference, action } => {
             act(change, operation, reference, action, terms, now)?;
         }
-        ProcessorOutcome::Submitted { reference } => submitted(change, number, reference, now)?,
-        ProcessorOutcome::NotTaken(failure) if !change.payment.fallbacks.is_empty() => {
+        ProcessorOutcome::Submitted { reference } => submitted(change, operation, reference, now)?,
+        ProcessorOutcome::NotTaken(failure) if may_fall_back(&change.payment, operation) => {
             fall_back(change, number, failure, now)?;
         }
         ProcessorOutcome::Declined(failure)
@@ -159,6 +159,13 @@ pub(super) fn answered(
     }
     change.answer(number);
     Ok(())
+}
+
+/// Another processor may be asked for as long as this one has not taken it on: what waits for the payer or for the
+/// payer's bank may be being released already.
+fn may_fall_back(payment: &Payment, operation: &Operation) -> bool {
+    let not_taken_on = matches!(operation.status, OperationStatus::Pending | OperationStatus::Unknown);
+    not_taken_on && !payment.status.is_given_up() && !payment.fallbacks.is_empty()
 }
 
 fn approved(
@@ -207,13 +214,12 @@ fn act(
     now: Timestamp,
 ) -> Result<(), Rejection> {
     let number = operation.number;
+    // What was submitted waits for the payer no more, whatever is said of it.
+    if matches!(operation.status, OperationStatus::RequiresAction | OperationStatus::Submitted) {
+        return super::answer::unanswered(change, number, now).map(|_| ());
+    }
     let open = change.open_operation(number)?;
     open.processor_reference = reference;
-    if open.status == OperationStatus::RequiresAction {
-        open.inquiries = open.inquiries.saturating_add(1);
-        open.updated_at = now;
-        return Ok(());
-    }
     open.step(OperationEvent::ActionRequired, now)?;
     if change.payment.status.is_given_up() {
         let open = change.open_operation(number)?;
@@ -226,14 +232,18 @@ fn act(
     change.step(Event::ActionRequired, change.payment.amount, now)
 }
 
-fn submitted(change: &mut Change, number: u32, reference: String, now: Timestamp) -> Result<(), Rejection> {
+fn submitted(
+    change: &mut Change,
+    operation: &Operation,
+    reference: String,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let number = operation.number;
+    if operation.status == OperationStatus::Submitted {
+        return super::answer::unanswered(change, number, now).map(|_| ());
+    }
     let open = change.open_operation(number)?;
     open.processor_reference.clone_from(&reference);
-    if open.status == OperationStatus::Submitted {
-        open.inquiries = open.inquiries.saturating_add(1);
-        open.updated_at = now;
-        return Ok(());
-    }
     open.step(OperationEvent::Submitted, now)?;
     if change.payment.status.is_given_up() {
         return Ok(());
@@ -249,10 +259,6 @@ fn fall_back(change: &mut Change, number: u32, failure: Failure, now: Timestamp)
     open.failure = Some(failure);
     open.step(OperationEvent::Failed, now)?;
     let waiting = open.waiting.take();
-    if change.payment.status.is_given_up() {
-        change.release();
-        return Ok(());
-    }
     change.step(Event::AttemptFailed, change.payment.amount, now)?;
     change.payment.processor = change.payment.fallbacks.remove(0);
     create::authorize(change, waiting, now)?;
