@@ -180,7 +180,7 @@ fn approved(
     open.processor_reference.clone_from(&approval.reference);
     open.step(OperationEvent::Succeeded, now)?;
     if change.payment.status.is_given_up() {
-        return late::reverse(change, number, now);
+        return late::reverse(change, operation, &approval, now);
     }
     let amount = operation.amount();
     let payment = &mut change.payment;
@@ -225,7 +225,7 @@ fn act(
         let open = change.open_operation(number)?;
         open.failure = Some(Failure::given_up());
         open.step(OperationEvent::Failed, now)?;
-        return late::undo(change, number, now);
+        return late::undo(change, number, 0, now);
     }
     change.payment.next_action = Some(action);
     change.payment.expires_at = terms.action(now);

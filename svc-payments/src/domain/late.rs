@@ -9,20 +9,34 @@ use super::{
 };
 
 /// An authorization succeeded after the payment was given up.
-pub(super) fn reverse(change: &mut Change, number: u32, now: Timestamp) -> Result<(), Rejection> {
-    let amount = change.payment.operation(number).map_or(0, Operation::amount);
-    change.record(event_type::LATE_SUCCESS, amount, now);
-    undo(change, number, now)
+pub(super) fn reverse(
+    change: &mut Change,
+    attempt: &Operation,
+    approval: &Approval,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    change.record(event_type::LATE_SUCCESS, attempt.amount(), now);
+    undo(change, attempt.number, taken(attempt, approval), now)
 }
 
-/// Demands that the authorization with this number is undone.
-pub(super) fn undo(change: &mut Change, number: u32, now: Timestamp) -> Result<(), Rejection> {
+/// How much an authorization took at once: what its processor says, or what it was asked for.
+fn taken(attempt: &Operation, approval: &Approval) -> i64 {
+    match attempt.kind {
+        OperationKind::Authorize { amount, capture: true } => approval.amount.unwrap_or(amount).max(0),
+        _ => 0,
+    }
+}
+
+/// Demands that the authorization with this number is undone, which took so much; 0: it only reserved, or waits for the
+/// payer.
+pub(super) fn undo(
+    change: &mut Change,
+    number: u32,
+    captured: i64,
+    now: Timestamp,
+) -> Result<(), Rejection> {
     let Some(attempt) = change.payment.operation(number).cloned() else {
         return Err(Rejection::OperationSettled { number });
-    };
-    let captured = match attempt.kind {
-        OperationKind::Authorize { amount, capture: true } => amount,
-        _ => 0,
     };
     let undoing = change.begin(OperationKind::Reverse { of: number, captured }, None, now)?;
     let undoing = change.open_operation(undoing)?;
@@ -84,7 +98,7 @@ fn not_reversed(
 }
 
 /// An attempt that counts as failed is asked about once more, because its processor has news of it. `None`: nothing
-/// else is known than before.
+/// else is known than before, or it is undone already.
 pub fn asked_again(
     payment: Payment,
     number: u32,
@@ -92,6 +106,13 @@ pub fn asked_again(
     now: Timestamp,
 ) -> Result<Option<Change>, Rejection> {
     let ProcessorOutcome::Approved(approval) = outcome else { return Ok(None) };
+    let undone = |other: &Operation| {
+        let of_this = matches!(other.kind, OperationKind::Reverse { of, .. } if of == number);
+        of_this && other.status != OperationStatus::Failed
+    };
+    if payment.operations.iter().any(undone) {
+        return Ok(None);
+    }
     let mut change = Change::of(payment);
     let attempt = change.payment.operations.iter_mut().find(|operation| operation.number == number);
     let Some(attempt) = attempt.filter(|attempt| {
@@ -101,7 +122,8 @@ pub fn asked_again(
     };
     attempt.processor_reference.clone_from(&approval.reference);
     attempt.step(OperationEvent::SucceededLate, now)?;
-    reverse(&mut change, number, now)?;
+    let attempt = attempt.clone();
+    reverse(&mut change, &attempt, approval, now)?;
     Ok(Some(change))
 }
 
@@ -147,7 +169,7 @@ pub(super) fn refuse(
         change.payment.expires_at = None;
         change.step(Event::Failed, change.payment.amount, now)?;
     }
-    undo(change, number, now)?;
+    undo(change, number, taken(operation, approval), now)?;
     change.answer(number);
     Ok(())
 }
