@@ -53,9 +53,10 @@ pub fn begin_capture(
     if amount > available || amount <= 0 {
         return Err(Rejection::CaptureExceedsAuthorized { available });
     }
-    // What others have promised cannot be released.
-    let last = last || amount == available;
-    if last && amount < available && payment.amount_capture_pending > 0 {
+    // What others have promised cannot be released: after this one nothing is left, unless they are refused.
+    let alone = payment.amount_capture_pending == 0;
+    let last = if amount == available { alone } else { last };
+    if last && !alone {
         return Err(Rejection::OperationUnderWay);
     }
     let mut change = Change::of(payment);
@@ -232,8 +233,7 @@ fn captured(change: &mut Change, amount: i64, last: bool, now: Timestamp) -> Res
     payment.amount_capture_pending -= amount;
     payment.amount_captured += amount;
     let remaining = payment.amount_authorized - payment.amount_captured;
-    // Others that are under way may still be refused, and what they promised be captured by somebody else.
-    payment.capture_closed = remaining == 0 || (last && payment.amount_capture_pending == 0);
+    payment.capture_closed = remaining == 0 || last;
     let kept = if payment.capture_closed { 0 } else { remaining };
     let posting = posting::capture(payment, before, amount, kept);
     if payment.capture_closed {
