@@ -151,10 +151,8 @@ pub(super) fn refuse(
     now: Timestamp,
 ) -> Result<(), Rejection> {
     let number = operation.number;
-    if operation.status == OperationStatus::Pending {
-        inspect(change, operation, finding);
-        change.record(event_type::ANSWER_REFUSED, operation.amount(), now);
-        return Ok(());
+    if !operation.is_doubted() {
+        return doubt(change, operation, finding, now);
     }
     if !matches!(operation.kind, OperationKind::Authorize { .. }) {
         return Ok(());
@@ -174,6 +172,19 @@ pub(super) fn refuse(
     Ok(())
 }
 
+/// The first answer that cannot be right is kept for inspection.
+fn doubt(
+    change: &mut Change,
+    operation: &Operation,
+    finding: Finding,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    change.open_operation(operation.number)?.failure = Some(Failure::doubtful_answer());
+    inspect(change, operation, finding);
+    change.record(event_type::ANSWER_REFUSED, operation.amount(), now);
+    Ok(())
+}
+
 fn inspect(change: &mut Change, operation: &Operation, finding: Finding) {
     let processor = operation.processor.clone();
     let reference = super::operation::reference(change.payment.id, operation.number);
@@ -189,11 +200,9 @@ pub fn duplicate_reference(
     now: Timestamp,
 ) -> Result<Change, Rejection> {
     let operation = payment.operation(number).cloned().ok_or(Rejection::OperationSettled { number })?;
-    let first = operation.status == OperationStatus::Pending;
     let mut change = super::answer::answered(payment, number, ProcessorOutcome::Unanswered, terms, now)?;
-    if first {
-        inspect(&mut change, &operation, Finding::DuplicateReference);
-        change.record(event_type::ANSWER_REFUSED, operation.amount(), now);
+    if !operation.is_doubted() {
+        doubt(&mut change, &operation, Finding::DuplicateReference, now)?;
     }
     Ok(change)
 }

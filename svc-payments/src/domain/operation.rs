@@ -9,6 +9,9 @@ use super::{
     transition::{self, OperationEvent, OperationStatus},
 };
 
+/// The code of an answer that cannot be right.
+const ANSWER_WRONG: &str = "PROCESSOR_ANSWER_WRONG";
+
 /// Something that a processor is asked for, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
@@ -23,7 +26,7 @@ pub struct Operation {
     /// The processor's own id of what it did; empty where it gave none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub processor_reference: String,
-    /// Why it was not done.
+    /// Why it was not done, or why its outcome is in doubt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The caller who waits for it.
@@ -236,12 +239,14 @@ impl Failure {
         Self::new("PAYMENT_GIVEN_UP", "The payment was given up before its outcome was known.")
     }
 
-    /// What the processor says that it did is not what it was asked for.
+    /// What the processor says that it did is not what it was asked for; it is asked again.
+    pub fn doubtful_answer() -> Self {
+        Self::new(ANSWER_WRONG, "The processor's answer is not to what it was asked for; it is asked again.")
+    }
+
+    /// It said so again.
     pub fn wrong_answer() -> Self {
-        Self::new(
-            "PROCESSOR_ANSWER_WRONG",
-            "The processor did something else than it was asked for; it is being undone.",
-        )
+        Self::new(ANSWER_WRONG, "The processor did something else than it was asked for; it is being undone.")
     }
 }
 
@@ -254,7 +259,15 @@ impl Operation {
         self.status = to;
         self.updated_at = now;
         self.inquiries = 0;
+        if to == OperationStatus::Succeeded {
+            self.failure = None;
+        }
         Ok(())
+    }
+
+    /// Whether its processor gave an answer before that cannot be right.
+    pub fn is_doubted(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.code == ANSWER_WRONG)
     }
 
     /// Minor units that it is about; 0 where there are none.
