@@ -3,7 +3,11 @@
 
 use money::Timestamp;
 
-use super::{operation::Operation, payment::Payment, transition::OperationStatus};
+use super::{
+    operation::{Operation, OperationKind},
+    payment::Payment,
+    transition::OperationStatus,
+};
 
 /// The caller's own request gets this long to finish before the background takes over, in seconds.
 const PATIENCE_S: i64 = 15;
@@ -11,6 +15,10 @@ const PATIENCE_S: i64 = 15;
 const RETRY_PAUSE_S: i64 = 5;
 /// The ledger gets this long to confirm a posting before it is told again, in seconds.
 const POSTING_PATIENCE_S: i64 = 5;
+/// The first and the longest pause before a processor is asked anew to undo what came too late, in seconds.
+const REVERSE_PAUSE_S: (i64, i64) = (PATIENCE_S, 3_600);
+/// Likewise to release what came to the end of its time.
+const RELEASE_PAUSE_S: (i64, i64) = (60, 3_600);
 /// The first and the longest pause between two inquiries about an unknown outcome, in seconds.
 const UNKNOWN_PAUSE_S: (i64, i64) = (1, 60);
 /// Likewise about what waits for the payer: a webhook mostly comes first.
@@ -61,30 +69,46 @@ impl Terms {
 
 /// When the payment is due next, if ever.
 pub fn payment(payment: &Payment) -> Option<Timestamp> {
-    payment.open_operations().filter_map(operation).chain(payment.expires_at).min()
+    payment.open_operations().filter_map(|open| operation(payment, open)).chain(payment.expires_at).min()
 }
 
 /// The operations to drive when the payment is taken up at `now`: those that are due, or, if it was taken up before
 /// its time because somebody has news of it, all that are open.
 pub fn operations(payment: &Payment, now: Timestamp) -> Vec<u32> {
-    let is_due = |open: &&Operation| operation(open).is_some_and(|due| due <= now);
+    let is_due = |open: &&Operation| operation(payment, open).is_some_and(|due| due <= now);
     let due: Vec<u32> = payment.open_operations().filter(is_due).map(|open| open.number).collect();
     if due.is_empty() { payment.open_operations().map(|open| open.number).collect() } else { due }
 }
 
 /// When the operation is due, if it is open.
-fn operation(operation: &Operation) -> Option<Timestamp> {
-    let pause = |(first, longest): (i64, i64)| {
-        first.checked_shl(operation.inquiries.min(30)).unwrap_or(longest).min(longest)
-    };
+fn operation(payment: &Payment, operation: &Operation) -> Option<Timestamp> {
+    let inquiries = operation.inquiries;
     let pause_s = match operation.status {
+        OperationStatus::Pending if matches!(operation.kind, OperationKind::Reverse { .. }) => {
+            pause(REVERSE_PAUSE_S, before(payment.tries(&operation.kind)))
+        }
         OperationStatus::Pending => PATIENCE_S,
-        OperationStatus::Unknown => pause(UNKNOWN_PAUSE_S),
-        OperationStatus::RequiresAction => pause(ACTION_PAUSE_S),
-        OperationStatus::Submitted => pause(SUBMITTED_PAUSE_S),
+        OperationStatus::Unknown => pause(UNKNOWN_PAUSE_S, inquiries),
+        OperationStatus::RequiresAction => pause(ACTION_PAUSE_S, inquiries),
+        OperationStatus::Submitted => pause(SUBMITTED_PAUSE_S, inquiries),
         OperationStatus::Succeeded | OperationStatus::Failed | OperationStatus::Returned => return None,
     };
     operation.updated_at.checked_add_seconds(pause_s)
+}
+
+/// Twice as long each time.
+fn pause((first, longest): (i64, i64), before: u32) -> i64 {
+    first.checked_shl(before.min(30)).unwrap_or(longest).min(longest)
+}
+
+/// How many came before the latest of them.
+fn before(tries: usize) -> u32 {
+    u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
+/// When a processor is asked anew to release what came to the end of its time, which it was asked so often.
+pub fn release_again(tries: usize, now: Timestamp) -> Option<Timestamp> {
+    now.checked_add_seconds(pause(RELEASE_PAUSE_S, before(tries)))
 }
 
 /// When a posting that was just written down is due, if the ledger has not confirmed it by then.

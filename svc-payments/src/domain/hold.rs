@@ -4,12 +4,24 @@ use money::{AMOUNT_MAX, Timestamp};
 
 use super::{
     answer::unanswered,
-    due::Terms,
+    due::{self, Terms},
     operation::{Approval, Failure, Operation, OperationKind, ProcessorOutcome, Rpc, VoidCause, Waiting},
-    payment::{Change, Payment, Rejection, event_type},
+    payment::{Change, Payment, Rejection, TRIES_MAX, event_type},
     posting,
     transition::{Event, OperationEvent, OperationStatus, Status},
 };
+
+/// What is asked for when a payment came to the end of its time.
+const EXPIRED: OperationKind = OperationKind::Void { cause: VoidCause::Expired };
+
+/// What became of something that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The processor does not do it.
+    Final,
+    /// It did not get as far as to decide.
+    NotTaken,
+}
 
 fn held(payment: &Payment, needed: &'static str) -> Result<(), Rejection> {
     let status = payment.status;
@@ -148,8 +160,14 @@ pub fn expire(payment: Payment, terms: &Terms, now: Timestamp) -> Result<Option<
             };
             if busy {
                 change.payment.expires_at = terms.busy(now);
+            } else if change.payment.tries(&EXPIRED) < TRIES_MAX {
+                change.begin(EXPIRED, None, now)?;
+            } else if waits {
+                // It is asked about on and on, and undone should it succeed.
+                change.payment.next_action = None;
+                change.step(Event::Expired, change.payment.amount, now)?;
             } else {
-                change.begin(OperationKind::Void { cause: VoidCause::Expired }, None, now)?;
+                released(&mut change, &VoidCause::Expired, now)?;
             }
         }
         _ => {}
@@ -176,16 +194,19 @@ pub(super) fn answered(
                 change.record(event_type::OPERATION_UNKNOWN, operation.amount(), now);
             }
         }
-        ProcessorOutcome::Declined(failure)
-        | ProcessorOutcome::NotTaken(failure)
-        | ProcessorOutcome::Returned(failure) => {
-            refused(change, operation, Some(failure), terms, now)?;
+        ProcessorOutcome::Declined(failure) | ProcessorOutcome::Returned(failure) => {
+            refused(change, operation, Refusal::Final, failure, now)?;
         }
-        ProcessorOutcome::NeverHeardOf => refused(change, operation, None, terms, now)?,
+        ProcessorOutcome::NotTaken(failure) => {
+            refused(change, operation, Refusal::NotTaken, failure, now)?;
+        }
+        ProcessorOutcome::NeverHeardOf => {
+            refused(change, operation, Refusal::NotTaken, Failure::never_heard_of(), now)?;
+        }
         ProcessorOutcome::ActionRequired { .. } => {
             let failure =
                 Failure::new("ACTION_REQUIRED", "The processor wants the payer to act, who is not there.");
-            refused(change, operation, Some(failure), terms, now)?;
+            refused(change, operation, Refusal::Final, failure, now)?;
         }
     }
     change.answer(number);
@@ -275,18 +296,18 @@ fn released(change: &mut Change, cause: &VoidCause, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// What was before stands; `None`: the processor never heard of it.
+/// What was before stands.
 fn refused(
     change: &mut Change,
     operation: &Operation,
-    failure: Option<Failure>,
-    terms: &Terms,
+    refusal: Refusal,
+    failure: Failure,
     now: Timestamp,
 ) -> Result<(), Rejection> {
     let number = operation.number;
-    let failure = failure.unwrap_or_else(Failure::never_heard_of);
     let waits_for_payer = change.payment.attempt().is_some_and(|attempt| attempt.status.is_open());
-    if matches!(operation.kind, OperationKind::Void { cause: VoidCause::Expired }) && !waits_for_payer {
+    let expired = operation.kind == EXPIRED;
+    if expired && !waits_for_payer && refusal == Refusal::Final {
         // What is over for us is over for the processor too, and that is what it says.
         settle(change, number, OperationEvent::Succeeded, now)?;
         return released(change, &VoidCause::Expired, now);
@@ -299,9 +320,9 @@ fn refused(
     if let OperationKind::Capture { amount, .. } = operation.kind {
         change.payment.amount_capture_pending -= amount;
     }
-    if waits_for_payer {
-        // The payer may have acted in the last moment: what became of it is asked first.
-        change.payment.expires_at = terms.busy(now);
+    if expired && change.payment.status != Status::Processing {
+        // The payer may have acted in the last moment, or the processor is away: the end of its time comes again.
+        change.payment.expires_at = due::release_again(change.payment.tries(&EXPIRED), now);
     }
     change.payment.failure = Some(failure);
     change.record(event_type::OPERATION_REFUSED, operation.amount(), now);

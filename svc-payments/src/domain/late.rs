@@ -4,7 +4,7 @@ use money::Timestamp;
 
 use super::{
     operation::{Approval, Failure, Operation, OperationKind, ProcessorOutcome},
-    payment::{Change, Finding, Inspection, Payment, Rejection, event_type},
+    payment::{Change, Finding, Inspection, Payment, Rejection, TRIES_MAX, event_type},
     transition::{Event, OperationEvent, OperationStatus},
 };
 
@@ -64,19 +64,39 @@ pub(super) fn answered(
             super::answer::unanswered(change, number, now)?;
             return Ok(());
         }
-        ProcessorOutcome::Declined(failure)
-        | ProcessorOutcome::NotTaken(failure)
-        | ProcessorOutcome::Returned(failure) => {
+        ProcessorOutcome::Declined(failure) | ProcessorOutcome::Returned(failure) => {
             not_reversed(change, operation, failure, now)?;
         }
+        ProcessorOutcome::NotTaken(failure) => return again(change, operation, failure, now),
         ProcessorOutcome::NeverHeardOf => {
-            not_reversed(change, operation, Failure::never_heard_of(), now)?;
+            return again(change, operation, Failure::never_heard_of(), now);
         }
         ProcessorOutcome::ActionRequired { .. } => {
             let failure = Failure::new("ACTION_REQUIRED", "The processor wants the payer to act.");
             not_reversed(change, operation, failure, now)?;
         }
     }
+    if change.payment.status.is_given_up() {
+        change.release();
+    }
+    Ok(())
+}
+
+/// The processor did not get as far as to refuse it: it is asked anew after a while, which [`due`](super::due) says.
+fn again(
+    change: &mut Change,
+    operation: &Operation,
+    failure: Failure,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let OperationKind::Reverse { of, captured } = operation.kind else { return Ok(()) };
+    if change.payment.tries(&operation.kind) < TRIES_MAX {
+        let open = change.open_operation(operation.number)?;
+        open.failure = Some(failure);
+        open.step(OperationEvent::Failed, now)?;
+        return undo(change, of, captured, now);
+    }
+    not_reversed(change, operation, failure, now)?;
     if change.payment.status.is_given_up() {
         change.release();
     }

@@ -90,6 +90,16 @@ pub enum OperationKind {
     },
 }
 
+impl OperationKind {
+    /// Whether it is not a caller who asks for it; an authorization is the payment itself.
+    pub const fn follows_by_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Authorize { .. } | Self::Reverse { .. } | Self::Void { cause: VoidCause::Expired }
+        )
+    }
+}
+
 /// Why a reservation is released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,8 +13,14 @@ use super::{
     transition::{self, Event, OperationStatus, Status},
 };
 
-/// The most operations that one payment can have, refunds included.
-pub const OPERATIONS_MAX: usize = 100;
+/// The most operations that callers can begin on one payment, refunds included. What must follow by itself (another
+/// processor, the end of its time, undoing what came too late) still can, each with a bound of its own: about 100 in
+/// all.
+pub const OPERATIONS_MAX: usize = 70;
+
+/// How often a processor is asked to release what came to the end of its time, or to undo what came too late, while it
+/// cannot take it on.
+pub const TRIES_MAX: usize = 8;
 
 /// When the money is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,7 +282,7 @@ pub enum Rejection {
         number: u32,
     },
     /// There were as many operations as there can be.
-    #[error("The payment has had {OPERATIONS_MAX} operations, and can have no more.")]
+    #[error("The payment has had as many operations as it can have.")]
     TooManyOperations,
     /// More than what is authorized.
     #[error("The capture exceeds the {available} minor units that are authorized and not captured.")]
@@ -336,7 +342,7 @@ impl Change {
         now: Timestamp,
     ) -> Result<u32, Rejection> {
         let operations = &mut self.payment.operations;
-        if operations.len() >= OPERATIONS_MAX {
+        if operations.len() >= OPERATIONS_MAX && !kind.follows_by_itself() {
             return Err(Rejection::TooManyOperations);
         }
         let number = operations.last().map_or(1, |last| last.number.saturating_add(1));
@@ -421,6 +427,11 @@ impl Payment {
             .iter()
             .rev()
             .find(|operation| matches!(operation.kind, OperationKind::Authorize { .. }))
+    }
+
+    /// How often its processor was asked for just this.
+    pub fn tries(&self, kind: &OperationKind) -> usize {
+        self.operations.iter().filter(|operation| operation.kind == *kind).count()
     }
 
     /// That nothing is under way that must be alone.
