@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     payment::{Change, Payment, Rejection, event_type},
-    posting,
+    posting, refund,
     transition::{self, DisputeEvent, DisputeStatus, Status},
 };
 
@@ -113,6 +113,9 @@ fn decide(change: &mut Change, place: usize, event: DisputeEvent, now: Timestamp
     if amount > 0 {
         let posting = posting::decided(&change.payment, id, amount, won);
         change.post(posting);
+    }
+    if won {
+        refund::freed(change, id, amount);
     }
     Ok(())
 }

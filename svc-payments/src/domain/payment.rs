@@ -406,6 +406,12 @@ impl Payment {
         self.amount_captured - self.amount_refunded - self.amount_refund_pending - self.amount_disputed
     }
 
+    /// What went back to the payer. What the payer's bank took back counts as not captured any more.
+    pub fn given_back(&self) -> i64 {
+        let returned = if self.status.is_given_up() { self.amount_authorized - self.amount_captured } else { 0 };
+        self.amount_refunded + returned
+    }
+
     /// The operation with this number.
     pub fn operation(&self, number: u32) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.number == number)

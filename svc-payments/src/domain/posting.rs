@@ -197,15 +197,15 @@ pub fn capture(payment: &mut Payment, captured_before: i64, amount: i64, remaini
     posting(payment, transfers)
 }
 
-/// `amount` was given back, when `refunded_before` had been: the reverse, with the shares of tax and fee.
-pub fn refund(payment: &Payment, refund: RefundId, refunded_before: i64, amount: i64) -> Posting {
-    back(payment, refund.uuid(), refunded_before, amount, "payment_refund")
+/// `amount` was given back, when `before` had been: the reverse, with the shares of tax and fee.
+pub fn refund(payment: &Payment, refund: RefundId, before: i64, amount: i64) -> Posting {
+    back(payment, refund.uuid(), before, amount, "payment_refund")
 }
 
-/// The payer's bank took back all that was captured and not refunded. `id` is that of nothing else.
-pub fn returned(payment: &Payment, amount: i64) -> Posting {
-    let id = derive(payment.id.uuid(), u32::from(u16::MAX), Slot::Reserve);
-    back(payment, id, payment.amount_refunded, amount, "payment_return")
+/// The payer's bank took back what was captured and not refunded. `id`: of what it was promised to, or the payment's.
+pub fn returned(payment: &Payment, id: Uuid, amount: i64) -> Posting {
+    let id = derive(id, u32::from(u16::MAX), Slot::Reserve);
+    back(payment, id, payment.given_back(), amount, "payment_return")
 }
 
 fn back(payment: &Payment, id: Uuid, before: i64, amount: i64, code: &str) -> Posting {

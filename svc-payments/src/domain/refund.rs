@@ -1,6 +1,7 @@
 //! Giving captured money back. Any number of refunds can be under way at once: each promises its amount first.
 
 use money::{RefundId, Timestamp};
+use uuid::Uuid;
 
 use super::{
     answer::unanswered,
@@ -82,7 +83,7 @@ fn succeeded(
     open.processor_reference = reference;
     open.step(OperationEvent::Succeeded, now)?;
     let payment = &mut change.payment;
-    let before = payment.amount_refunded;
+    let before = payment.given_back();
     payment.amount_refund_pending -= amount;
     payment.amount_refunded += amount;
     let whole = payment.amount_refunded == payment.amount_captured;
@@ -108,11 +109,18 @@ fn fail(
     open.step(OperationEvent::Failed, now)?;
     change.payment.amount_refund_pending -= operation.amount();
     change.record(event_type::REFUND_FAILED, operation.amount(), now);
+    if let Some(id) = operation.refund_id() {
+        freed(change, id.uuid(), operation.amount());
+    }
     Ok(())
 }
 
 /// The payer's bank took a direct debit back: nothing that was captured and not refunded is left.
 pub fn returned(payment: Payment, failure: Failure, now: Timestamp) -> Result<Change, Rejection> {
+    if !payment.capture_closed {
+        let needed = "only what is all CAPTURED can be returned";
+        return Err(Rejection::State { status: payment.status, needed });
+    }
     let mut change = Change::of(payment);
     let amount = change.payment.refundable();
     let number = change.payment.attempt().map_or(0, |attempt| attempt.number);
@@ -122,10 +130,17 @@ pub fn returned(payment: Payment, failure: Failure, now: Timestamp) -> Result<Ch
     attempt.step(OperationEvent::Returned, now)?;
     change.payment.failure = Some(failure);
     change.step(Event::Returned, amount, now)?;
-    if amount > 0 {
-        let posting = posting::returned(&change.payment, amount);
-        change.post(posting);
-    }
-    change.payment.amount_captured -= amount;
+    let id = change.payment.id.uuid();
+    freed(&mut change, id, amount);
     Ok(change)
+}
+
+/// What was promised elsewhere when the payer's bank took everything back, and is free now, was taken too. `id`: of
+/// what it was promised to.
+pub(super) fn freed(change: &mut Change, id: Uuid, amount: i64) {
+    if change.payment.status.is_given_up() && amount > 0 {
+        let posting = posting::returned(&change.payment, id, amount);
+        change.post(posting);
+        change.payment.amount_captured -= amount;
+    }
 }

@@ -189,6 +189,8 @@ pub const PAYMENT: Table<Status, Event> = &[
     (S::Captured, E::PartiallyRefunded, S::Captured),
     (S::Captured, E::Refunded, S::Refunded),
     (S::Captured, E::Returned, S::Failed),
+    // Nothing is left that could be taken back.
+    (S::Refunded, E::Returned, S::Refunded),
     // A part that is captured after everything before it was given back.
     (S::Refunded, E::PartiallyCaptured, S::PartiallyCaptured),
     (S::Refunded, E::Captured, S::Captured),
