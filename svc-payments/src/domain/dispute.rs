@@ -62,7 +62,8 @@ pub fn told(payment: Payment, notice: Notice, id: Uuid, now: Timestamp) -> Resul
     match notice.status {
         DisputeStatus::Won => decide(&mut change, place, DisputeEvent::Won, now)?,
         DisputeStatus::Lost => decide(&mut change, place, DisputeEvent::Lost, now)?,
-        DisputeStatus::Open | DisputeStatus::UnderReview => {}
+        DisputeStatus::UnderReview => review(&mut change, place, now)?,
+        DisputeStatus::Open => {}
     }
     Ok(change)
 }
@@ -96,6 +97,19 @@ fn open(change: &mut Change, notice: &Notice, id: Uuid, now: Timestamp) -> Resul
         change.post(posting);
     }
     Ok(place)
+}
+
+/// Evidence was given, at the processor's own pages perhaps.
+fn review(change: &mut Change, place: usize, now: Timestamp) -> Result<(), Rejection> {
+    let dispute = change.payment.disputes.get_mut(place).ok_or(Rejection::DisputeNotFound)?;
+    let event = DisputeEvent::EvidenceSubmitted;
+    if let Some(to) = transition::next(transition::DISPUTE, dispute.status, event) {
+        dispute.status = to;
+        dispute.updated_at = now;
+        let amount = dispute.amount;
+        change.record(event_type::DISPUTE_UNDER_REVIEW, amount, now);
+    }
+    Ok(())
 }
 
 fn decide(change: &mut Change, place: usize, event: DisputeEvent, now: Timestamp) -> Result<(), Rejection> {
