@@ -108,6 +108,7 @@ pub fn refused_by_ledger(
     change.payment.failure = Some(failure.clone());
     stop(&mut change, number, failure, now)?;
     change.step(Event::Failed, change.payment.amount, now)?;
+    change.release();
     Ok(change)
 }
 

@@ -29,12 +29,7 @@ fn taken(attempt: &Operation, approval: &Approval) -> i64 {
 
 /// Demands that the authorization with this number is undone, which took so much; 0: it only reserved, or waits for the
 /// payer.
-pub(super) fn undo(
-    change: &mut Change,
-    number: u32,
-    captured: i64,
-    now: Timestamp,
-) -> Result<(), Rejection> {
+pub(super) fn undo(change: &mut Change, number: u32, captured: i64, now: Timestamp) -> Result<(), Rejection> {
     let Some(attempt) = change.payment.operation(number).cloned() else {
         return Err(Rejection::OperationSettled { number });
     };

@@ -408,7 +408,8 @@ impl Payment {
 
     /// What went back to the payer. What the payer's bank took back counts as not captured any more.
     pub fn given_back(&self) -> i64 {
-        let returned = if self.status.is_given_up() { self.amount_authorized - self.amount_captured } else { 0 };
+        let returned =
+            if self.status.is_given_up() { self.amount_authorized - self.amount_captured } else { 0 };
         self.amount_refunded + returned
     }
 
