@@ -199,8 +199,12 @@ impl Real {
         for posting in change.postings.iter().chain(&change.postings) {
             self.ledger.post(posting);
         }
-        let stored = serde_json::to_vec(&change.payment).unwrap();
-        assert_eq!(serde_json::from_slice::<Payment>(&stored).unwrap(), change.payment);
+    }
+
+    /// What is written down is what is read.
+    pub(crate) fn is_kept(&self) {
+        let stored = serde_json::to_vec(&self.payment).unwrap();
+        assert_eq!(serde_json::from_slice::<Payment>(&stored).unwrap(), self.payment);
     }
 
     fn steps_are_of_the_tables(&mut self, before: &Payment, change: &Change) {
