@@ -258,8 +258,9 @@ mod tests {
 
     impl Fixture for OnDisk {
         type Store = EmbeddedStore;
+        const ALONE: bool = true;
 
-        fn open(&self) -> EmbeddedStore {
+        async fn open(&self) -> EmbeddedStore {
             EmbeddedStore::open(&self.0.path().join("payments.db")).unwrap()
         }
     }
