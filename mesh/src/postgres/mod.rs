@@ -1,9 +1,10 @@
 //! The way to a PostgreSQL server, for stores that are kept in one: connections and pools with TLS, what every
 //! session is held to, and migrations. A service has a schema for itself.
 //!
-//! Knows no table but the one of the migrations.
+//! Knows no tables but the one of the migrations and that of idempotency keys.
 
 mod error;
+pub mod idempotency;
 mod lent;
 mod migrate;
 mod server;

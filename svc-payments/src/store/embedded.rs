@@ -4,7 +4,9 @@ use mesh::{Embedded, StoreError, idempotency};
 use money::{PaymentId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value};
 
-use super::{Claim, Commit, CommitError, Committed, Filter, Known, Page, Store, Work, rows, schema};
+use super::{
+    Claim, Commit, CommitError, Committed, Filter, Known, Page, Store, Work, encoding, rows, schema,
+};
 use crate::domain::{
     payment::{Inspection, Payment, Recorded},
     posting::Posting,
@@ -132,7 +134,7 @@ impl Store for EmbeddedStore {
             let id = payment.uuid();
             let tenant: Option<String> =
                 update.query_row(params![id.as_bytes(), now.as_nanos()], |row| row.get(0)).optional()?;
-            tenant.map(|tenant| rows::tenant(&tenant)).transpose()
+            tenant.map(|tenant| encoding::tenant(&tenant)).transpose()
         };
         self.0.write(make_due).await
     }
@@ -153,7 +155,7 @@ impl Store for EmbeddedStore {
             let found: Option<(String, [u8; 16])> = select
                 .query_row([&reference, &processor], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            found.map(|(tenant, id)| Ok((rows::tenant(&tenant)?, rows::payment_id(id)))).transpose()
+            found.map(|(tenant, id)| Ok((encoding::tenant(&tenant)?, rows::payment_id(id)))).transpose()
         };
         self.0.read(read).await
     }
@@ -215,19 +217,19 @@ fn list(connection: &Connection, tenant: &TenantId, filter: &Filter) -> Result<V
         only(" AND key = ?", key.clone().into());
         only(" AND value = ?)", value.clone().into());
     }
-    only(" ORDER BY id DESC LIMIT ?", rows::at_most(filter.limit).into());
+    only(" ORDER BY id DESC LIMIT ?", encoding::at_most(filter.limit).into());
     let mut select = connection.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), |row| row.get::<_, Vec<u8>>(0))?;
-    rows.map(|body| rows::decode(&body?)).collect()
+    rows.map(|body| encoding::decode(&body?)).collect()
 }
 
 fn due(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Work>, StoreError> {
     let mut work = Vec::new();
     let mut read = |sql: &str, of: fn(TenantId, PaymentId) -> Work| -> Result<(), StoreError> {
         let mut select = connection.prepare_cached(sql)?;
-        let mut found = select.query([now.as_nanos(), rows::at_most(limit)])?;
+        let mut found = select.query([now.as_nanos(), encoding::at_most(limit)])?;
         while let Some(row) = found.next()? {
-            work.push(of(rows::tenant(&row.get::<_, String>(0)?)?, rows::payment_id(row.get(1)?)));
+            work.push(of(encoding::tenant(&row.get::<_, String>(0)?)?, rows::payment_id(row.get(1)?)));
         }
         Ok(())
     };

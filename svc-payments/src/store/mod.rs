@@ -5,6 +5,8 @@
 mod contract;
 mod decide;
 mod embedded;
+mod encoding;
+mod postgres;
 mod rows;
 mod schema;
 
@@ -18,6 +20,7 @@ use money::{PaymentId, TenantId, Timestamp};
 
 pub use decide::{Begun, Done, Lines, begin, change, create};
 pub use embedded::EmbeddedStore;
+pub use postgres::{PostgresConfig, PostgresStore};
 
 use crate::domain::{
     payment::{Change, Inspection, Payment, Recorded, Rejection},

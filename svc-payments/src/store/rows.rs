@@ -4,36 +4,22 @@ use mesh::StoreError;
 use money::{PaymentId, TenantId, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
-use super::{CommitError, Page};
+use super::{
+    CommitError, Page,
+    encoding::{at_most, decode, encode, known_status, known_type},
+};
 use crate::domain::{
     due,
-    payment::{Inspection, Payment, Recorded, event_type},
+    payment::{Inspection, Payment, Recorded},
     posting::Posting,
-    transition::{Event, Status},
 };
-
-fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
-
-pub(super) fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(body).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
 
 fn nanos(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::as_nanos)
 }
 
-pub(super) fn at_most(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
 pub(super) fn payment_id(bytes: [u8; 16]) -> PaymentId {
     PaymentId::new(uuid::Uuid::from_bytes(bytes))
-}
-
-pub(super) fn tenant(name: &str) -> Result<TenantId, StoreError> {
-    name.parse().map_err(|_| StoreError::Corrupt("a row has a tenant that cannot be".into()))
 }
 
 pub(super) fn payment(
@@ -162,17 +148,6 @@ pub(super) fn events(
         })
     })
     .collect()
-}
-
-fn known_status(name: &str) -> Result<Status, StoreError> {
-    let unknown = || StoreError::Corrupt(format!("a payment has the unknown status {name}"));
-    Status::ALL.into_iter().find(|status| status.name() == name).ok_or_else(unknown)
-}
-
-fn known_type(name: &str) -> Result<&'static str, StoreError> {
-    let unknown = || StoreError::Corrupt(format!("an event has the unknown type {name}"));
-    let known = Event::ALL.map(Event::name).into_iter().chain(event_type::ALL);
-    known.into_iter().find(|known| *known == name).ok_or_else(unknown)
 }
 
 pub(super) fn insert_postings(

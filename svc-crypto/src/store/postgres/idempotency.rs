@@ -4,7 +4,7 @@
 use deadpool_postgres::GenericClient;
 use mesh::{
     StoreError,
-    idempotency::{Fingerprint, KEPT_S, PRUNED_AT_ONCE, Reuse, Scope},
+    idempotency::{Fingerprint, Reuse, Scope},
 };
 use money::Timestamp;
 
@@ -36,15 +36,4 @@ pub(super) async fn keep(
     let at = now.as_nanos();
     let kept = execute(client, statement, &[&tenant, &scope.rpc, &key, &fingerprint, &answer, &at]).await?;
     Ok(kept == 1)
-}
-
-/// Deletes the oldest of those that were kept for longer than they have to be.
-pub(super) async fn prune(client: &impl GenericClient, now: Timestamp) -> Result<usize, StoreError> {
-    // Replicas that do it at once pass over what another one has.
-    let statement = "DELETE FROM idempotency WHERE (tenant, rpc, key) IN (
-            SELECT tenant, rpc, key FROM idempotency WHERE answered_at < $1
-            ORDER BY answered_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-    let oldest = now.as_nanos().saturating_sub(KEPT_S.saturating_mul(1_000_000_000));
-    let gone = execute(client, statement, &[&oldest, &i64::from(PRUNED_AT_ONCE)]).await?;
-    Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }

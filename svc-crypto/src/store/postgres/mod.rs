@@ -113,7 +113,7 @@ impl PostgresStore {
     pub async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.with(async |client| {
             imports::prune(client, now).await?;
-            idempotency::prune(client, now).await
+            mesh::postgres::idempotency::prune(client, now).await
         })
         .await
     }
