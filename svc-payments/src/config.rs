@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::{due::Terms, routing::Rule},
     processor::{ProcessorLimits, simulator},
+    store::PostgresConfig,
 };
 
 const METHODS: [&str; 3] = ["CARD", "BANK_ACCOUNT", "WALLET"];
@@ -18,6 +19,9 @@ const METHODS: [&str; 3] = ["CARD", "BANK_ACCOUNT", "WALLET"];
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where payments are kept when they are not in this service's own directory. With it, several replicas may run
+    /// and all serve (docs/payments-postgres.md).
+    pub postgres: Option<PostgresConfig>,
     /// What each processor may cost and when it is left alone, by its name. Absent: as it is by default.
     pub processors: BTreeMap<String, ProcessorLimits>,
     /// Which processors are asked for which payments: the first route that is for a payment decides. Absent: the
@@ -97,6 +101,7 @@ const fn one() -> u32 {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            postgres: None,
             processors: BTreeMap::new(),
             routes: Vec::new(),
             fraud_unavailable_allow_up_to: 0,

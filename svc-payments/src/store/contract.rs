@@ -23,7 +23,7 @@ use mesh::idempotency::Scope;
 use money::{PaymentId, RefundId, TenantId, Timestamp, TokenId};
 use uuid::Uuid;
 
-use super::{Begun, Claim, Commit, CommitError, Committed, Done, Filter, Page, Store, decide};
+use super::{Begun, Claim, Commit, CommitError, Committed, Done, Filter, Lines, Page, Store, decide};
 use crate::domain::{
     answer,
     create::{self, Found, NewPayment},
@@ -133,7 +133,7 @@ async fn changed<S: Store>(
     second: i64,
     decide: impl Fn(Payment) -> Result<Change, Rejection>,
 ) -> Done {
-    decide::change(store, stored(store, number).await, at(second), decide).await.unwrap()
+    decide::change(store, &Lines::default(), stored(store, number).await, at(second), decide).await.unwrap()
 }
 
 fn approved(reference: &str) -> ProcessorOutcome {
@@ -171,7 +171,9 @@ async fn refund<S: Store>(store: &S, payment: u128, number: u128, amount: i64) -
     let key = format!("r{number}");
     let claim = claim(Rpc::CreateRefund, &key, 1, &refund);
     let decide = |payment| refund::begin(payment, refund, Some(amount), String::new(), &key, at(2));
-    decide::begin(store, claim, id(payment), at(2), decide).await.map(|begun| drop(is_new(begun)))
+    decide::begin(store, &Lines::default(), claim, id(payment), at(2), decide)
+        .await
+        .map(|begun| drop(is_new(begun)))
 }
 
 async fn events<S: Store>(store: &S, number: u128) -> Vec<Recorded> {

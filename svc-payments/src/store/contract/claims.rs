@@ -63,9 +63,9 @@ pub(crate) async fn a_claim_that_is_known_writes_nothing(fixture: impl Fixture) 
     authorized(&store, 1).await;
     let known = claim(Rpc::CapturePayment, "c", 1, &id(1));
     let begin = |payment| hold::begin_capture(payment, Some(10), false, "c", at(1));
-    is_new(decide::begin(&store, known.clone(), id(1), at(1), begin).await.unwrap());
+    is_new(decide::begin(&store, &Lines::default(), known.clone(), id(1), at(1), begin).await.unwrap());
     let before = everything(&store, 1).await;
-    let again = decide::begin(&store, known.clone(), id(1), at(2), begin).await.unwrap();
+    let again = decide::begin(&store, &Lines::default(), known.clone(), id(1), at(2), begin).await.unwrap();
     assert!(matches!(again, Begun::Underway { .. }), "{again:?}");
     // So it is for a commit of the right version, and of a wrong one.
     for version in [0, 7] {
@@ -100,7 +100,7 @@ pub(crate) async fn a_claim_with_a_contended_commit_is_not_kept(fixture: impl Fi
     assert_eq!(everything(&store, 1).await, before);
     assert_eq!(store.find_claim(late.clone()).await.unwrap(), None);
     let begin = |payment| hold::begin_capture(payment, Some(90), false, "late", at(3));
-    is_new(decide::begin(&store, late.clone(), id(1), at(3), begin).await.unwrap());
+    is_new(decide::begin(&store, &Lines::default(), late.clone(), id(1), at(3), begin).await.unwrap());
     assert!(matches!(store.find_claim(late).await.unwrap(), Some(Known::Underway { .. })));
 }
 
@@ -110,14 +110,14 @@ pub(crate) async fn a_rejection_leaves_nothing(fixture: impl Fixture) {
     let before = created(&store, 1).await;
     let claim = claim(Rpc::CapturePayment, "c", 1, &id(1));
     let begin = |payment| hold::begin_capture(payment, None, false, "c", at(1));
-    let refused = decide::begin(&store, claim.clone(), id(1), at(1), begin).await;
+    let refused = decide::begin(&store, &Lines::default(), claim.clone(), id(1), at(1), begin).await;
     assert!(matches!(
         refused,
         Err(CommitError::Rejected(Rejection::State { status: Status::Processing, .. }))
     ));
     assert_eq!(store.find_claim(claim.clone()).await.unwrap(), None);
     assert_eq!(stored(&store, 1).await, before);
-    let unknown = decide::begin(&store, claim, id(7), at(1), begin).await;
+    let unknown = decide::begin(&store, &Lines::default(), claim, id(7), at(1), begin).await;
     assert!(matches!(unknown, Err(CommitError::PaymentNotFound)));
 }
 
@@ -127,13 +127,13 @@ pub(crate) async fn an_answer_outlives_what_the_payment_became(fixture: impl Fix
     authorized(&store, 1).await;
     let claim = claim(Rpc::CapturePayment, "c", 1, &id(1));
     let begin = |payment| hold::begin_capture(payment, Some(100), false, "c", at(2));
-    is_new(decide::begin(&store, claim.clone(), id(1), at(2), begin).await.unwrap());
+    is_new(decide::begin(&store, &Lines::default(), claim.clone(), id(1), at(2), begin).await.unwrap());
     let settled = answered(&store, 1, 3, approved("c")).await;
     assert_eq!(settled.change.payment.status, Status::Captured);
     let answer = crate::answers::of(&settled.change).remove(0).1;
-    let again = decide::begin(&store, claim.clone(), id(1), at(4), begin).await.unwrap();
+    let again = decide::begin(&store, &Lines::default(), claim.clone(), id(1), at(4), begin).await.unwrap();
     assert!(matches!(again, Begun::Answered(replayed) if replayed == answer));
     let other_request = Claim { fingerprint: [2; 32], ..claim };
-    let reused = decide::begin(&store, other_request, id(1), at(4), begin).await;
+    let reused = decide::begin(&store, &Lines::default(), other_request, id(1), at(4), begin).await;
     assert!(matches!(reused, Err(CommitError::Key(Reuse::OtherRequest))));
 }

@@ -35,7 +35,8 @@ pub(crate) async fn a_commit_is_written_as_a_whole(fixture: impl Fixture) {
     authorized(&store, 1).await;
     let claim = claim(Rpc::CapturePayment, "c", 1, &id(1));
     let begin = |payment| hold::begin_capture(payment, Some(60), false, "c", at(1));
-    let begun = is_new(decide::begin(&store, claim.clone(), id(1), at(1), begin).await.unwrap());
+    let begun =
+        is_new(decide::begin(&store, &Lines::default(), claim.clone(), id(1), at(1), begin).await.unwrap());
     assert_eq!(stored(&store, 1).await, begun.change.payment);
     assert!(matches!(
         store.find_claim(claim.clone()).await.unwrap(),
