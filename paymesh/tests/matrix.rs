@@ -43,7 +43,7 @@ const fn row(rpc: &'static str, may: &'static str, shows: Shows) -> Row {
     Row { rpc, may, shows }
 }
 
-const ROWS: [Row; 80] = [
+const ROWS: [Row; 85] = [
     row("paymesh.crypto.v1.AuditService/VerifyAuditLog", "O", Shows::Nothing),
     row("paymesh.crypto.v1.AuditService/ListAuditRecords", "O", Shows::Nothing),
     row("paymesh.crypto.v1.RootService/GetRootStatus", "O", Shows::Nothing),

@@ -315,7 +315,7 @@ impl<S: Store> Payments<S> {
             amount_max: request.amount_max,
             metadata: validate::metadata_entry(&request.metadata)?,
             from: validate::first_id_at("created_from", request.created_from.as_ref())?,
-            before: last.into_iter().chain(until).min_by_key(|id| id.uuid()),
+            before: last.into_iter().chain(until).min_by_key(PaymentId::uuid),
             limit: size + 1,
         };
         let mut payments = self.0.store.payments(call.tenant()?.clone(), filter).await?;

@@ -159,7 +159,7 @@ mod tests {
     }
 
     impl Processor for Picky {
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "picky"
         }
 

@@ -121,10 +121,9 @@ pub async fn change<S: Store>(
             Some(read) => read,
             None => store.payment(tenant.clone(), id).await?.ok_or(CommitError::PaymentNotFound)?,
         };
-        match commit(store, None, decide(read)?, now).await? {
-            Some(Begun::New(done)) => return Ok(*done),
-            // Without a claim there is nothing that could have been answered.
-            Some(_) | None => {}
+        // Without a claim there is nothing that could have been answered.
+        if let Some(Begun::New(done)) = commit(store, None, decide(read)?, now).await? {
+            return Ok(*done);
         }
     }
     Err(CommitError::Contended)
