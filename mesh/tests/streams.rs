@@ -14,10 +14,11 @@ use mesh::{
     Harness, Metrics, Parts, Running, Service, ServiceContext, StartError, Upstream, testing::call_of,
 };
 use paymesh_proto::payments::v1::{
-    CancelPaymentRequest, CapturePaymentRequest, CreatePaymentRequest, CreateRefundRequest,
-    GetPaymentRequest, ListPaymentEventsRequest, ListPaymentEventsResponse, ListPaymentsRequest,
+    CancelPaymentRequest, CapturePaymentRequest, ConfirmPaymentRequest, CreatePaymentRequest,
+    CreateRefundRequest, ExtendAuthorizationRequest, GetPaymentRequest, GetRefundRequest,
+    IncrementAuthorizationRequest, ListPaymentEventsRequest, ListPaymentEventsResponse, ListPaymentsRequest,
     ListPaymentsResponse, ListRefundsRequest, ListRefundsResponse, Payment, PaymentEvent, Refund,
-    WatchPaymentEventsRequest,
+    ResolveReviewRequest, WatchPaymentEventsRequest,
     payment_service_client::PaymentServiceClient,
     payment_service_server::{PaymentService, PaymentServiceServer},
 };
@@ -110,6 +111,32 @@ impl PaymentService for Handler {
         &self,
         _: Request<ListPaymentsRequest>,
     ) -> Result<Response<ListPaymentsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn confirm_payment(&self, _: Request<ConfirmPaymentRequest>) -> Result<Response<Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn resolve_review(&self, _: Request<ResolveReviewRequest>) -> Result<Response<Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn increment_authorization(
+        &self,
+        _: Request<IncrementAuthorizationRequest>,
+    ) -> Result<Response<Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn extend_authorization(
+        &self,
+        _: Request<ExtendAuthorizationRequest>,
+    ) -> Result<Response<Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_refund(&self, _: Request<GetRefundRequest>) -> Result<Response<Refund>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -408,6 +408,41 @@ impl PaymentService for Payments {
         }))
     }
 
+    async fn confirm_payment(
+        &self,
+        _: tonic::Request<pb::ConfirmPaymentRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn resolve_review(
+        &self,
+        _: tonic::Request<pb::ResolveReviewRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn increment_authorization(
+        &self,
+        _: tonic::Request<pb::IncrementAuthorizationRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn extend_authorization(
+        &self,
+        _: tonic::Request<pb::ExtendAuthorizationRequest>,
+    ) -> Result<Response<pb::Payment>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_refund(
+        &self,
+        _: tonic::Request<pb::GetRefundRequest>,
+    ) -> Result<Response<pb::Refund>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn capture_payment(
         &self,
         _: tonic::Request<pb::CapturePaymentRequest>,
