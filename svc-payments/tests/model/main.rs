@@ -201,18 +201,13 @@ fn every_step_is_taken() {
     let taken = RefCell::new(Steps::default());
     TestRunner::new_with_rng(config, rng)
         .run(&command::life(), |life| {
-            let steps = live(life);
-            let mut taken = taken.borrow_mut();
-            taken.payment.extend(steps.payment);
-            taken.operation.extend(steps.operation);
-            taken.dispute.extend(steps.dispute);
-            taken.events.extend(steps.events);
+            taken.borrow_mut().extend(live(life));
             Ok(())
         })
         .unwrap();
     let mut taken = taken.into_inner();
     for (beginning, commands) in stories() {
-        taken.payment.extend(live((beginning, commands, Vec::new())).payment);
+        taken.extend(live((beginning, commands, Vec::new())));
     }
     let missed: Vec<_> = transition::PAYMENT
         .iter()

@@ -31,6 +31,17 @@ pub(crate) struct Steps {
     pub(crate) events: HashSet<&'static str>,
 }
 
+impl Steps {
+    /// These were taken, too.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.payment.extend(others.payment);
+        self.operation.extend(others.operation);
+        self.dispute.extend(others.dispute);
+        self.events.extend(others.events);
+    }
+}
+
+/// The domain as it is, with its books.
 pub(crate) struct Real {
     pub(crate) payment: Payment,
     pub(crate) now: i64,
