@@ -128,14 +128,14 @@ fn a_payer_who_is_waited_for_in_vain_can_still_be_too_late() {
         action: svc_payments::domain::operation::NextAction::Redirect { url: "https://bank.example/".into() },
     };
     let mut payment = answered(Beginning::plain(100).created().payment, action(), 1).payment;
-    let mut now = 1;
+    let over = |payment: &Payment| payment.expires_at.unwrap().as_seconds() - at(0).as_seconds();
     for _ in 0..TRIES_MAX {
-        now = payment.expires_at.unwrap().as_seconds() - at(0).as_seconds();
+        let now = over(&payment);
         payment = hold::expire(payment, &TERMS, at(now)).unwrap().unwrap().payment;
         payment = answered(payment, ProcessorOutcome::Declined(no()), now).payment;
         assert_eq!(payment.status, Status::RequiresAction);
     }
-    now = payment.expires_at.unwrap().as_seconds() - at(0).as_seconds();
+    let now = over(&payment);
     payment = hold::expire(payment, &TERMS, at(now)).unwrap().unwrap().payment;
     assert_eq!((payment.status, payment.reserved), (Status::Expired, true));
     let change = answered(payment, approved(), now);
