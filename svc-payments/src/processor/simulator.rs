@@ -94,12 +94,17 @@ impl Simulator {
         }
     }
 
-    async fn look_up(&self, reference: &str) -> Inquiry {
-        let reference = reference.to_owned();
+    async fn look_up(&self, asked: Asked<'_>) -> Inquiry {
+        let reference = asked.reference.to_owned();
+        // What an earlier program asked for stands under the name that it gave.
+        let before = asked.processor_reference.map(str::to_owned);
         let latest = self.clock.now().as_nanos().saturating_sub(SETTLES_AFTER_NS);
         // In the writer's queue, behind any request that came before: what it says never arrived, never will.
-        let found = self.journal.write(move |connection| find(connection, &reference)).await;
-        match found {
+        let look = move |connection: &Connection| match (find(connection, &reference)?, before) {
+            (None, Some(before)) => find(connection, &before),
+            (found, _) => Ok(found),
+        };
+        match self.journal.write(look).await {
             Ok(None) => Inquiry::NeverHeardOf,
             Ok(Some((_, false, at))) if at > latest => Inquiry::Pending,
             Ok(Some((outcome, _, _))) => Inquiry::Settled(outcome),
@@ -122,7 +127,7 @@ impl Processor for Simulator {
     }
 
     fn inquire<'a>(&'a self, asked: Asked<'a>) -> Answer<'a, Inquiry> {
-        Box::pin(self.look_up(asked.reference))
+        Box::pin(self.look_up(asked))
     }
 
     fn verify_webhook(&self, headers: &WebhookHeaders, body: &[u8]) -> Result<WebhookSubject, WebhookError> {

@@ -5,7 +5,7 @@ use money::{PaymentId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value};
 
 use super::{
-    Claim, Commit, CommitError, Committed, Filter, Known, Page, Store, Work, encoding, rows, schema,
+    Claim, Commit, CommitError, Committed, Filter, Known, Page, Store, Work, before, encoding, rows, schema,
 };
 use crate::domain::{
     payment::{Inspection, Payment, Recorded},
@@ -21,7 +21,10 @@ impl EmbeddedStore {
     pub fn open(path: &std::path::Path) -> Result<Self, StoreError> {
         let migrations = schema::migrations();
         let migrations: Vec<&str> = migrations.iter().map(String::as_str).collect();
-        Ok(Self(Embedded::open(path, &migrations)?))
+        let engine = Embedded::open(path, &migrations)?;
+        // Nobody uses the engine yet.
+        before::convert(&mut Connection::open(path)?)?;
+        Ok(Self(engine))
     }
 
     /// The engine beneath, for background duties of the mesh.

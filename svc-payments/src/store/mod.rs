@@ -1,6 +1,7 @@
 //! Where payments are kept. A payment is one row with a version: whoever changes it says which version was read, and
 //! state, events, postings and answers are written in one durable commit, or not at all.
 
+mod before;
 #[cfg(test)]
 mod contract;
 mod decide;

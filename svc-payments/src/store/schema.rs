@@ -1,10 +1,12 @@
 //! The tables of the embedded store. Their constraints say again what the domain promises: a bug there stops here.
 
+use super::before;
 use crate::domain::transition::{self, Status};
 
-/// The migrations, in order.
+/// The migrations, in order: the first three are those of the first program, whose files are converted.
 pub(super) fn migrations() -> Vec<String> {
-    vec![payments(), mesh::idempotency::SCHEMA.to_owned()]
+    let before = [before::PAYMENTS, mesh::idempotency::SCHEMA, before::UNDER_WAY_BY_ID];
+    before.into_iter().map(str::to_owned).chain([payments()]).collect()
 }
 
 fn payments() -> String {
