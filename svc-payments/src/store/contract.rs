@@ -35,7 +35,7 @@ use crate::domain::{
     refund,
 };
 
-const ALL_EVENTS: Page<i64> = Page { after: None, limit: 100 };
+pub(in crate::store) const ALL_EVENTS: Page<i64> = Page { after: None, limit: 100 };
 const TERMS: Terms = Terms { unconfirmed_s: 1_000, action_s: 1_000, review_s: 1_000, authorized_s: 1_000 };
 
 /// A place where a store's state lives; opening again finds what was there.
@@ -49,30 +49,30 @@ pub(crate) trait Fixture {
     fn open(&self) -> impl Future<Output = Self::Store>;
 }
 
-fn tenant(name: &str) -> TenantId {
+pub(in crate::store) fn tenant(name: &str) -> TenantId {
     name.parse().unwrap()
 }
 
-fn at(second: i64) -> Timestamp {
+pub(in crate::store) fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_800_000_000 + second)
 }
 
 /// In the order of the numbers.
-fn id(number: u128) -> PaymentId {
+pub(in crate::store) fn id(number: u128) -> PaymentId {
     PaymentId::new(Uuid::from_u128(number << 64))
 }
 
-fn claim(rpc: Rpc, key: &str, fingerprint: u8, subject: &impl ToString) -> Claim {
+pub(in crate::store) fn claim(rpc: Rpc, key: &str, fingerprint: u8, subject: &impl ToString) -> Claim {
     let scope = Scope { tenant: tenant("acme"), rpc: rpc.name(), key: key.parse().unwrap() };
     Claim { scope, fingerprint: [fingerprint; 32], subject: subject.to_string() }
 }
 
 /// The claim that a payment was created with.
-fn creation(number: u128) -> Claim {
+pub(in crate::store) fn creation(number: u128) -> Claim {
     claim(Rpc::CreatePayment, &format!("k{number}"), 1, &id(number))
 }
 
-fn wish(reference: &str) -> NewPayment {
+pub(in crate::store) fn wish(reference: &str) -> NewPayment {
     NewPayment {
         amount: 100,
         convenience_fee: 0,
@@ -88,7 +88,7 @@ fn wish(reference: &str) -> NewPayment {
 }
 
 /// A payment as the domain makes it, before anything is committed.
-fn made(number: u128, wish: NewPayment) -> Change {
+pub(in crate::store) fn made(number: u128, wish: NewPayment) -> Change {
     let card = CardSummary {
         brand: "VISA".into(),
         bin: "424242".into(),
@@ -101,7 +101,7 @@ fn made(number: u128, wish: NewPayment) -> Change {
 }
 
 /// A change as it is committed: of the next version.
-fn next(mut change: Change) -> Commit {
+pub(in crate::store) fn next(mut change: Change) -> Commit {
     change.payment.version += 1;
     let answers = crate::answers::of(&change);
     Commit { claim: None, change, answers }
@@ -119,11 +119,11 @@ async fn created_as<S: Store>(store: &S, number: u128, wish: NewPayment) -> Paym
     is_new(begun).change.payment
 }
 
-async fn created<S: Store>(store: &S, number: u128) -> Payment {
+pub(in crate::store) async fn created<S: Store>(store: &S, number: u128) -> Payment {
     created_as(store, number, wish("")).await
 }
 
-async fn stored<S: Store>(store: &S, number: u128) -> Payment {
+pub(in crate::store) async fn stored<S: Store>(store: &S, number: u128) -> Payment {
     store.payment(tenant("acme"), id(number)).await.unwrap().unwrap()
 }
 
@@ -136,7 +136,7 @@ async fn changed<S: Store>(
     decide::change(store, &Lines::default(), stored(store, number).await, at(second), decide).await.unwrap()
 }
 
-fn approved(reference: &str) -> ProcessorOutcome {
+pub(in crate::store) fn approved(reference: &str) -> ProcessorOutcome {
     ProcessorOutcome::Approved(Approval::as_asked(reference))
 }
 
@@ -145,7 +145,12 @@ fn declined() -> ProcessorOutcome {
 }
 
 /// The processor's answer to the payment's latest operation.
-async fn answered<S: Store>(store: &S, number: u128, second: i64, outcome: ProcessorOutcome) -> Done {
+pub(in crate::store) async fn answered<S: Store>(
+    store: &S,
+    number: u128,
+    second: i64,
+    outcome: ProcessorOutcome,
+) -> Done {
     let decide = |payment: Payment| {
         let latest = payment.operations.last().unwrap().number;
         answer::answered(payment, latest, outcome.clone(), &TERMS, at(second))
@@ -153,7 +158,7 @@ async fn answered<S: Store>(store: &S, number: u128, second: i64, outcome: Proce
     changed(store, number, second, decide).await
 }
 
-async fn authorized<S: Store>(store: &S, number: u128) -> Payment {
+pub(in crate::store) async fn authorized<S: Store>(store: &S, number: u128) -> Payment {
     created(store, number).await;
     answered(store, number, 1, approved(&format!("r{number}"))).await.change.payment
 }
@@ -176,7 +181,7 @@ async fn refund<S: Store>(store: &S, payment: u128, number: u128, amount: i64) -
         .map(|begun| drop(is_new(begun)))
 }
 
-async fn events<S: Store>(store: &S, number: u128) -> Vec<Recorded> {
+pub(in crate::store) async fn events<S: Store>(store: &S, number: u128) -> Vec<Recorded> {
     store.events(tenant("acme"), id(number), ALL_EVENTS).await.unwrap().unwrap().1
 }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// A commit on its way, encoded by whoever hands it in, so that a batch does not wait for that.
+#[derive(Clone)]
 pub(super) struct Item {
     /// Which commit it is, however often it is sent.
     pub(super) id: Uuid,

@@ -1,5 +1,8 @@
 //! Against a real server: `PAYMESH_TEST_POSTGRES_URL`. There is no skipping without it.
 
+mod lost;
+mod racing;
+
 use mesh::testing::postgres::Schema;
 
 use super::{PostgresConfig, PostgresStore};
