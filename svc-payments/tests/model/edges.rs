@@ -187,6 +187,14 @@ fn news_of_an_attempt_that_is_undone_undoes_it_no_second_time() {
     assert_eq!(again(&payment), None);
     let undone = answered(payment, approved(), 4).payment;
     assert_eq!(again(&undone), None);
+    // Nor one that counts as failed, because twice another amount was said.
+    let wrong = || ProcessorOutcome::Approved(Approval { amount: Some(7), ..Approval::as_asked("r") });
+    let doubted = answered(Beginning::plain(100).created().payment, wrong(), 1).payment;
+    let failed = answered(doubted, wrong(), 2).payment;
+    assert_eq!(failed.operations[0].status, OperationStatus::Failed);
+    assert_eq!(again(&failed), None);
+    let undone = answered(failed, approved(), 4).payment;
+    assert_eq!(again(&undone), None);
 }
 
 #[test]
