@@ -24,7 +24,7 @@ fn acme() -> TenantId {
 }
 
 /// Its payment, of 100, as one that was just authorized; `but` says what is otherwise.
-fn body(number: u128, but: Value) -> Value {
+fn body(number: u128, but: &Value) -> Value {
     let mut body = json!({
         "id": id(number), "tenant": "acme", "status": "AUTHORIZED", "amount": 100, "amount_authorized": 100,
         "amount_captured": 0, "amount_refunded": 0, "amount_refund_pending": 0, "currency": "EUR",
@@ -113,20 +113,20 @@ fn file(dir: &std::path::Path) -> std::path::PathBuf {
     let waiting = |rpc: &str, key: &str| json!({"rpc": rpc, "key": key});
     let pending = json!({"status": "PROCESSING", "amount_authorized": 0, "processor_reference": "", "sequence": 2,
         "operation": {"kind": "authorize"}, "waiting": waiting("CreatePayment", "k1"), "fraud": null});
-    put(&connection, 1, &body(1, pending));
+    put(&connection, 1, &body(1, &pending));
     let unknown = json!({"status": "UNKNOWN", "amount_authorized": 0, "processor_reference": "", "inquiries": 2,
         "operation": {"kind": "authorize"}});
-    put(&connection, 2, &body(2, unknown));
-    put(&connection, 3, &body(3, json!({})));
+    put(&connection, 2, &body(2, &unknown));
+    put(&connection, 3, &body(3, &json!({})));
     let capturing = json!({"status": "UNKNOWN", "operation": {"kind": "capture", "amount": 60}, "inquiries": 1,
         "operation_number": 3});
-    put(&connection, 4, &body(4, capturing));
+    put(&connection, 4, &body(4, &capturing));
     let voiding = json!({"operation": {"kind": "void", "reason": "no"}, "operation_number": 2,
         "waiting": waiting("CancelPayment", "v5")});
-    put(&connection, 5, &body(5, voiding));
+    put(&connection, 5, &body(5, &voiding));
     let refunded = json!({"status": "PARTIALLY_CAPTURED", "amount_captured": 80, "amount_refunded": 10,
         "amount_refund_pending": 50, "operation_number": 2});
-    put(&connection, 6, &body(6, refunded));
+    put(&connection, 6, &body(6, &refunded));
     for (number, status, amount) in
         [(1, "succeeded", 10), (2, "failed", 5), (3, "unknown", 20), (4, "pending", 30)]
     {
@@ -138,10 +138,10 @@ fn file(dir: &std::path::Path) -> std::path::PathBuf {
     let failure = json!({"code": "CARD_DECLINED", "decline_code": "", "message": "no"});
     let failed =
         json!({"status": "FAILED", "amount_authorized": 0, "processor_reference": "", "failure": failure});
-    put(&connection, 7, &body(7, failed));
+    put(&connection, 7, &body(7, &failed));
     let canceled = json!({"status": "CANCELED", "operation_number": 2});
-    put(&connection, 8, &body(8, canceled));
-    put(&connection, 9, &body(9, json!({"operation_number": 4})));
+    put(&connection, 8, &body(8, &canceled));
+    put(&connection, 9, &body(9, &json!({"operation_number": 4})));
     let scope = claim("k1").scope;
     idempotency::begin(&connection, &scope, &[1; 32], &id(1).to_string(), at(0)).unwrap();
     path

@@ -244,10 +244,10 @@ async fn look<'a>(
     for scope in &scopes {
         keys.tenants.push(scope.tenant.as_str());
         keys.rpcs.push(scope.rpc);
-        keys.keys.push(scope.key.as_str());
+        keys.names.push(scope.key.as_str());
     }
     let [payments, claims, postings] = &statements.look;
-    let key_values: [&(dyn ToSql + Sync); 3] = [&keys.tenants, &keys.rpcs, &keys.keys];
+    let key_values: [&(dyn ToSql + Sync); 3] = [&keys.tenants, &keys.rpcs, &keys.names];
     let (id_values, adding_values): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) =
         ([&ids], [&adding]);
     // Sent in this order, and waited for together.
@@ -295,29 +295,31 @@ async fn execute_if(
 /// rolls back.
 async fn write(client: &Object, statements: &Statements, columns: &Columns<'_>) -> Result<u64, Failure> {
     let [update, create, metadata, claim, answer, events, postings, inspections] = &statements.write;
-    let Columns { updated: u, created: c, .. } = columns;
-    let (m, k, a) = (&columns.metadata, &columns.claims, &columns.answers);
-    let (e, p, i) = (&columns.events, &columns.postings, &columns.inspections);
-    let updated_values = values_of_update(u);
-    let created_values = values_of_create(c);
-    let metadata_values: [&(dyn ToSql + Sync); 4] = [&m.words, &m.names, &m.values, &m.payments];
+    let updated_values = values_of_update(&columns.updated);
+    let created_values = values_of_create(&columns.created);
+    let (entries, new, kept) = (&columns.metadata, &columns.claims, &columns.answers);
+    let (said, told, odd) = (&columns.events, &columns.postings, &columns.inspections);
+    let metadata_values: [&(dyn ToSql + Sync); 4] =
+        [&entries.words, &entries.names, &entries.values, &entries.payments];
     let claim_values: [&(dyn ToSql + Sync); 7] =
-        [&k.tenants, &k.rpcs, &k.keys, &k.fingerprints, &k.subjects, &k.answers, &k.at];
-    let answer_values: [&(dyn ToSql + Sync); 5] = [&a.tenants, &a.rpcs, &a.keys, &a.answers, &a.at];
+        [&new.tenants, &new.rpcs, &new.names, &new.fingerprints, &new.subjects, &new.answers, &new.at];
+    let answer_values: [&(dyn ToSql + Sync); 5] =
+        [&kept.tenants, &kept.rpcs, &kept.names, &kept.answers, &kept.at];
     let event_values: [&(dyn ToSql + Sync); 6] =
-        [&e.payments, &e.numbers, &e.words, &e.names, &e.amounts, &e.at];
-    let posting_values: [&(dyn ToSql + Sync); 5] = [&p.payments, &p.numbers, &p.words, &p.at, &p.bodies];
-    let inspection_values: [&(dyn ToSql + Sync); 3] = [&i.payments, &i.at, &i.bodies];
+        [&said.payments, &said.numbers, &said.words, &said.names, &said.amounts, &said.at];
+    let posting_values: [&(dyn ToSql + Sync); 5] =
+        [&told.payments, &told.numbers, &told.words, &told.at, &told.bodies];
+    let inspection_values: [&(dyn ToSql + Sync); 3] = [&odd.payments, &odd.at, &odd.bodies];
     // Sent in this order, and waited for together.
     let done = tokio::join!(
-        execute_if(!u.ids.is_empty(), client, update, &updated_values),
-        execute_if(!c.ids.is_empty(), client, create, &created_values),
-        execute_if(!m.payments.is_empty(), client, metadata, &metadata_values),
-        execute_if(!k.keys.is_empty(), client, claim, &claim_values),
-        execute_if(!a.keys.is_empty(), client, answer, &answer_values),
-        execute_if(!e.payments.is_empty(), client, events, &event_values),
-        execute_if(!p.payments.is_empty(), client, postings, &posting_values),
-        execute_if(!i.payments.is_empty(), client, inspections, &inspection_values),
+        execute_if(!columns.updated.ids.is_empty(), client, update, &updated_values),
+        execute_if(!columns.created.ids.is_empty(), client, create, &created_values),
+        execute_if(!entries.payments.is_empty(), client, metadata, &metadata_values),
+        execute_if(!new.names.is_empty(), client, claim, &claim_values),
+        execute_if(!kept.names.is_empty(), client, answer, &answer_values),
+        execute_if(!said.payments.is_empty(), client, events, &event_values),
+        execute_if(!told.payments.is_empty(), client, postings, &posting_values),
+        execute_if(!odd.payments.is_empty(), client, inspections, &inspection_values),
         client.batch_execute("COMMIT"),
     );
     // The first that fails says why; those after it only that the transaction is over.

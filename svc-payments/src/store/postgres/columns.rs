@@ -98,7 +98,8 @@ impl<'a> Payments<'a> {
 pub(super) struct Keys<'a> {
     pub(super) tenants: Vec<&'a str>,
     pub(super) rpcs: Vec<&'a str>,
-    pub(super) keys: Vec<&'a str>,
+    /// The keys themselves.
+    pub(super) names: Vec<&'a str>,
     pub(super) fingerprints: Vec<&'a [u8]>,
     pub(super) subjects: Vec<&'a str>,
     pub(super) answers: Vec<Option<&'a [u8]>>,
@@ -167,7 +168,7 @@ impl<'a> Columns<'a> {
         let answer = item.commit.answers.iter().find(|(scope, _)| *scope == claim.scope);
         self.claims.tenants.push(claim.scope.tenant.as_str());
         self.claims.rpcs.push(claim.scope.rpc);
-        self.claims.keys.push(claim.scope.key.as_str());
+        self.claims.names.push(claim.scope.key.as_str());
         self.claims.fingerprints.push(&claim.fingerprint);
         self.claims.subjects.push(&claim.subject);
         self.claims.answers.push(answer.map(|(_, bytes)| bytes.as_slice()));
@@ -180,7 +181,7 @@ impl<'a> Columns<'a> {
         for (scope, bytes) in item.commit.answers.iter().filter(|(scope, _)| Some(scope) != own) {
             self.answers.tenants.push(scope.tenant.as_str());
             self.answers.rpcs.push(scope.rpc);
-            self.answers.keys.push(scope.key.as_str());
+            self.answers.names.push(scope.key.as_str());
             self.answers.answers.push(Some(bytes));
             self.answers.at.push(item.now.as_nanos());
         }

@@ -21,14 +21,16 @@ const TAKE_POSTINGS: &str = "WITH due AS (
     UPDATE posting AS p SET due_at = $2 FROM due WHERE p.payment = due.payment AND p.ordinal = due.ordinal
     RETURNING due.due_at, p.tenant, p.payment";
 
+/// What is due of a payment.
+type Kind = fn(TenantId, PaymentId) -> Work;
+
 pub(super) async fn take(
     client: &Object,
     now: Timestamp,
     until: Timestamp,
     limit: usize,
 ) -> Result<Vec<Work>, StoreError> {
-    let kinds: [(_, fn(TenantId, PaymentId) -> Work); 2] =
-        [(TAKE_PAYMENTS, Work::Payment), (TAKE_POSTINGS, Work::Postings)];
+    let kinds: [(&str, Kind); 2] = [(TAKE_PAYMENTS, Work::Payment), (TAKE_POSTINGS, Work::Postings)];
     let mut taken = Vec::new();
     for (statement, of) in kinds {
         let values = (now.as_nanos(), until.as_nanos(), at_most(limit));

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         payment::{Inspection, Payment, Recorded},
         posting::Posting,
+        transition::Status,
     },
     store::{
         Filter, Page,
@@ -67,7 +68,7 @@ pub(super) async fn payments(
     tenant: &TenantId,
     filter: &Filter,
 ) -> Result<Vec<Payment>, StoreError> {
-    let (tenant, status) = (tenant.as_str(), filter.status.map(|status| status.name()));
+    let (tenant, status) = (tenant.as_str(), filter.status.map(Status::name));
     let (from, before) = (filter.from.map(|id| id.uuid()), filter.before.map(|id| id.uuid()));
     let limit = at_most(filter.limit);
     let mut list = Where { statement: "SELECT body FROM payment".to_owned(), values: Vec::new() };
