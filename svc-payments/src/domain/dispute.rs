@@ -52,12 +52,12 @@ pub struct Notice {
 
 /// A processor tells of a dispute: opens it, or moves it on. What is known already changes nothing. `id` is used where
 /// it is new.
-pub fn told(payment: Payment, notice: Notice, id: Uuid, now: Timestamp) -> Result<Change, Rejection> {
+pub fn told(payment: Payment, notice: &Notice, id: Uuid, now: Timestamp) -> Result<Change, Rejection> {
     let mut change = Change::of(payment);
     let known = |dispute: &Dispute| dispute.processor_reference == notice.processor_reference;
     let place = match change.payment.disputes.iter().position(known) {
         Some(place) => place,
-        None => open(&mut change, &notice, id, now)?,
+        None => open(&mut change, notice, id, now)?,
     };
     match notice.status {
         DisputeStatus::Won => decide(&mut change, place, DisputeEvent::Won, now)?,

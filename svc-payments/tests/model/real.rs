@@ -91,7 +91,7 @@ impl Real {
             answered: HashSet::new(),
             said: rules::Said::default(),
         };
-        real.take(change);
+        real.take(&change);
         real
     }
 
@@ -138,7 +138,7 @@ impl Real {
                     reason: "fraudulent".into(),
                     evidence_due_at: None,
                 };
-                dispute::told(payment, notice, dispute_id(*dispute), now)
+                dispute::told(payment, &notice, dispute_id(*dispute), now)
             }
             Command::Evidence(name) => dispute::submit_evidence(payment, dispute_id(*name), "e".into(), now),
             Command::Accept(name) => dispute::accept(payment, dispute_id(*name), now),
@@ -188,14 +188,14 @@ impl Real {
 
     pub(crate) fn apply(&mut self, command: &Command, number: u32, key: &str) -> Result<(), Rejection> {
         let change = self.decide(command, number, key)?;
-        self.take(change);
+        self.take(&change);
         Ok(())
     }
 
     /// Writes down what a store would, and tells the ledger twice.
-    fn take(&mut self, change: Change) {
+    fn take(&mut self, change: &Change) {
         let before = std::mem::replace(&mut self.payment, change.payment.clone());
-        self.steps_are_of_the_tables(&before, &change);
+        self.steps_are_of_the_tables(&before, change);
         let answers = change.answered.iter().map(|(waiting, refund)| {
             assert!(self.answered.insert(waiting.key.clone()), "{} is answered once", waiting.key);
             assert!(refund.is_none_or(|refund| change.payment.refund(refund).is_some()));

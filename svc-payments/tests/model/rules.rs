@@ -367,11 +367,10 @@ impl Rules {
             None => return false,
         };
         match status {
-            DisputeStatus::Open => {}
             DisputeStatus::UnderReview if self.disputes[at].status == DisputeStatus::Open => {
                 self.under_review(at);
             }
-            DisputeStatus::UnderReview => {}
+            DisputeStatus::Open | DisputeStatus::UnderReview => {}
             decided => {
                 self.decide(at, decided);
             }
