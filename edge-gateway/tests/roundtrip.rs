@@ -30,6 +30,8 @@ prop_compose! {
         metadata in proptest::collection::btree_map(".*", ".*", 0..6),
         lines in proptest::option::of(proptest::collection::vec(line(), 0..4)),
         flag: bool,
+        confirm: Option<bool>,
+        convenience_fee: i64,
     ) -> CreatePaymentRequest {
         CreatePaymentRequest {
             amount,
@@ -45,6 +47,8 @@ prop_compose! {
                 ship_from: None,
                 prices_include_tax: flag,
             }),
+            confirm,
+            convenience_fee,
         }
     }
 }
