@@ -79,7 +79,7 @@ fn a_payment_is_described_as_it_is_served() {
         create["description"]
             .as_str()
             .unwrap()
-            .starts_with("Takes a payment. A decline is part of the answer")
+            .starts_with("Takes a payment, or with `confirm` false writes it down.")
     );
     let header = json!({"name": "Idempotency-Key", "in": "header", "required": true});
     let parameters = create["parameters"].as_array().unwrap();
@@ -103,10 +103,23 @@ fn a_payment_is_described_as_it_is_served() {
     let capture = &document["paths"]["/v1/payments/{id}/capture"]["post"]["requestBody"];
     assert_eq!(capture["required"], json!(false));
     let properties = &capture["content"]["application/json"]["schema"]["properties"];
-    assert_eq!(properties.as_object().unwrap().keys().collect::<Vec<_>>(), ["amount"]);
+    assert_eq!(properties.as_object().unwrap().keys().collect::<Vec<_>>(), ["amount", "final"]);
     let list = &document["paths"]["/v1/payments"]["get"]["parameters"];
     let names: Vec<&str> = list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["page_size", "page_token", "status", "reference"]);
+    assert_eq!(
+        names,
+        [
+            "page_size",
+            "page_token",
+            "status",
+            "reference",
+            "amount_min",
+            "amount_max",
+            "created_from",
+            "created_before",
+            "metadata"
+        ]
+    );
     assert_eq!(document["components"]["securitySchemes"]["api_key"]["scheme"], json!("bearer"));
     assert_eq!(
         document["components"]["schemas"]["crypto.v1.CardInput"]["properties"]["number"]["writeOnly"],

@@ -21,7 +21,7 @@ use crate::tools;
 /// The targets are the decoders of everything that comes from outside; `--list` shows them. The first run builds all
 /// that they stand on with instrumentation, which takes ten minutes or so; it needs a C++ compiler. What libFuzzer
 /// learns stays in target/fuzz/corpus and is gone on with. An input that breaks a promise is kept and named; put
-/// into fuzz/regressions/<target>, it is one that the tests run ever after.
+/// into fuzz/regressions/TARGET, it is one that the tests run ever after.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,7 +1,7 @@
 //! The breaker of an upstream: while most calls fail none is let through, so that the failing service can
 //! recover and callers learn at once.
 //!
-//! Pure: the time is handed in, and the only changes are those of [`TRANSITIONS`].
+//! Pure: the time is handed in, and the only changes are those of the table `TRANSITIONS`.
 
 use std::time::Duration;
 

@@ -194,7 +194,7 @@ async fn what_is_lost_or_doubled_is_noticed() {
     let open = |file: &str| rusqlite::Connection::open(run.dir.path().join("data/svc-payments").join(file));
     let payments = open("payments.db").unwrap();
     // One payment is gone, another one does not know its request any more, and a third was charged again.
-    let gone = "DELETE FROM payments WHERE id = (SELECT min(id) FROM payments)";
+    let gone = "DELETE FROM payment WHERE id = (SELECT min(id) FROM payment)";
     assert_eq!(payments.execute(gone, []).unwrap(), 1);
     let forgotten = "DELETE FROM idempotency WHERE rpc = 'CreatePayment' AND subject = (SELECT max(subject) FROM idempotency WHERE rpc = 'CreatePayment')";
     assert_eq!(payments.execute(forgotten, []).unwrap(), 1);
