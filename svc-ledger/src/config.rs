@@ -33,11 +33,11 @@ pub struct Config {
     pub assets: BTreeMap<String, u8>,
     /// The chart of accounts: the codes that accounts may have (1 to 64 characters of a-z, 0-9 and _) and
     /// what they are for. Replaces the default as a whole; payments need `processor_clearing`,
-    /// `biller_payable` and `tax_payable`.
+    /// `biller_payable`, `tax_payable`, `fees` and `chargebacks`.
     pub account_codes: BTreeMap<String, String>,
     /// The codes that transfers may have (1 to 64 characters of a-z, 0-9 and _) and what they are for.
-    /// Replaces the default as a whole; payments need `payment_authorization`, `payment_tax` and
-    /// `payment_refund`.
+    /// Replaces the default as a whole; payments need `payment_authorization`, `payment_tax`, `payment_refund`,
+    /// `fee` and `chargeback`.
     pub transfer_codes: BTreeMap<String, String>,
 }
 

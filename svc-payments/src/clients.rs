@@ -45,7 +45,7 @@ pub struct Clients {
     ledger: LedgerServiceClient<Upstream>,
     tax: TaxServiceClient<Upstream>,
     /// Which tenants' accounts are known to be open.
-    open_accounts: Mutex<HashSet<(TenantId, Currency)>>,
+    open_accounts: Mutex<HashSet<(TenantId, Currency, AccountCode)>>,
 }
 
 /// What became of a posting.
@@ -166,7 +166,7 @@ impl Clients {
 
     /// Has the ledger make a posting's transfers: all of them or none, once however often it is asked.
     pub async fn post(&self, call: &Call, posting: &Posting) -> Result<Posted, Fault> {
-        self.open_accounts(call, &posting.tenant, posting.currency).await?;
+        self.open_accounts(call, posting).await?;
         let last = posting.transfers.len().saturating_sub(1);
         let chain =
             posting.transfers.iter().enumerate().map(|(n, t)| to_proto(posting, t, n < last)).collect();
@@ -174,20 +174,27 @@ impl Clients {
         Ok(judge(&codes))
     }
 
-    async fn open_accounts(&self, call: &Call, tenant: &TenantId, currency: Currency) -> Result<(), Fault> {
-        let key = (tenant.clone(), currency);
-        if self.open_accounts.lock().is_ok_and(|open| open.contains(&key)) {
+    /// Opens the accounts that every payment has, and those that this posting is about.
+    async fn open_accounts(&self, call: &Call, posting: &Posting) -> Result<(), Fault> {
+        let (tenant, currency) = (&posting.tenant, posting.currency);
+        let moved = posting.transfers.iter().flat_map(|transfer| [transfer.debit, transfer.credit]);
+        let mut codes: Vec<AccountCode> = AccountCode::OF_EVERY_PAYMENT.into_iter().chain(moved).collect();
+        if let Ok(open) = self.open_accounts.lock() {
+            codes.retain(|code| !open.contains(&(tenant.clone(), currency, *code)));
+        }
+        if codes.is_empty() {
             return Ok(());
         }
-        let accounts = AccountCode::ALL
-            .map(|code| ledger::Account {
-                id: code.account_id(tenant, currency).to_string(),
-                ledger: currency.code().to_owned(),
-                code: code.name().to_owned(),
-                tenant: tenant.to_string(),
-                ..Default::default()
-            })
-            .into();
+        codes.sort_by_key(|code| code.name());
+        codes.dedup();
+        let account = |code: &AccountCode| ledger::Account {
+            id: code.account_id(tenant, currency).to_string(),
+            ledger: currency.code().to_owned(),
+            code: code.name().to_owned(),
+            tenant: tenant.to_string(),
+            ..Default::default()
+        };
+        let accounts = codes.iter().map(account).collect();
         let answer = self
             .ledger
             .clone()
@@ -204,7 +211,7 @@ impl Clients {
             }
         }
         if let Ok(mut open) = self.open_accounts.lock() {
-            open.insert(key);
+            open.extend(codes.into_iter().map(|code| (tenant.clone(), currency, code)));
         }
         Ok(())
     }

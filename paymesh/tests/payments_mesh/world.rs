@@ -197,8 +197,6 @@ impl World {
             ("processor_clearing".to_owned(), (reserved, kept)),
             ("biller_payable".to_owned(), (reserved, tax - kept)),
             ("tax_payable".to_owned(), (0, -tax)),
-            ("fees".to_owned(), (0, 0)),
-            ("chargebacks".to_owned(), (0, 0)),
         ]);
         let mut last = BTreeMap::new();
         let agreed = until("the ledger", async || {

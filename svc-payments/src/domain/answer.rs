@@ -58,6 +58,6 @@ pub(super) fn unanswered(change: &mut Change, number: u32, now: Timestamp) -> Re
         return Ok(true);
     }
     open.inquiries = open.inquiries.saturating_add(1);
-    open.updated_at = now;
+    open.asked_at = Some(now);
     Ok(false)
 }

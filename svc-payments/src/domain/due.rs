@@ -93,7 +93,7 @@ fn operation(payment: &Payment, operation: &Operation) -> Option<Timestamp> {
         OperationStatus::Submitted => pause(SUBMITTED_PAUSE_S, inquiries),
         OperationStatus::Succeeded | OperationStatus::Failed | OperationStatus::Returned => return None,
     };
-    operation.updated_at.checked_add_seconds(pause_s)
+    operation.asked_at.unwrap_or(operation.updated_at).checked_add_seconds(pause_s)
 }
 
 /// Twice as long each time.

@@ -35,9 +35,12 @@ pub struct Operation {
     /// How often the processor was asked what became of it.
     #[serde(default)]
     pub inquiries: u32,
+    /// When the processor was last asked without telling anything new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
     /// When it was written down.
     pub created_at: Timestamp,
-    /// When something last became known of it, or it was last asked about.
+    /// When something last became known of it.
     pub updated_at: Timestamp,
 }
 
@@ -269,6 +272,7 @@ impl Operation {
         self.status = to;
         self.updated_at = now;
         self.inquiries = 0;
+        self.asked_at = None;
         if to == OperationStatus::Succeeded {
             self.failure = None;
         }

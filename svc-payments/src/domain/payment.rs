@@ -355,6 +355,7 @@ impl Change {
             failure: None,
             waiting,
             inquiries: 0,
+            asked_at: None,
             created_at: now,
             updated_at: now,
         });

@@ -24,9 +24,8 @@ pub enum AccountCode {
 }
 
 impl AccountCode {
-    /// Every account.
-    pub const ALL: [Self; 5] =
-        [Self::ProcessorClearing, Self::BillerPayable, Self::TaxPayable, Self::Fees, Self::Chargebacks];
+    /// Those that every payment has; the others are opened when something moves there.
+    pub const OF_EVERY_PAYMENT: [Self; 3] = [Self::ProcessorClearing, Self::BillerPayable, Self::TaxPayable];
 
     /// The name in the chart of accounts.
     pub const fn name(self) -> &'static str {
@@ -205,7 +204,7 @@ pub fn refund(payment: &Payment, refund: RefundId, before: i64, amount: i64) -> 
 /// The payer's bank took back what was captured and not refunded. `id`: of what it was promised to, or the payment's.
 pub fn returned(payment: &Payment, id: Uuid, amount: i64) -> Posting {
     let id = derive(id, u32::from(u16::MAX), Slot::Reserve);
-    back(payment, id, payment.given_back(), amount, "payment_return")
+    back(payment, id, payment.given_back(), amount, "chargeback")
 }
 
 fn back(payment: &Payment, id: Uuid, before: i64, amount: i64, code: &str) -> Posting {
@@ -222,15 +221,14 @@ fn back(payment: &Payment, id: Uuid, before: i64, amount: i64, code: &str) -> Po
 pub fn disputed(payment: &Payment, dispute: Uuid, amount: i64) -> Posting {
     let id = derive(dispute, 1, Slot::Reserve);
     let (debit, credit) = (AccountCode::Chargebacks, AccountCode::ProcessorClearing);
-    posting(payment, vec![plain(id, debit, credit, amount, "dispute")])
+    posting(payment, vec![plain(id, debit, credit, amount, "chargeback")])
 }
 
 /// It decided: the money is back, or the biller bears it.
 pub fn decided(payment: &Payment, dispute: Uuid, amount: i64, won: bool) -> Posting {
     let id = derive(dispute, 1, Slot::Resolve);
     let debit = if won { AccountCode::ProcessorClearing } else { AccountCode::BillerPayable };
-    let code = if won { "dispute_won" } else { "dispute_lost" };
-    posting(payment, vec![plain(id, debit, AccountCode::Chargebacks, amount, code)])
+    posting(payment, vec![plain(id, debit, AccountCode::Chargebacks, amount, "chargeback")])
 }
 
 /// What of some part of a payment is tax and what is fee.
@@ -261,7 +259,7 @@ impl Shares {
     fn parts(&self) -> impl Iterator<Item = (Slot, AccountCode, i64, &'static str)> {
         let parts = [
             (Slot::Tax, AccountCode::TaxPayable, self.tax, "payment_tax"),
-            (Slot::ConvenienceFee, AccountCode::Fees, self.fee, "convenience_fee"),
+            (Slot::ConvenienceFee, AccountCode::Fees, self.fee, "fee"),
         ];
         parts.into_iter().filter(|(_, _, amount, _)| *amount > 0)
     }

@@ -279,6 +279,7 @@ fn operations_of(before: &Before, refunds: Vec<Refund>) -> Vec<Operation> {
         failure: None,
         waiting: None,
         inquiries: 0,
+        asked_at: None,
         created_at: before.created_at,
         updated_at: before.updated_at,
     };
@@ -346,6 +347,7 @@ fn refunded(before: &Before, number: u32, refund: Refund) -> Operation {
         failure: refund.failure,
         waiting: status.is_open().then_some(waiting),
         inquiries: refund.inquiries,
+        asked_at: None,
         created_at: refund.created_at,
         updated_at: refund.updated_at,
     }
