@@ -3,7 +3,7 @@
 //! Knows nothing of how it is driven.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,9 +14,30 @@ pub(crate) type Key = (PaymentId, u32);
 
 /// Never two tasks of this process at one operation at once. Whether a webhook came while it was driven.
 #[derive(Default)]
-pub(crate) struct UnderWay(Mutex<HashMap<Key, bool>>);
+pub(crate) struct UnderWay(Mutex<HashMap<Key, bool>>, Mutex<HashSet<(PaymentId, String)>>);
+
+/// A request that is beginning something, by its idempotency key: its duplicates leave the driving to it.
+pub(crate) struct Beginning<'a>(&'a UnderWay, (PaymentId, String));
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
 
 impl UnderWay {
+    /// A request with this key begins something on a payment.
+    pub(crate) fn beginning(&self, payment: PaymentId, key: &str) -> Beginning<'_> {
+        let request = (payment, key.to_owned());
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(request.clone());
+        Beginning(self, request)
+    }
+
+    /// Whether a request with this key does.
+    pub(crate) fn is_beginning(&self, payment: PaymentId, key: &str) -> bool {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).contains(&(payment, key.to_owned()))
+    }
+
     /// Begins to drive it; `false`: that is done already. To be ended with `release`.
     pub(crate) fn hold(&self, key: Key) -> bool {
         let mut driven = self.driven();

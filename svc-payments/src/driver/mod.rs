@@ -182,6 +182,8 @@ impl<S: Store> Driver<S> {
     ) -> Result<Outcome, Fault> {
         let driver = Arc::clone(self);
         let work = async move {
+            let key = claim.scope.key.clone();
+            let _beginning = driver.under_way.beginning(change.payment.id, key.as_str());
             let begun = store::create(&driver.store, claim, change, driver.now()).await?;
             driver.go_on(&call, begun).await
         };
@@ -216,6 +218,10 @@ impl<S: Store> Driver<S> {
             Begun::Underway { subject } => Outcome::Underway { subject },
             Begun::Answered(answer) => Outcome::Replayed(answer),
             Begun::New(done) => {
+                let newest = done.change.payment.operations.last();
+                let key =
+                    newest.and_then(|newest| newest.waiting.as_ref()).map(|waiting| waiting.key.clone());
+                let _beginning = key.map(|key| self.under_way.beginning(done.change.payment.id, &key));
                 self.told(&done);
                 self.see_postings_through(call, &done).await;
                 let payment = done.change.payment;
@@ -259,6 +265,9 @@ impl<S: Store> Driver<S> {
         let work = async move {
             let payment = driver.store.payment(tenant.clone(), id).await?.ok_or_else(payment_not_found)?;
             let waits = |number: u32| (payment.id, number);
+            if driver.under_way.is_beginning(id, &waiting.key) {
+                return Ok(false);
+            }
             let found = payment.operations.iter().find(|open| open.waiting.as_ref() == Some(&waiting));
             let Some(number) = found.map(|found| found.number) else { return Ok(true) };
             let Some(held) = driver.hold(waits(number)) else { return Ok(false) };
